@@ -1,0 +1,42 @@
+# Targets a newcomer needs. `make` alone lists them.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help install dev demo test check build clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	@touch $@
+
+install: $(VENV)/.installed ## make .venv and install sparkvsr into it
+
+dev: $(VENV)/.dev ## the same with the tools for tests and checks
+
+demo: $(VENV)/.installed ## upscale a real clip and say where the result is
+	$(BIN)/python benchmarks/demo.py
+
+test: $(VENV)/.dev ## run the whole test suite
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev ## format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+build: $(VENV)/.dev ## sdist and wheel into dist/
+	rm -rf build dist
+	$(BIN)/python -m build
+
+clean: ## remove what the targets made
+	rm -rf $(VENV) build dist demo .pytest_cache .ruff_cache .mypy_cache

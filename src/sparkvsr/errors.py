@@ -1,0 +1,63 @@
+"""Every error that a caller of sparkvsr can meet.
+
+    SparkVSRError
+    ├── ConfigError      an option or configuration value is unknown or out of range
+    ├── VideoError       a clip or image cannot be read or written
+    │   ├── DecodeError
+    │   └── EncodeError
+    ├── KeyframeError    a keyframe index or its reference image cannot be used
+    ├── WeightsError     a model folder or weight file is missing, incomplete or of another architecture
+    ├── DatasetError     a data set is missing or is not laid out as expected
+    ├── MetricError      a metric cannot be computed (weights or a package are missing, sizes differ)
+    ├── ResourceError    too little memory or disk, with the smaller setting to try
+    └── Interrupted      the caller asked to stop; what was finished is kept
+
+A message has four parts in one line: what was tried, the offending value with its name, what is
+allowed, what to do next. Only the command line turns errors into text and exit codes.
+"""
+
+from __future__ import annotations
+
+
+class SparkVSRError(Exception):
+    """Base class: catch this to catch everything sparkvsr raises on purpose."""
+
+
+class ConfigError(SparkVSRError):
+    """An option or configuration value is unknown, contradictory or out of range."""
+
+
+class VideoError(SparkVSRError):
+    """A clip, image or image sequence cannot be used."""
+
+
+class DecodeError(VideoError):
+    """Reading failed: file missing, no video stream, truncated or damaged data."""
+
+
+class EncodeError(VideoError):
+    """Writing failed: output exists, folder not writable, disk full, encoder refused."""
+
+
+class KeyframeError(SparkVSRError):
+    """A keyframe index is out of range, repeated or too close, or its image cannot be used."""
+
+
+class WeightsError(SparkVSRError):
+    """A model or weight file is missing, incomplete or of the wrong architecture."""
+
+
+class DatasetError(SparkVSRError):
+    """A data set folder is missing or not laid out as its protocol expects."""
+
+
+class MetricError(SparkVSRError):
+    """A metric cannot be computed as asked."""
+
+
+class ResourceError(SparkVSRError):
+    """Memory or disk is too small; the message names a setting that needs less."""
+
+
+class Interrupted(SparkVSRError):
+    """The caller asked to stop; partial results were cleaned up or kept as documented."""
