@@ -1,0 +1,179 @@
+"""Which frames guide the restoration: pure functions from numbers to frame indices.
+
+All indices are 0-based frame numbers of the clip, in display order. A *selection* says what was chosen
+and what was dropped, so that nothing disappears without a word.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sparkvsr.errors import ConfigError, KeyframeError
+
+MIN_KEYFRAME_GAP = 4
+"""Smallest distance of two keyframes in frames (paper; one latent of the large model covers four frames)."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Chosen keyframes.
+
+    Attributes:
+        indices: strictly increasing frame indices.
+        dropped: candidates that were left out because another keyframe lies less than the gap away.
+        method: how they were chosen, for the plan that the user reads.
+    """
+
+    indices: tuple[int, ...]
+    dropped: tuple[int, ...] = ()
+    method: str = ""
+
+
+@dataclass(frozen=True)
+class Shot:
+    """Frames ``[start, stop)`` between two cuts."""
+
+    start: int
+    stop: int
+
+    @property
+    def num_frames(self) -> int:
+        """Length in frames."""
+        return self.stop - self.start
+
+    def __contains__(self, index: object) -> bool:
+        """Whether a frame index lies in the shot."""
+        return isinstance(index, int) and self.start <= index < self.stop
+
+
+def shots_from_cuts(cuts: Iterable[int], start: int, stop: int) -> list[Shot]:
+    """Split ``[start, stop)`` at the cuts; a cut is the first frame of the new shot."""
+    bounds = [start, *sorted({cut for cut in cuts if start < cut < stop}), stop]
+    return [Shot(a, b) for a, b in zip(bounds, bounds[1:], strict=False)]
+
+
+def keep_apart(
+    candidates: Iterable[int],
+    shots: Sequence[Shot],
+    *,
+    preferred: Iterable[int] = (),
+    gap: int = MIN_KEYFRAME_GAP,
+    method: str = "",
+) -> Selection:
+    """Drop candidates closer than ``gap`` frames to a kept one of the same shot.
+
+    Preferred candidates (shot starts) are placed first, then the others from left to right. Keyframes on
+    both sides of a cut may be closer: they never serve the same shot.
+    """
+    preferred_set = set(preferred)
+    kept: list[int] = []
+    dropped: list[int] = []
+    for shot in shots:
+        inside = sorted({index for index in candidates if index in shot})
+        chosen: list[int] = []
+        for index in [i for i in inside if i in preferred_set] + [i for i in inside if i not in preferred_set]:
+            if all(abs(index - other) >= gap for other in chosen):
+                chosen.append(index)
+            else:
+                dropped.append(index)
+        kept.extend(chosen)
+    return Selection(tuple(sorted(kept)), tuple(sorted(dropped)), method)
+
+
+def manual(indices: Sequence[int], start: int, stop: int, *, gap: int = MIN_KEYFRAME_GAP) -> Selection:
+    """Keyframes typed by the user: used as they are, or refused.
+
+    Raises:
+        KeyframeError: outside ``[start, stop)``, given twice, or closer than ``gap`` to each other.
+    """
+    ordered = sorted(indices)
+    for index in ordered:
+        if not start <= index < stop:
+            msg = (
+                f"keyframe {index} is outside the clip (frames {start} to {stop - 1}); "
+                f"give indices in that range or drop --keyframes"
+            )
+            raise KeyframeError(msg)
+    for left, right in zip(ordered, ordered[1:], strict=False):
+        if left == right:
+            msg = f"keyframe {left} is given twice; give each index once"
+            raise KeyframeError(msg)
+        if right - left < gap:
+            msg = f"keyframes {left} and {right} are {right - left} frames apart; at least {gap} are needed, drop one"
+            raise KeyframeError(msg)
+    return Selection(tuple(ordered), (), "as given")
+
+
+def iframes(iframe_indices: Iterable[int], shots: Sequence[Shot]) -> Selection:
+    """The codec's I-frames."""
+    return keep_apart(iframe_indices, shots, method="I-frames")
+
+
+def every(step: int, shots: Sequence[Shot]) -> Selection:
+    """Every ``step``-th frame, counted from the first frame of the clip.
+
+    Raises:
+        ConfigError: ``step`` is below the smallest distance.
+    """
+    if step < MIN_KEYFRAME_GAP:
+        msg = f"--every {step} is too close; keyframes need at least {MIN_KEYFRAME_GAP} frames between them"
+        raise ConfigError(msg)
+    candidates = range(shots[0].start, shots[-1].stop, step)
+    return keep_apart(candidates, shots, method=f"every {step} frames")
+
+
+def random_frames(count: int, shots: Sequence[Shot], seed: int) -> Selection:
+    """``count`` frames drawn at random, at least the smallest distance apart; the same for the same seed.
+
+    Raises:
+        ConfigError: ``count`` is below 1 or more than fit into the clip.
+    """
+    start, stop = shots[0].start, shots[-1].stop
+    num_frames = stop - start
+    room = (num_frames - 1) // MIN_KEYFRAME_GAP + 1
+    if not 1 <= count <= room:
+        msg = (
+            f"--random {count} does not fit: {num_frames} frames take 1 to {room} keyframes "
+            f"at a distance of at least {MIN_KEYFRAME_GAP}"
+        )
+        raise ConfigError(msg)
+    # Draw from a line shortened by the gaps, then stretch it again: every allowed set is equally likely.
+    shortened = num_frames - (count - 1) * (MIN_KEYFRAME_GAP - 1)
+    drawn = sorted(random.Random(seed).sample(range(shortened), count))
+    indices = tuple(start + value + k * (MIN_KEYFRAME_GAP - 1) for k, value in enumerate(drawn))
+    return Selection(indices, (), f"{count} at random, seed {seed}")
+
+
+def scenes(shots: Sequence[Shot]) -> Selection:
+    """The first frame of each shot."""
+    return Selection(tuple(shot.start for shot in shots), (), "shot starts")
+
+
+def iframes_and_scenes(iframe_indices: Iterable[int], shots: Sequence[Shot]) -> Selection:
+    """The default: I-frames and the first frame of each shot, which wins where both are close."""
+    starts = [shot.start for shot in shots]
+    return keep_apart([*iframe_indices, *starts], shots, preferred=starts, method="I-frames and shot starts")
+
+
+def none() -> Selection:
+    """No keyframes: blind restoration."""
+    return Selection((), (), "none (blind)")
+
+
+def parse_indices(text: str) -> list[int]:
+    """``"0,48,96"`` to a list of integers, in the order given.
+
+    Raises:
+        ConfigError: not a comma-separated list of whole numbers.
+    """
+    try:
+        return [int(part) for part in text.split(",") if part.strip()] or _refuse(text)
+    except ValueError:
+        return _refuse(text)
+
+
+def _refuse(text: str) -> list[int]:
+    msg = f"--keyframes {text!r} is not a list of frame numbers; write it like 0,48,96"
+    raise ConfigError(msg) from None

@@ -1,0 +1,131 @@
+"""From what the user typed to a model: built-in names, folders, hub ids."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sparkvsr.errors import ConfigError, WeightsError
+from sparkvsr.models.interface import RestorationModel
+
+BUILT_IN_MODELS = ("lite", "bicubic")
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def resolve_device(device: str | torch.device = "auto") -> torch.device:
+    """``auto`` takes CUDA, then Apple's MPS, then the CPU.
+
+    Raises:
+        ConfigError: the device is unknown or not there.
+    """
+    if isinstance(device, torch.device):
+        return device
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps") if torch.backends.mps.is_available() else torch.device("cpu")
+    try:
+        resolved = torch.device(device)
+    except RuntimeError as exc:
+        msg = f"--device {device!r} is unknown; use auto, cpu, cuda (or cuda:1) or mps"
+        raise ConfigError(msg) from exc
+    if resolved.type not in ("cpu", "cuda", "mps"):
+        msg = f"--device {device!r} is not supported; use auto, cpu, cuda (or cuda:1) or mps"
+        raise ConfigError(msg)
+    if resolved.type == "cuda" and not torch.cuda.is_available():
+        msg = f"--device {device!r}: this machine has no CUDA device that torch can use; use --device cpu"
+        raise ConfigError(msg)
+    if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
+        msg = f"--device {device!r}: there are {torch.cuda.device_count()} CUDA devices, counted from 0"
+        raise ConfigError(msg)
+    if resolved.type == "mps" and not torch.backends.mps.is_available():
+        msg = f"--device {device!r}: torch finds no Apple GPU here; use --device cpu"
+        raise ConfigError(msg)
+    return resolved
+
+
+def resolve_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
+    """``auto`` or None leaves the choice to the model.
+
+    Raises:
+        ConfigError: unknown name.
+    """
+    if dtype is None or isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype == "auto":
+        return None
+    if dtype not in DTYPES:
+        msg = f"--dtype {dtype!r} is unknown; use auto, {', '.join(DTYPES)}"
+        raise ConfigError(msg)
+    return DTYPES[dtype]
+
+
+def load_model(
+    name_or_path: str | Path = "lite",
+    *,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype | None = "auto",
+    **options: Any,
+) -> RestorationModel:
+    """Load a restoration model.
+
+    Args:
+        name_or_path: ``lite`` (embedded), ``bicubic`` (baseline without weights), a model folder, or a hub id.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        dtype: ``auto``, ``fp32``, ``bf16``, ``fp16`` or a torch dtype.
+        options: for cogvideox folders, see ``sparkvsr.models.cogvideox.load_cogvideox``.
+
+    Raises:
+        WeightsError: no such model, or the folder cannot be used.
+        ConfigError: unknown device or dtype.
+    """
+    resolved_device, resolved_dtype = resolve_device(device), resolve_dtype(dtype)
+    name = str(name_or_path)
+    if name == "bicubic":
+        from sparkvsr.models.bicubic import BicubicModel
+
+        return BicubicModel(resolved_device)
+    if name == "lite":
+        from sparkvsr.models.lite.model import load_lite
+
+        return load_lite(None, device=resolved_device, dtype=resolved_dtype)
+    path = Path(name).expanduser()
+    if path.exists():
+        return _load_path(path, resolved_device, resolved_dtype, options)
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        from sparkvsr.models.cogvideox import load_cogvideox
+
+        return load_cogvideox(name, device=resolved_device, dtype=resolved_dtype, **options)
+    msg = (
+        f"--model {name!r} is unknown; use {', '.join(BUILT_IN_MODELS)}, the path of a model folder, "
+        f"or a hub id like owner/name"
+    )
+    raise WeightsError(msg)
+
+
+def _load_path(
+    path: Path, device: torch.device, dtype: torch.dtype | None, options: dict[str, Any]
+) -> RestorationModel:
+    if path.is_file() and path.suffix == ".ckpt":
+        msg = f"{path} is a training checkpoint; make a model folder of it first: sparkvsr export {path} -o DIR"
+        raise WeightsError(msg)
+    if path.is_file():
+        msg = f"{path} is a file; --model takes lite, bicubic, a model folder or a hub id"
+        raise WeightsError(msg)
+    if (path / "model_index.json").is_file() or (path / "transformer").is_dir():
+        from sparkvsr.models.cogvideox import load_cogvideox
+
+        return load_cogvideox(path, device=device, dtype=dtype, **options)
+    if any(path.glob("*.safetensors")):
+        from sparkvsr.models.lite.model import load_lite
+
+        return load_lite(path, device=device, dtype=dtype)
+    found = ", ".join(sorted(entry.name for entry in path.iterdir())[:5]) or "nothing"
+    msg = (
+        f"{path} is not a model folder (found {found}); it needs model_index.json with transformer/ and vae/ "
+        f"(cogvideox), or the weights of lite as sparkvsr export writes them"
+    )
+    raise WeightsError(msg)
