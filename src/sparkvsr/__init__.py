@@ -1,3 +1,44 @@
-"""SparkVSR: keyframe-driven video super-resolution."""
+"""SparkVSR: keyframe-driven video super-resolution.
+
+    import sparkvsr
+    result = sparkvsr.upscale("in.mp4", "out.mp4", keyframes="iframes")
+
+The public names are loaded on first use, so that importing sparkvsr imports no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sparkvsr.inference.job import UpscaleOptions
+    from sparkvsr.inference.upscale import UpscaleResult, upscale
+    from sparkvsr.models.interface import RestorationModel
+    from sparkvsr.models.registry import load_model
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "RestorationModel": "sparkvsr.models.interface",
+    "UpscaleOptions": "sparkvsr.inference.job",
+    "UpscaleResult": "sparkvsr.inference.upscale",
+    "load_model": "sparkvsr.models.registry",
+    "upscale": "sparkvsr.inference.upscale",
+}
+
+__all__ = ["RestorationModel", "UpscaleOptions", "UpscaleResult", "__version__", "load_model", "upscale"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name on first use."""
+    if name not in _HOMES:
+        msg = f"module 'sparkvsr' has no attribute {name!r}"
+        raise AttributeError(msg)
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -98,8 +98,10 @@ class SpandrelMaker(ReferenceMaker):
 
         try:
             model = spandrel.ModelLoader(device=torch.device(device)).load_from_file(path)
-        except Exception as exc:  # noqa: BLE001  (spandrel raises whatever the file makes torch or pickle raise)
-            msg = f"{path} is not an upscaler that spandrel can read ({type(exc).__name__}); give a .pth or .safetensors"
+        except Exception as exc:  # spandrel raises whatever the file makes torch or pickle raise
+            msg = (
+                f"{path} is not an upscaler that spandrel can read ({type(exc).__name__}); give a .pth or .safetensors"
+            )
             raise WeightsError(msg) from exc
         if not isinstance(model, spandrel.ImageModelDescriptor) or model.input_channels != 3:
             msg = f"{path} holds {model.architecture.name}, not an image upscaler with three channels"

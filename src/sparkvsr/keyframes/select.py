@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from sparkvsr.errors import ConfigError, KeyframeError
 
@@ -51,7 +52,7 @@ class Shot:
 def shots_from_cuts(cuts: Iterable[int], start: int, stop: int) -> list[Shot]:
     """Split ``[start, stop)`` at the cuts; a cut is the first frame of the new shot."""
     bounds = [start, *sorted({cut for cut in cuts if start < cut < stop}), stop]
-    return [Shot(a, b) for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [Shot(a, b) for a, b in pairwise(bounds)]
 
 
 def keep_apart(
@@ -96,7 +97,7 @@ def manual(indices: Sequence[int], start: int, stop: int, *, gap: int = MIN_KEYF
                 f"give indices in that range or drop --keyframes"
             )
             raise KeyframeError(msg)
-    for left, right in zip(ordered, ordered[1:], strict=False):
+    for left, right in pairwise(ordered):
         if left == right:
             msg = f"keyframe {left} is given twice; give each index once"
             raise KeyframeError(msg)

@@ -19,9 +19,7 @@ MIN_SHOT_FRAMES = 4
 """Shorter shots are flashes; splitting them off would leave nothing to propagate in."""
 
 
-def detect_cuts(
-    frames: Iterable[Tensor], *, on_frame: Callable[[int], None] | None = None
-) -> tuple[list[int], int]:
+def detect_cuts(frames: Iterable[Tensor], *, on_frame: Callable[[int], None] | None = None) -> tuple[list[int], int]:
     """Find the hard cuts of a clip in one pass with bounded memory.
 
     Args:

@@ -1,0 +1,224 @@
+"""`sparkvsr upscale`: parse, call the library, report."""
+
+from __future__ import annotations
+
+import glob
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sparkvsr.errors import ConfigError, EncodeError, SparkVSRError
+
+from .console import JsonReporter, TextReporter, print_error
+
+if TYPE_CHECKING:
+    from sparkvsr.inference.job import UpscaleOptions
+    from sparkvsr.models.interface import RestorationModel
+
+SIZE, KEYFRAMES, MODEL, ENCODER = "Output size", "Keyframes", "Model", "Encoder"
+
+
+def upscale(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(metavar="INPUT...", help="Videos, images, folders of images or patterns like frames/%05d.png."),
+    ],
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="Output file; folder/ or %05d.png for an image sequence; a folder for several inputs. "
+            "Default: in_x4.mp4 beside the input (mkv and mov keep their container).",
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
+    scale: Annotated[
+        float | None,
+        typer.Option("--scale", help="Factor from 1 to 4, may be fractional [default: 4].", rich_help_panel=SIZE),
+    ] = None,
+    height: Annotated[
+        int | None, typer.Option("--height", help="Output height, e.g. 1080.", rich_help_panel=SIZE)
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            "--size", help="Box the output fits into, e.g. 1920x1080; keeps the aspect ratio.", rich_help_panel=SIZE
+        ),
+    ] = None,
+    iframes: Annotated[
+        bool, typer.Option("--iframes", help="The codec's I-frames.", rich_help_panel=KEYFRAMES)
+    ] = False,
+    keyframes: Annotated[
+        str | None, typer.Option("--keyframes", help="Frame numbers, e.g. 0,48,96.", rich_help_panel=KEYFRAMES)
+    ] = None,
+    random: Annotated[
+        int | None, typer.Option("--random", help="N frames at random, see --seed.", rich_help_panel=KEYFRAMES)
+    ] = None,
+    every: Annotated[int | None, typer.Option("--every", help="Every N-th frame.", rich_help_panel=KEYFRAMES)] = None,
+    scenes: Annotated[
+        bool, typer.Option("--scenes", help="The first frame of each shot.", rich_help_panel=KEYFRAMES)
+    ] = False,
+    no_keyframes: Annotated[
+        bool, typer.Option("--no-keyframes", help="Blind restoration.", rich_help_panel=KEYFRAMES)
+    ] = False,
+    references: Annotated[
+        str,
+        typer.Option(
+            "--references",
+            help="HR images of the keyframes: a folder of images named by frame number, or a maker: lite, bicubic, "
+            "or a weight file that spandrel reads.",
+            rich_help_panel=KEYFRAMES,
+        ),
+    ] = "lite",
+    guidance: Annotated[
+        float,
+        typer.Option(
+            "--guidance",
+            help="0 blind, 1 plain, above 1 closer to the keyframes (up to 10).",
+            rich_help_panel=KEYFRAMES,
+        ),
+    ] = 1.0,
+    model: Annotated[
+        str, typer.Option("--model", help="lite, bicubic, a model folder or a hub id.", rich_help_panel=MODEL)
+    ] = "lite",
+    device: Annotated[
+        str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.", rich_help_panel=MODEL)
+    ] = "auto",
+    dtype: Annotated[str, typer.Option("--dtype", help="auto, fp32, bf16, fp16.", rich_help_panel=MODEL)] = "auto",
+    chunk_frames: Annotated[
+        int | None,
+        typer.Option("--chunk-frames", help="Frames restored at once [default: by memory].", rich_help_panel=MODEL),
+    ] = None,
+    tile: Annotated[
+        int | None,
+        typer.Option(
+            "--tile", help="Tile side in LR pixels, 0 for whole frames [default: by memory].", rich_help_panel=MODEL
+        ),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option("--seed", help="For --random and for models that sample.", rich_help_panel=MODEL)
+    ] = 42,
+    start: Annotated[int, typer.Option("--start", help="First frame, counted from 0.")] = 0,
+    frames: Annotated[int | None, typer.Option("--frames", help="Number of frames [default: to the end].")] = None,
+    compare: Annotated[bool, typer.Option("--compare", help="Also write a side-by-side video.")] = False,
+    codec: Annotated[
+        str, typer.Option("--codec", help="h264, hevc, av1, ffv1 (lossless), prores.", rich_help_panel=ENCODER)
+    ] = "h264",
+    crf: Annotated[
+        int | None, typer.Option("--crf", help="Quality, lower is better [default: by codec].", rich_help_panel=ENCODER)
+    ] = None,
+    pixel_format: Annotated[
+        str | None,
+        typer.Option(
+            "--pixel-format", help="e.g. yuv420p, yuv444p10le [default: by codec and input].", rich_help_panel=ENCODER
+        ),
+    ] = None,
+    deinterlace: Annotated[str, typer.Option("--deinterlace", help="auto, on, off.", rich_help_panel=ENCODER)] = "auto",
+    json: Annotated[
+        bool,
+        typer.Option("--json", help="One JSON object a line on stdout (plan, progress, done), nothing else there."),
+    ] = False,
+) -> None:
+    """Upscale videos or images, guided by keyframes.
+
+    Example: sparkvsr upscale in.mp4 --iframes
+    """
+    choice = _one_choice(
+        {
+            "--iframes": "iframes" if iframes else None,
+            "--keyframes": keyframes,
+            "--random": None if random is None else f"random:{random}",
+            "--every": None if every is None else f"every:{every}",
+            "--scenes": "scenes" if scenes else None,
+            "--no-keyframes": "none" if no_keyframes else None,
+        }
+    )
+    paths = _expand(inputs)
+    reporter = JsonReporter() if json else TextReporter()
+    with reporter as report:
+        # Torch and all that is imported only now: help and usage errors stay quick.
+        from sparkvsr.inference.upscale import load_for, make_options
+
+        options = make_options(
+            scale=scale,
+            height=height,
+            size=size,
+            keyframes=choice,
+            references=references,
+            guidance_scale=guidance,
+            model=model,
+            device=device,
+            dtype=dtype,
+            chunk_frames=chunk_frames,
+            tile=tile,
+            seed=seed,
+            start=start,
+            frames=frames,
+            compare=compare,
+            overwrite=overwrite,
+            deinterlace=deinterlace,
+            codec=codec,
+            crf=crf,
+            pixel_format=pixel_format,
+        )
+        loaded = load_for(options)
+        if len(paths) == 1:
+            _one(paths[0], output, options, loaded, report, into_folder=False)
+        else:
+            _several(paths, output, options, loaded, report)
+
+
+def _one(
+    path: Path, output: str | None, options: UpscaleOptions, model: RestorationModel, report: Any, *, into_folder: bool
+) -> None:
+    from sparkvsr.inference.job import prepare
+    from sparkvsr.inference.upscale import as_output, run
+
+    target = None if output is None else as_output(output)
+    run(prepare(path, target, options, model, report, into_folder=into_folder), report)
+
+
+def _several(
+    paths: list[Path], output: str | None, options: UpscaleOptions, model: RestorationModel, report: Any
+) -> None:
+    """One bad file does not stop the rest; finished outputs are skipped; the exit code says whether all went well."""
+    if output is not None:
+        folder = Path(output).expanduser()
+        if folder.exists() and not folder.is_dir():
+            msg = f"-o {output} is a file, but there are {len(paths)} inputs; give a folder"
+            raise ConfigError(msg)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            msg = f"-o {output}: the folder cannot be made ({exc.strerror}); choose another"
+            raise EncodeError(msg) from exc
+    failed = 0
+    for path in paths:
+        try:
+            _one(path, output, options, model, report, into_folder=output is not None)
+        except SparkVSRError as exc:
+            failed += 1
+            report({"event": "error", "input": str(path), "error": str(exc)})
+            print_error(f"{path}: {exc}")
+    if failed:
+        print_error(f"{failed} of {len(paths)} inputs failed")
+        raise typer.Exit(1)
+
+
+def _one_choice(given: dict[str, str | None]) -> str | None:
+    named = {name: value for name, value in given.items() if value is not None}
+    if len(named) > 1:
+        msg = f"{' and '.join(named)} exclude each other; give one of them"
+        raise ConfigError(msg)
+    return next(iter(named.values()), None)
+
+
+def _expand(inputs: list[str]) -> list[Path]:
+    """Patterns that the shell left alone (quoted, or on Windows) are expanded here."""
+    paths: list[Path] = []
+    for text in inputs:
+        matches = sorted(glob.glob(text)) if any(mark in text for mark in "*?[") and not Path(text).exists() else []  # noqa: PTH207
+        paths += [Path(match).expanduser() for match in matches] or [Path(text).expanduser()]
+    return paths

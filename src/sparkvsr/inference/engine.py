@@ -1,0 +1,196 @@
+"""From a stream of LR frames to a stream of SR frames: shots, chunks, keyframes, any output size.
+
+Knows nothing about files or the screen. One session of the model per shot, so that nothing crosses a cut;
+keyframes are made or loaded only when the model asks for them, so that their number does not matter.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
+
+import torch
+from torch import Tensor
+
+from sparkvsr.errors import DecodeError
+from sparkvsr.keyframes.references import ReferenceMaker, resize_image
+from sparkvsr.keyframes.select import Shot
+from sparkvsr.models.interface import Keyframe, RestorationModel, ShotRequest
+
+if TYPE_CHECKING:
+    from sparkvsr.video import Frame
+
+
+class KeyframeLoader:
+    """LR frame and HR image of a keyframe on demand.
+
+    Keyframes are asked for in rising order, a little ahead of the frames being restored, so a second reader
+    follows at its own pace; a few are kept because neighbouring frames ask for the same ones.
+
+    Args:
+        open_frames: opens the clip at a frame index and iterates from there.
+        maker: gives the HR image.
+        size: ``(H, W)`` the model wants.
+        weights: influence by frame index, 1 where missing.
+        kept: how many keyframes stay in memory.
+    """
+
+    def __init__(
+        self,
+        open_frames: Callable[[int], Iterator[Frame]],
+        maker: ReferenceMaker,
+        size: tuple[int, int],
+        weights: Mapping[int, float] | None = None,
+        kept: int = 4,
+    ) -> None:
+        self._open_frames = open_frames
+        self._maker = maker
+        self._size = size
+        self._weights = dict(weights or {})
+        self._kept = kept
+        self._cache: OrderedDict[int, Keyframe] = OrderedDict()
+        self._frames: Iterator[Frame] | None = None
+        self._next_index = -1
+
+    def load(self, index: int) -> Keyframe:
+        """The keyframe at frame ``index`` of the clip."""
+        if index in self._cache:
+            self._cache.move_to_end(index)
+            return self._cache[index]
+        lr = self._lr_frame(index)
+        hr = self._maker.make(lr, self._size, index)
+        keyframe = Keyframe(lr=lr, hr=hr, weight=self._weights.get(index, 1.0))
+        self._cache[index] = keyframe
+        while len(self._cache) > self._kept:
+            self._cache.popitem(last=False)
+        return keyframe
+
+    def close(self) -> None:
+        """Close the second reader."""
+        close = getattr(self._frames, "close", None)
+        if close is not None:
+            close()
+        self._frames = None
+
+    def _lr_frame(self, index: int) -> Tensor:
+        # Going back, or far ahead, a new reader that seeks is cheaper than decoding everything between.
+        if self._frames is None or index < self._next_index or index > self._next_index + 300:
+            self.close()
+            self._frames = self._open_frames(index)
+        for frame in self._frames:
+            self._next_index = frame.index + 1
+            if frame.index == index:
+                return frame.pixels
+        msg = f"keyframe {index} could not be read again from the clip; was the file changed meanwhile?"
+        raise DecodeError(msg)
+
+
+class ShotKeyframes(Mapping[int, Keyframe]):
+    """The keyframes of one shot by index within the shot, loaded on access."""
+
+    def __init__(self, shot: Shot, indices: Sequence[int], loader: KeyframeLoader) -> None:
+        self._shot = shot
+        self._indices = [index - shot.start for index in indices if index in shot]
+        self._loader = loader
+
+    def __getitem__(self, index: int) -> Keyframe:
+        if index not in self._indices:
+            raise KeyError(index)
+        return self._loader.load(index + self._shot.start)
+
+    def __contains__(self, index: object) -> bool:
+        return index in self._indices
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._indices)
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+
+@dataclass(frozen=True)
+class RestoreSettings:
+    """What decides the pixels, besides model and keyframes.
+
+    Attributes:
+        size: ``(H, W)`` of the frames given back.
+        working_size: ``(H, W)`` at which the model works.
+        guidance_scale: see ``ShotRequest``.
+        chunk_frames, tile, seed: see ``ShotRequest``.
+    """
+
+    size: tuple[int, int]
+    working_size: tuple[int, int]
+    guidance_scale: float = 1.0
+    chunk_frames: int = 8
+    tile: int | None = None
+    seed: int = 42
+
+
+def restore_stream(
+    model: RestorationModel,
+    frames: Iterable[Frame],
+    shots: Sequence[Shot],
+    keyframe_indices: Sequence[int],
+    loader: KeyframeLoader | None,
+    settings: RestoreSettings,
+) -> Iterator[tuple[Frame, Tensor]]:
+    """Restore a clip frame by frame, in order, with memory bounded by the chunk.
+
+    Args:
+        frames: the LR frames ``[shots[0].start, shots[-1].stop)``, in order.
+        shots: contiguous.
+        keyframe_indices: frame indices of the clip, strictly increasing.
+        loader: gives keyframes; may be None when there are none.
+
+    Yields:
+        The LR frame and its restored pixels ``(3, H, W)`` float32 in [0, 1] at ``settings.size``.
+
+    Raises:
+        DecodeError: the stream ended before the last shot did.
+    """
+    source = iter(frames)
+    for shot in shots:
+        keyframes: Mapping[int, Keyframe] = {} if loader is None else ShotKeyframes(shot, keyframe_indices, loader)
+        first = next(source, None)
+        if first is None:
+            _ended_early(shot)
+        request = ShotRequest(
+            num_frames=shot.num_frames,
+            lr_size=(first.pixels.shape[-2], first.pixels.shape[-1]),
+            size=settings.working_size,
+            keyframes=keyframes,
+            guidance_scale=settings.guidance_scale,
+            chunk_frames=settings.chunk_frames,
+            tile=settings.tile,
+            seed=settings.seed,
+        )
+        session = model.open_session(request)
+        waiting: deque[Frame] = deque()
+        chunk: list[Frame] = []
+        for position in range(shot.num_frames):
+            frame = first if position == 0 else next(source, None)
+            if frame is None:
+                _ended_early(shot)
+            chunk.append(frame)
+            waiting.append(frame)
+            if len(chunk) == settings.chunk_frames or position == shot.num_frames - 1:
+                restored = session.push(torch.stack([item.pixels for item in chunk]).float())
+                chunk = []
+                yield from _matched(waiting, restored, settings.size)
+        yield from _matched(waiting, session.finish(), settings.size)
+        if waiting:
+            msg = f"model {model.name} kept {len(waiting)} frames of the shot at {shot.start} back"
+            raise RuntimeError(msg)
+
+
+def _ended_early(shot: Shot) -> NoReturn:
+    msg = f"the clip ended inside the shot [{shot.start}, {shot.stop}); was the file changed meanwhile?"
+    raise DecodeError(msg)
+
+
+def _matched(waiting: deque[Frame], restored: Tensor, size: tuple[int, int]) -> Iterator[tuple[Frame, Tensor]]:
+    for pixels in restored:
+        yield waiting.popleft(), resize_image(pixels, size).clamp(0, 1)

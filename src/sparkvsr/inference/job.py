@@ -1,0 +1,370 @@
+"""Deciding everything before the first frame is restored: sizes, shots, keyframes, chunks, the output's name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from sparkvsr.errors import ConfigError, DecodeError, KeyframeError
+from sparkvsr.inference.progress import Hook
+from sparkvsr.keyframes.choice import KeyframeChoice
+from sparkvsr.keyframes.references import FolderMaker, ReferenceMaker, make_reference_maker
+from sparkvsr.keyframes.select import Selection, Shot, shots_from_cuts
+from sparkvsr.keyframes.shots import detect_cuts
+from sparkvsr.models.interface import ModelPlan, RestorationModel, needs_blind_pass
+from sparkvsr.shapes import OutputSize, output_size
+from sparkvsr.video import EncodeOptions, Frame, VideoInfo, VideoReader, iframe_indices, probe
+
+MAX_GUIDANCE = 10.0
+
+CPU_WORKING_MEMORY = 1_000_000_000
+"""Bytes the model may take on the CPU by default: with the libraries and the frames in flight, the whole
+command stays under 2 GB. More does not make it faster there."""
+
+GPU_MEMORY_SHARE = 0.85
+
+SEQUENCE_PATTERN = "%05d.png"
+"""File names of an image sequence when the output is a folder."""
+
+_SAME_CONTAINER = (".mp4", ".mkv", ".mov")
+_IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+
+
+@dataclass(frozen=True)
+class UpscaleOptions:
+    """Everything the user can choose; the defaults are those of ``sparkvsr upscale``.
+
+    Attributes:
+        scale, height, size: output size, see ``shapes.output_size``; at most one is given.
+        keyframes: which frames guide the restoration.
+        references: where their HR images come from: ``lite``, ``bicubic``, a folder or a weight file.
+        guidance_scale: 0 blind, 1 plain, up to 10.
+        model: see ``load_model``.
+        model_options: further keyword arguments of ``load_model``.
+        device, dtype: see ``load_model``.
+        chunk_frames, tile: None lets the model choose; a tile of 0 means whole frames.
+        seed: for random keyframes and models that sample.
+        start, frames: the part of the clip, in frames; ``frames`` None goes to the end.
+        compare: also write a side-by-side video.
+        overwrite: replace an existing output.
+        deinterlace: ``auto``, ``on``, ``off``.
+        encode: codec settings.
+    """
+
+    scale: float | None = None
+    height: int | None = None
+    size: tuple[int, int] | None = None
+    keyframes: KeyframeChoice = field(default_factory=KeyframeChoice)
+    references: str = "lite"
+    guidance_scale: float = 1.0
+    model: str = "lite"
+    model_options: Mapping[str, Any] = field(default_factory=dict)
+    device: str = "auto"
+    dtype: str = "auto"
+    chunk_frames: int | None = None
+    tile: int | None = None
+    seed: int = 42
+    start: int = 0
+    frames: int | None = None
+    compare: bool = False
+    overwrite: bool = False
+    deinterlace: str = "auto"
+    encode: EncodeOptions = field(default_factory=EncodeOptions)
+
+
+@dataclass(frozen=True)
+class UpscaleJob:
+    """One clip, ready to be restored.
+
+    Attributes:
+        info: what was read.
+        output: final path (file, folder or printf pattern).
+        size: of the result.
+        working_size: at which the model works.
+        shots: contiguous, covering the part that is restored.
+        selection: keyframes.
+        maker: gives the reference images.
+        plan: chunk, tile and memory of the model.
+        guided_passes: 1 or 2.
+        notes: lines for the user.
+    """
+
+    info: VideoInfo
+    output: Path
+    options: UpscaleOptions
+    model: RestorationModel
+    size: OutputSize
+    working_size: tuple[int, int]
+    shots: tuple[Shot, ...]
+    selection: Selection
+    maker: ReferenceMaker
+    plan: ModelPlan
+    guided_passes: int
+    notes: tuple[str, ...]
+
+    @property
+    def num_frames(self) -> int:
+        """Frames that will be restored."""
+        return self.shots[-1].stop - self.shots[0].start
+
+    def open_frames(self, start: int | None = None) -> Iterator[Frame]:
+        """LR frames from ``start`` (default: the job's first) to the job's last."""
+        first = self.shots[0].start if start is None else start
+        return open_frames(self.info.path, first, self.shots[-1].stop - first, self.options.deinterlace)
+
+
+def open_frames(path: Path, start: int, frames: int | None, deinterlace: str) -> Iterator[Frame]:
+    """Iterate over decoded frames; the file is closed when the iterator is."""
+    with VideoReader(path, start=start, frames=frames, deinterlace=deinterlace) as reader:
+        yield from reader
+
+
+def check_options(options: UpscaleOptions) -> None:
+    """Refuse values that are wrong for any clip.
+
+    Raises:
+        ConfigError: with the option, its value and what is allowed.
+    """
+    if not 0.0 <= options.guidance_scale <= MAX_GUIDANCE:
+        msg = f"--guidance {options.guidance_scale:g} is out of range; use 0 (blind) to {MAX_GUIDANCE:g}, 1 is plain"
+        raise ConfigError(msg)
+    if options.start < 0:
+        msg = f"--start {options.start} is negative; frames are counted from 0"
+        raise ConfigError(msg)
+    if options.frames is not None and options.frames < 1:
+        msg = f"--frames {options.frames} leaves nothing to do; give at least 1"
+        raise ConfigError(msg)
+    if options.chunk_frames is not None and options.chunk_frames < 1:
+        msg = f"--chunk-frames {options.chunk_frames} is too small; give at least 1"
+        raise ConfigError(msg)
+    if options.tile is not None and options.tile != 0 and options.tile < 32:
+        msg = f"--tile {options.tile} is too small; give at least 32 (LR pixels), or 0 for whole frames"
+        raise ConfigError(msg)
+
+
+def default_output(path: Path, info: VideoInfo, options: UpscaleOptions, size: OutputSize) -> Path:
+    """``in.mp4`` to ``in_x4.mp4``; with ``--height`` or ``--size`` to ``in_1080p.mp4``.
+
+    mp4, mkv and mov keep their container, so that what it carries can be kept; anything else becomes mp4.
+    """
+    if options.height is None and options.size is None:
+        tag = f"_x{size.scale:g}"
+    else:
+        tag = f"_{size.height}p"
+    if info.kind == "sequence":
+        folder = path.parent if "%" in path.name else path
+        return folder.with_name(folder.name + tag) / SEQUENCE_PATTERN
+    if info.kind == "image":
+        return path.with_name(path.stem + tag + ".png")
+    suffix = path.suffix.lower() if path.suffix.lower() in _SAME_CONTAINER else ".mp4"
+    if options.encode.codec == "ffv1":
+        suffix = ".mkv"
+    elif options.encode.codec == "prores":
+        suffix = ".mov" if suffix == ".mp4" else suffix
+    return path.with_name(path.stem + tag + suffix)
+
+
+def resolve_output(
+    path: Path, output: Path | None, info: VideoInfo, options: UpscaleOptions, size: OutputSize, *, into_folder: bool
+) -> Path:
+    """The output path for one input.
+
+    A video is written as an image sequence when ``output`` ends in a slash, is an existing folder or holds
+    ``%05d``; with several inputs (``into_folder``) each gets its default name inside the folder ``output``.
+    """
+    default = default_output(path, info, options, size)
+    if output is None:
+        return default
+    if into_folder:
+        return output / default.name
+    if info.kind == "image" and (output.is_dir() or not output.suffix):
+        return output / default.name
+    if output.is_dir():
+        return output / SEQUENCE_PATTERN
+    if not output.suffix:
+        msg = (
+            f"output {output} has no suffix; give a file like {output}.mp4, "
+            f"or make it a folder (mkdir {output}) for an image sequence"
+        )
+        raise ConfigError(msg)
+    return output
+
+
+def working_memory(device: torch.device) -> int:
+    """Bytes the model may use on a device now."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free * GPU_MEMORY_SHARE)
+    available = psutil.virtual_memory().available
+    if device.type == "mps":
+        return int(available * 0.6)
+    return int(min(CPU_WORKING_MEMORY, available * 0.6))
+
+
+def prepare(
+    path: Path,
+    output: Path | None,
+    options: UpscaleOptions,
+    model: RestorationModel,
+    hook: Hook,
+    *,
+    into_folder: bool = False,
+    check_output: bool = True,
+) -> UpscaleJob:
+    """Read what is needed and decide everything; nothing is written.
+
+    Raises:
+        SparkVSRError: anything that would make the job fail and can be known now.
+    """
+    # 1. What is it, and what comes out.
+    check_options(options)
+    info = probe(path)
+    hook(input_event(info))
+    size = output_size((info.height, info.width), scale=options.scale, height=options.height, size=options.size)
+    target = resolve_output(path, output, info, options, size, into_folder=into_folder)
+    if check_output:
+        from sparkvsr.video import check_output as check_writable
+
+        check_writable(target, overwrite=options.overwrite, codec=options.encode.codec)
+        if options.compare:
+            check_writable(compare_path(target), overwrite=options.overwrite, codec="h264")
+
+    # 2. Early refusals that need no look at the pixels.
+    stop = info.num_frames if options.frames is None else min(info.num_frames, options.start + options.frames)
+    if options.start >= info.num_frames:
+        msg = f"--start {options.start} is beyond the clip ({info.num_frames} frames, 0 to {info.num_frames - 1})"
+        raise ConfigError(msg)
+    choice = options.keyframes
+    maker = make_reference_maker(options.references, model.device) if choice.kind != "none" else None
+    if isinstance(maker, FolderMaker) and choice.kind == "default":
+        inside = [index for index in maker.indices if options.start <= index < stop]
+        if not inside or (options.frames is None and options.start == 0 and len(inside) < len(maker.indices)):
+            outside = [index for index in maker.indices if not options.start <= index < stop]
+            msg = (
+                f"reference image {maker.paths[outside[0]]} is for frame {outside[0]}, "
+                f"outside the clip (frames {options.start} to {stop - 1}); rename or remove it"
+            )
+            raise KeyframeError(msg)
+        choice = KeyframeChoice("manual", indices=tuple(inside))
+    choice.check_early(options.start, stop)
+
+    # 3. One pass over the clip: cuts, and the true number of frames.
+    shots = _find_shots(info, options, stop, hook)
+    notes: list[str] = [size.note] if size.note else []
+    true_stop = shots[-1].stop
+    if true_stop < stop:
+        notes.append(f"only {true_stop - options.start} of {stop - options.start} announced frames could be decoded")
+
+    # 4. Keyframes and their images.
+    selection = choice.select(shots, lambda: iframe_indices(path), options.seed)
+    if selection.dropped:
+        shown = ", ".join(map(str, selection.dropped[:8])) + (", ..." if len(selection.dropped) > 8 else "")
+        notes.append(f"dropped {len(selection.dropped)} keyframes closer than 4 frames to another: {shown}")
+    if maker is None:
+        maker = make_reference_maker("bicubic")
+    if isinstance(maker, FolderMaker):
+        maker.check(selection.indices, (info.height, info.width))
+
+    # 5. How the model runs.
+    working = model.working_size((info.height, info.width), (size.height, size.width))
+    passes = 2 if needs_blind_pass(options.guidance_scale, len(selection.indices)) else 1
+    plan = model.plan(
+        (info.height, info.width),
+        working,
+        true_stop - options.start,
+        guided_passes=passes,
+        memory_bytes=working_memory(model.device),
+    )
+    if options.chunk_frames is not None or options.tile is not None:
+        plan = ModelPlan(
+            chunk_frames=options.chunk_frames or plan.chunk_frames,
+            tile=plan.tile if options.tile is None else (options.tile or None),
+            memory_bytes=plan.memory_bytes,
+            notes=plan.notes,
+        )
+    return UpscaleJob(
+        info=info,
+        output=target,
+        options=options,
+        model=model,
+        size=size,
+        working_size=working,
+        shots=tuple(shots),
+        selection=selection,
+        maker=maker,
+        plan=plan,
+        guided_passes=passes,
+        notes=(*notes, *plan.notes),
+    )
+
+
+def compare_path(output: Path) -> Path:
+    """Where the side-by-side video of an output goes: ``out_compare.mp4`` beside it."""
+    stem = re.sub(r"_?%\d*d", "", output.stem) or output.parent.name
+    if output.suffix.lower() in (".mp4", ".mkv", ".mov"):
+        return output.with_name(f"{stem}_compare{output.suffix}")
+    return output.with_name(f"{stem}_compare.mp4")
+
+
+def input_event(info: VideoInfo) -> dict[str, Any]:
+    """The ``input`` event of a clip."""
+    return {
+        "event": "input",
+        "path": str(info.path),
+        "kind": info.kind,
+        "width": info.width,
+        "height": info.height,
+        "frames": info.num_frames,
+        "fps": float(info.average_fps) if info.average_fps else None,
+        "codec": info.codec,
+        "audio": info.num_audio,
+        "summary": info.summary,
+    }
+
+
+def plan_event(job: UpscaleJob) -> dict[str, Any]:
+    """The ``plan`` event of a job."""
+    return {
+        "event": "plan",
+        "output": str(job.output),
+        "width": job.size.width,
+        "height": job.size.height,
+        "scale": round(job.size.scale, 4),
+        "frames": job.num_frames,
+        "model": job.model.name,
+        "device": str(job.model.device),
+        "dtype": str(job.model.dtype).removeprefix("torch."),
+        "shots": [[shot.start, shot.stop] for shot in job.shots],
+        "keyframes": list(job.selection.indices),
+        "dropped_keyframes": list(job.selection.dropped),
+        "keyframe_method": job.selection.method,
+        "references": job.maker.name if job.selection.indices else None,
+        "guidance_scale": job.options.guidance_scale,
+        "chunk_frames": job.plan.chunk_frames,
+        "tile": job.plan.tile,
+        "memory_bytes": job.plan.memory_bytes,
+        "notes": list(job.notes),
+    }
+
+
+def _find_shots(info: VideoInfo, options: UpscaleOptions, stop: int, hook: Hook) -> list[Shot]:
+    start = options.start
+    total = stop - start
+    every = max(1, total // 100)
+
+    def report(done: int) -> None:
+        if done % every == 0 or done == total:
+            hook({"event": "analysis", "done": done, "total": total})
+
+    frames = open_frames(info.path, start, total, options.deinterlace)
+    cuts, count = detect_cuts((frame.pixels for frame in frames), on_frame=report)
+    if count == 0:
+        msg = f"{info.path} has no decodable frame from {start} on"
+        raise DecodeError(msg)
+    return shots_from_cuts([start + cut for cut in cuts], start, start + count)

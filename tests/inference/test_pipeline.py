@@ -1,0 +1,108 @@
+"""Threads between reading, restoring and writing: order, bounds, errors, no thread left behind."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from sparkvsr.inference.pipeline import BackgroundSink, prefetch
+
+
+def _own_threads() -> int:
+    return sum(thread.name.startswith("sparkvsr-") for thread in threading.enumerate())
+
+
+def test_prefetch_keeps_the_order() -> None:
+    assert list(prefetch(range(50), depth=3)) == list(range(50))
+    assert _own_threads() == 0
+
+
+def test_prefetch_is_bounded() -> None:
+    taken = []
+
+    def source() -> Iterator[int]:
+        for value in range(100):
+            taken.append(value)
+            yield value
+
+    items = prefetch(source(), depth=4)
+    next(items)
+    time.sleep(0.3)
+    assert len(taken) <= 7  # one consumed, four waiting, one in the thread's hand, one being made
+    items.close()
+    assert _own_threads() == 0
+
+
+def test_prefetch_passes_errors_on_after_the_items_before() -> None:
+    def source() -> Iterator[int]:
+        yield 1
+        msg = "broken"
+        raise ValueError(msg)
+
+    items = prefetch(source(), depth=4)
+    assert next(items) == 1
+    with pytest.raises(ValueError, match="broken"):
+        next(items)
+
+
+def test_prefetch_closes_its_source() -> None:
+    closed = []
+
+    def source() -> Iterator[int]:
+        try:
+            yield from range(1000)
+        finally:
+            closed.append(True)
+
+    items = prefetch(source(), depth=2)
+    next(items)
+    items.close()
+    assert closed == [True]
+
+
+def test_sink_consumes_in_order_and_waits_at_the_end() -> None:
+    seen: list[int] = []
+
+    def slow(value: int) -> None:
+        time.sleep(0.005)
+        seen.append(value)
+
+    with BackgroundSink(slow, depth=2) as sink:
+        for value in range(20):
+            sink.put(value)
+    assert seen == list(range(20))
+    assert _own_threads() == 0
+
+
+def test_sink_error_reaches_the_producer() -> None:
+    def refuse(value: int) -> None:
+        msg = f"no {value}"
+        raise ValueError(msg)
+
+    with pytest.raises(ValueError, match="no 0"), BackgroundSink(refuse, depth=2) as sink:
+        for value in range(100):
+            sink.put(value)
+    assert _own_threads() == 0
+
+
+def test_sink_drops_what_waits_when_the_producer_fails() -> None:
+    seen: list[int] = []
+
+    def slow(value: int) -> None:
+        time.sleep(0.05)
+        seen.append(value)
+
+    def produce() -> None:
+        with BackgroundSink(slow, depth=50) as sink:
+            for value in range(50):
+                sink.put(value)
+            msg = "stop"
+            raise RuntimeError(msg)
+
+    with pytest.raises(RuntimeError, match="stop"):
+        produce()
+    assert len(seen) < 50
+    assert _own_threads() == 0
