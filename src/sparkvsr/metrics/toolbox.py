@@ -1,0 +1,122 @@
+"""The heavy parts of metrics (networks, fitted parameters), built once a run and only when a metric needs them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from sparkvsr.errors import MetricError
+from sparkvsr.metrics.weights import WeightStore
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sparkvsr.metrics.niqe import Niqe
+    from sparkvsr.metrics.perceptual import Dists, Lpips
+    from sparkvsr.metrics.raft import RaftFlow
+
+_PYIQA_NAMES = {"musiq": "musiq", "clipiqa": "clipiqa", "maniqa": "maniqa"}
+
+
+class Toolbox:
+    """Builds networks on first use.
+
+    Args:
+        store: where their weights are found.
+        device: where networks run, such as ``cpu`` or ``cuda``.
+    """
+
+    def __init__(self, store: WeightStore, device: str = "cpu") -> None:
+        self.store = store
+        self.device = device
+        self._pyiqa: dict[str, Callable[[Tensor], Tensor]] = {}
+
+    @cached_property
+    def lpips_alex(self) -> Lpips:
+        return self._lpips("alexnet", "lpips_lin_alex")
+
+    @cached_property
+    def lpips_vgg(self) -> Lpips:
+        return self._lpips("vgg16", "lpips_lin_vgg")
+
+    @cached_property
+    def dists(self) -> Dists:
+        from sparkvsr.metrics.loading import convolutions, state_dict
+        from sparkvsr.metrics.perceptual import Dists
+
+        parameters = state_dict(self.store.require("dists"))
+        backbone = convolutions(self.store.require("vgg16"))
+        return Dists(backbone, parameters["alpha"], parameters["beta"], self.device)
+
+    @cached_property
+    def niqe(self) -> Niqe:
+        from sparkvsr.metrics.niqe import Niqe
+
+        return Niqe(self.store.require("niqe").path)
+
+    @cached_property
+    def raft(self) -> RaftFlow:
+        from sparkvsr.metrics.loading import state_dict
+        from sparkvsr.metrics.raft import RaftFlow
+
+        return RaftFlow(state_dict(self.store.require("raft")), self.device)
+
+    @cached_property
+    def cvvdp(self) -> Any:
+        import pycvvdp
+
+        return pycvvdp.cvvdp(display_name="standard_fhd", quiet=True, device=self._torch_device())
+
+    def pyiqa(self, name: str) -> Callable[[Tensor], Tensor]:
+        """A no-reference metric of pyiqa: ``(1, 3, H, W)`` in [0, 1] to a score.
+
+        Raises:
+            MetricError: pyiqa wanted a file that is not there.
+        """
+        if name not in self._pyiqa:
+            with _offline():
+                import pyiqa
+
+                try:
+                    self._pyiqa[name] = pyiqa.create_metric(_PYIQA_NAMES[name], device=self._torch_device())
+                except (OSError, RuntimeError, ImportError, KeyError) as exc:
+                    msg = f"{name}: pyiqa cannot build it ({type(exc).__name__}: {str(exc).splitlines()[0]})"
+                    raise MetricError(msg) from exc
+        return self._pyiqa[name]
+
+    def _lpips(self, backbone: str, heads: str) -> Lpips:
+        from sparkvsr.metrics.loading import convolutions, linear_heads
+        from sparkvsr.metrics.perceptual import Lpips
+
+        return Lpips(
+            convolutions(self.store.require(backbone)), linear_heads(self.store.require(heads)), device=self.device
+        )
+
+    def _torch_device(self) -> Any:
+        import torch
+
+        return torch.device(self.device)
+
+
+@contextlib.contextmanager
+def _offline() -> Iterator[None]:
+    """Libraries that download behind one's back fail at once instead (their hubs retry for 47 seconds)."""
+    import torch.hub
+
+    def refuse(url: str, *_args: object, **_kwargs: object) -> None:
+        raise MetricError(f"a download of {url} was refused; place the file yourself (`sparkvsr metrics`)")  # noqa: EM102
+
+    before, download = os.environ.get("HF_HUB_OFFLINE"), torch.hub.download_url_to_file
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    torch.hub.download_url_to_file = refuse
+    try:
+        yield
+    finally:
+        torch.hub.download_url_to_file = download
+        if before is None:
+            del os.environ["HF_HUB_OFFLINE"]
+        else:
+            os.environ["HF_HUB_OFFLINE"] = before
