@@ -24,7 +24,7 @@ install: $(VENV)/.installed ## make .venv and install sparkvsr into it
 dev: $(VENV)/.dev ## the same with the tools for tests and checks
 
 demo: $(VENV)/.installed ## upscale a real clip and say where the result is
-	$(BIN)/python benchmarks/demo.py
+	$(BIN)/python benchmarks/demo.py $(if $(CLIP),--clip "$(CLIP)")
 
 test: $(VENV)/.dev ## run the whole test suite
 	$(BIN)/python -m pytest

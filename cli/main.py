@@ -65,10 +65,10 @@ def _show_version(value: bool) -> None:
 
 @app.callback()
 def main(
-    version: Annotated[  # noqa: ARG001  (eager option)
+    version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,  # noqa: ARG001
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     """Keyframe-driven video super-resolution."""
 

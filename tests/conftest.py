@@ -32,7 +32,12 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def guarded(self: socket.socket, address: object) -> None:
         host = address[0] if isinstance(address, tuple) else ""
-        if self.family in (socket.AF_INET, socket.AF_INET6) and host not in ("127.0.0.1", "localhost", "::1", "0.0.0.0"):
+        if self.family in (socket.AF_INET, socket.AF_INET6) and host not in (
+            "127.0.0.1",
+            "localhost",
+            "::1",
+            "0.0.0.0",
+        ):
             msg = f"a test tried to reach {host!r}"
             raise OSError(msg)
         connect(self, address)  # type: ignore[arg-type]
@@ -45,7 +50,7 @@ def _kept_random_state() -> Iterator[None]:
     """Every test starts from the same random state and leaves it as it was."""
     import torch
 
-    python_state, numpy_state, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    python_state, numpy_state, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002  (third-party code draws from the global state)
     torch.manual_seed(0)

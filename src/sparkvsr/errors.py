@@ -9,8 +9,7 @@
     ├── WeightsError     a model folder or weight file is missing, incomplete or of another architecture
     ├── DatasetError     a data set is missing or is not laid out as expected
     ├── MetricError      a metric cannot be computed (weights or a package are missing, sizes differ)
-    ├── ResourceError    too little memory or disk, with the smaller setting to try
-    └── Interrupted      the caller asked to stop; what was finished is kept
+    └── ResourceError    too little memory or disk, with the smaller setting to try
 
 A message has four parts in one line: what was tried, the offending value with its name, what is
 allowed, what to do next. Only the command line turns errors into text and exit codes.
@@ -57,7 +56,3 @@ class MetricError(SparkVSRError):
 
 class ResourceError(SparkVSRError):
     """Memory or disk is too small; the message names a setting that needs less."""
-
-
-class Interrupted(SparkVSRError):
-    """The caller asked to stop; partial results were cleaned up or kept as documented."""

@@ -82,9 +82,13 @@ def test_sink_error_reaches_the_producer() -> None:
         msg = f"no {value}"
         raise ValueError(msg)
 
-    with pytest.raises(ValueError, match="no 0"), BackgroundSink(refuse, depth=2) as sink:
-        for value in range(100):
-            sink.put(value)
+    def produce() -> None:
+        with BackgroundSink(refuse, depth=2) as sink:
+            for value in range(100):
+                sink.put(value)
+
+    with pytest.raises(ValueError, match="no 0"):
+        produce()
     assert _own_threads() == 0
 
 

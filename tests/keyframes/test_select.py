@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from sparkvsr.errors import ConfigError, KeyframeError
@@ -56,7 +58,7 @@ def test_random_frames_are_apart_and_repeatable(num_frames: int) -> None:
         assert drawn == select.random_frames(count, shots, seed=count).indices
         assert len(drawn) == count
         assert all(7 <= index < 7 + num_frames for index in drawn)
-        assert all(b - a >= MIN_KEYFRAME_GAP for a, b in zip(drawn, drawn[1:], strict=False))
+        assert all(b - a >= MIN_KEYFRAME_GAP for a, b in pairwise(drawn))
 
 
 def test_random_reaches_every_frame() -> None:

@@ -153,10 +153,8 @@ def default_output(path: Path, info: VideoInfo, options: UpscaleOptions, size: O
 
     mp4, mkv and mov keep their container, so that what it carries can be kept; anything else becomes mp4.
     """
-    if options.height is None and options.size is None:
-        tag = f"_x{size.scale:g}"
-    else:
-        tag = f"_{size.height}p"
+    by_factor = options.height is None and options.size is None
+    tag = f"_x{size.scale:g}" if by_factor else f"_{size.height}p"
     if info.kind == "sequence":
         folder = path.parent if "%" in path.name else path
         return folder.with_name(folder.name + tag) / SEQUENCE_PATTERN

@@ -18,7 +18,7 @@ class KeyframeChoice:
     """A way to choose keyframes.
 
     Attributes:
-        kind: ``default`` (I-frames and shot starts), ``iframes``, ``scenes``, ``none``, ``every``, ``random``, ``manual``.
+        kind: ``default`` is I-frames and shot starts.
         number: N of ``every`` and ``random``.
         indices: of ``manual``.
     """

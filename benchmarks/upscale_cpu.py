@@ -1,0 +1,175 @@
+"""Speed, memory and quality of whole upscaling commands on the CPU, side by side in one run.
+
+    python benchmarks/upscale_cpu.py --weights ../shared/weights/isr [--clip GT.mp4] [--frames 60] [--json out.json]
+
+Each method reads the same 320x180 (or GT/4) H.264 clip and writes a 4x H.264 file, in a process of its own:
+
+* `sparkvsr upscale` with I-frames, and with `--no-keyframes`
+* Real-ESRGAN animevideov3, general-x4v3, x4plus: every frame, float32, as spandrel runs them by default
+  (same decoder and encoder as sparkvsr, one after the other)
+* ffmpeg bicubic (if ffmpeg is installed)
+
+Frames per second are those of the whole command without start-up (second run over N frames minus a run over
+1 frame); x4plus gets few frames. Memory is the peak resident set of the process. PSNR-Y (BT.601 studio range,
+no border) is against the ground truth, read back from the written file. Ratios are against animevideov3.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+PEERS = {
+    "animevideov3": "realesr-animevideov3",
+    "general-x4v3": "realesr-general-x4v3",
+    "x4plus": "RealESRGAN_x4plus",
+}
+SLOW = {"x4plus"}
+
+
+def run_peer(weights: str, source: str, target: str, frames: int) -> None:
+    """Upscale every frame with a spandrel model: decode, network, encode in turn."""
+    import spandrel
+    import torch
+
+    from sparkvsr.video import EncodeOptions, VideoReader, VideoWriter
+
+    model = spandrel.ModelLoader(device="cpu").load_from_file(weights)
+    model.model.eval().float()
+    with torch.inference_mode(), VideoReader(Path(source), frames=frames) as reader:
+        size = (reader.info.height * 4, reader.info.width * 4)
+        with VideoWriter(
+            Path(target), source=reader.info, size=size, options=EncodeOptions(), overwrite=True
+        ) as writer:
+            for frame in reader:
+                writer.write(model(frame.pixels[None])[0].clamp(0, 1), frame.pts, frame.duration)
+
+
+def measure(command: list[str]) -> tuple[float, float]:
+    """Wall seconds and peak resident megabytes of a command."""
+    started = time.monotonic()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.monotonic() - started
+    if status != 0:
+        error = process.stderr.read().decode()[-800:] if process.stderr else ""
+        sys.exit(f"{' '.join(command)} failed: {error}")
+    return seconds, usage.ru_maxrss / 1000
+
+
+def commands(weights: Path, lr: Path, out: Path) -> dict[str, tuple[list[str], list[str]]]:
+    """Per method: the command without its frame count, and how the count is given."""
+    tool = str(Path(sys.executable).with_name("sparkvsr"))
+    base = [tool, "upscale", str(lr), "--overwrite", "-o"]
+    found = {
+        "lite, I-frames": ([*base, str(out / "lite_iframes.mp4"), "--iframes"], ["--frames"]),
+        "lite, blind": ([*base, str(out / "lite_blind.mp4"), "--no-keyframes"], ["--frames"]),
+    }
+    for name, stem in PEERS.items():
+        path = next(iter(sorted(weights.glob(f"{stem}*.pth"))), None)
+        if path is None:
+            print(f"({name}: no weights in {weights})")
+            continue
+        peer = [sys.executable, __file__, "--peer", str(path), "--clip", str(lr), "--out", str(out / f"{name}.mp4")]
+        found[name] = (peer, ["--frames"])
+    if shutil.which("ffmpeg"):
+        bicubic = ["ffmpeg", "-y", "-loglevel", "error", "-i", str(lr), "-vf", "scale=iw*4:ih*4:flags=bicubic"]
+        found["ffmpeg bicubic"] = ([*bicubic, "-c:v", "libx264", "-crf", "16", str(out / "bicubic.mp4")], ["-frames:v"])
+    return found
+
+
+def main() -> None:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", type=Path, default=HERE.parent.parent / "shared" / "weights" / "isr")
+    parser.add_argument("--clip", type=Path, help="ground truth; default Big Buck Bunny 720p, see demo.py")
+    parser.add_argument("--frames", type=int, default=60)
+    parser.add_argument("--slow-frames", type=int, default=3, help="frames for x4plus")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--peer", help=argparse.SUPPRESS)
+    parser.add_argument("--out", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.peer:
+        run_peer(arguments.peer, str(arguments.clip), arguments.out, arguments.frames)
+        return
+
+    from demo import FOLDER, compare, fetch_clip, reduce_clip
+
+    FOLDER.mkdir(exist_ok=True)
+    truth = arguments.clip or fetch_clip(FOLDER)
+    rows = []
+    with tempfile.TemporaryDirectory() as scratch:
+        out = Path(scratch)
+        lr = reduce_clip(truth, out / "lr.mp4")
+        for name, (command, flag) in commands(arguments.weights, lr, out).items():
+            count = arguments.slow_frames if name in SLOW else arguments.frames
+            at = -1 if name == "ffmpeg bicubic" else len(command)
+
+            def with_frames(n: int, command: list[str] = command, flag: list[str] = flag, at: int = at) -> list[str]:
+                return [*command[:at], *flag, str(n), *command[at:]]
+
+            start_up, _ = measure(with_frames(1))
+            seconds, peak = measure(with_frames(count))
+            written = Path(command[command.index("-o") + 1] if "-o" in command else command[-1])
+            cut = out / "gt.mkv"
+            bicubic, quality = _quality(lr, written, truth, count, cut, compare)
+            fps = (count - 1) / max(1e-3, seconds - start_up)
+            rows.append(
+                {
+                    "method": name,
+                    "frames": count,
+                    "fps": fps,
+                    "whole_seconds": seconds,
+                    "start_up_seconds": start_up,
+                    "peak_mb": peak,
+                    "psnr_y": quality,
+                    "bicubic_psnr_y": bicubic,
+                }
+            )
+            print(f"measured {name}: {fps:.2f} fps", flush=True)
+    reference = next((row["fps"] for row in rows if row["method"] == "animevideov3"), None)
+    print(
+        f"\n{'method':18} {'frames':>6} {'fps':>8} {'x animevideov3':>15} {'peak MB':>8} {'PSNR-Y':>7} {'over bicubic':>12}"
+    )
+    for row in rows:
+        ratio = f"{row['fps'] / reference:.2f}" if reference else "-"
+        gain = row["psnr_y"] - row["bicubic_psnr_y"]
+        print(
+            f"{row['method']:18} {row['frames']:6} {row['fps']:8.2f} {ratio:>15} {row['peak_mb']:8.0f} {row['psnr_y']:7.2f} {gain:+12.2f}"
+        )
+    by_name = {row["method"]: row["fps"] for row in rows}
+    if "x4plus" in by_name:
+        print(
+            f"\nlite with I-frames is {by_name['lite, I-frames'] / by_name['x4plus']:.0f} times as fast as x4plus on every frame"
+        )
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=2))
+
+
+def _quality(lr: Path, written: Path, truth: Path, count: int, cut: Path, compare: object) -> tuple[float, float]:
+    """PSNR-Y over the first ``count`` frames of bicubic and of the written file."""
+    from sparkvsr.video import EncodeOptions, VideoReader, VideoWriter
+
+    short = cut.with_name("lr_cut.mkv")
+    for source, target in ((truth, cut), (lr, short)):
+        with VideoReader(source, frames=count) as reader:
+            size = (reader.info.height, reader.info.width)
+            options = EncodeOptions(codec="ffv1")
+            with VideoWriter(target, source=reader.info, size=size, options=options, overwrite=True) as writer:
+                for frame in reader:
+                    writer.write(frame.pixels, frame.pts, frame.duration)
+    return compare(short, written, cut)  # type: ignore[operator]
+
+
+if __name__ == "__main__":
+    main()

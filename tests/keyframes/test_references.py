@@ -1,0 +1,98 @@
+"""Reference makers and reference folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from sparkvsr.errors import ConfigError, KeyframeError, WeightsError
+from sparkvsr.keyframes.references import (
+    FolderMaker,
+    SpandrelMaker,
+    make_reference_maker,
+    resize_image,
+)
+
+
+def write_image(path: Path, height: int, width: int, value: int = 100) -> None:
+    cv2.imwrite(str(path), np.full((height, width, 3), value, np.uint8))
+
+
+def test_resize_keeps_range_and_mean() -> None:
+    image = torch.rand(3, 32, 48)
+    small = resize_image(image, (8, 12))
+    assert small.shape == (3, 8, 12)
+    assert small.min() >= 0
+    assert small.max() <= 1
+    assert small.mean().item() == pytest.approx(image.mean().item(), abs=5e-3)
+
+
+def test_folder_images_are_found_by_frame_index(tmp_path: Path) -> None:
+    write_image(tmp_path / "00000.png", 64, 96, 10)
+    write_image(tmp_path / "frame_48.png", 32, 48, 200)
+    (tmp_path / "notes.txt").write_text("not an image")
+    maker = make_reference_maker(str(tmp_path))
+    assert isinstance(maker, FolderMaker)
+    assert maker.indices == [0, 48]
+    maker.check([0, 48], (16, 24))
+    made = maker.make(torch.zeros(3, 16, 24), (64, 96), 48)
+    assert made.shape == (3, 64, 96)
+    assert made.mean().item() == pytest.approx(200 / 255, abs=1e-3)
+
+
+def test_missing_reference_names_the_file_to_add(tmp_path: Path) -> None:
+    write_image(tmp_path / "00000.png", 64, 96)
+    with pytest.raises(KeyframeError, match=r"add 00024\.png"):
+        FolderMaker(tmp_path).check([0, 24], (16, 24))
+
+
+def test_unreadable_reference_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "00000.png").write_bytes(b"not a picture")
+    with pytest.raises(KeyframeError, match="keyframe 0 cannot be read"):
+        FolderMaker(tmp_path).check([0], (16, 24))
+
+
+def test_wrong_aspect_ratio_is_refused(tmp_path: Path) -> None:
+    write_image(tmp_path / "00000.png", 64, 64)
+    with pytest.raises(KeyframeError, match="aspect"):
+        FolderMaker(tmp_path).check([0], (16, 24))
+
+
+def test_two_images_for_one_frame_are_refused(tmp_path: Path) -> None:
+    write_image(tmp_path / "1.png", 64, 96)
+    write_image(tmp_path / "0001.png", 64, 96)
+    with pytest.raises(KeyframeError, match="two images for frame 1"):
+        FolderMaker(tmp_path)
+
+
+def test_empty_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(KeyframeError, match="no reference images"):
+        FolderMaker(tmp_path)
+
+
+def test_unknown_maker_is_refused() -> None:
+    with pytest.raises(ConfigError, match="neither lite, bicubic"):
+        make_reference_maker("no-such-maker")
+
+
+def test_a_file_that_is_no_network_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    path.write_bytes(b"nonsense")
+    with pytest.raises(WeightsError, match="spandrel"):
+        make_reference_maker(str(path))
+
+
+@pytest.mark.shared
+def test_spandrel_network_in_tiles_equals_one_pass(shared_dir: Path) -> None:
+    path = shared_dir / "weights" / "isr" / "realesr-animevideov3.fp16.pth"
+    lr = torch.rand(3, 40, 56)
+    whole = SpandrelMaker(path, tile=64).make(lr, (160, 224))
+    tiled = SpandrelMaker(path, tile=24).make(lr, (160, 224))
+    assert whole.shape == (3, 160, 224)
+    # The margin is smaller than the receptive field of 18 convolutions, which far pixels hardly use.
+    assert (whole - tiled).abs().max().item() < 0.05
+    assert (whole - tiled).abs().mean().item() < 1e-3
