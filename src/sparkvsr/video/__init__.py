@@ -1,0 +1,30 @@
+"""Files to frames and back. PyAV lives in this package and nowhere else.
+
+`probe` says what a clip is, `VideoReader` gives its frames as RGB floats, `VideoWriter` encodes frames and carries
+everything else of the source over, `iframe_indices` finds the codec's I-frames without decoding.
+"""
+
+from .color import ColorTags
+from .iframes import iframe_indices
+from .images import IMAGE_SUFFIXES, read_image
+from .info import VideoInfo, probe
+from .options import VIDEO_SUFFIXES, EncodeOptions, check_output, output_kind
+from .reader import Frame, VideoReader, read_frames
+from .writer import VideoWriter
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "VIDEO_SUFFIXES",
+    "ColorTags",
+    "EncodeOptions",
+    "Frame",
+    "VideoInfo",
+    "VideoReader",
+    "VideoWriter",
+    "check_output",
+    "iframe_indices",
+    "output_kind",
+    "probe",
+    "read_frames",
+    "read_image",
+]

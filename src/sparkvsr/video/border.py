@@ -1,0 +1,151 @@
+"""The border to FFmpeg: how files are opened, what is refused, and how its exceptions become ours."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import av
+import av.error
+import av.logging
+
+from sparkvsr.errors import DecodeError, EncodeError
+
+MAX_SIDE_PX = 16384
+"""Longest side that is read: larger than any camera or format delivers."""
+MAX_FRAME_PX = 2**28
+"""Most pixels in one frame (16384 x 16384): 3.2 GB as float RGB."""
+
+# Containers that hold media themselves. Playlists (hls, dash, concat, image2) are absent on purpose: a hostile one
+# makes FFmpeg read other files or the network.
+_DEMUXERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,av1,obu,ivf,flv,live_flv,asf,ogg,"
+    "mxf,nut,yuv4mpegpipe,gif,apng,dv,rm,mjpeg,vc1,wtv,swf,dnxhd,h263,h261,vvc,webp_anim,wav,mp3,aac,flac,ac3,eac3,"
+    "dts,w64,aiff,caf,amr"
+)
+_OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _DEMUXERS}
+DECODER_OPTIONS = {"max_pixels": str(MAX_FRAME_PX)}
+
+# What else FFmpeg's bindings raise for damaged input besides FFmpegError.
+_FOREIGN = (
+    av.error.FFmpegError,
+    ValueError,
+    IndexError,
+    ZeroDivisionError,
+    OverflowError,
+    MemoryError,
+    RuntimeError,
+    OSError,
+)
+
+# FFmpeg writes its complaints to stderr by default; a library stays silent and reports through exceptions and warnings.
+av.logging.set_level(None)
+
+
+@contextmanager
+def decoding(path: Path, doing: str = "read") -> Iterator[None]:
+    """Turn whatever FFmpeg raises inside into `DecodeError` with the file's name."""
+    try:
+        yield
+    except DecodeError:
+        raise
+    except FileNotFoundError as exc:
+        msg = f"{path} does not exist; check the path"
+        raise DecodeError(msg) from exc
+    except PermissionError as exc:
+        msg = f"{path} may not be read (permission denied); change its permissions"
+        raise DecodeError(msg) from exc
+    except av.error.InvalidDataError as exc:
+        msg = f"cannot {doing} {path}: it is not a video or image file, or it is damaged or cut short ({exc.strerror})"
+        raise DecodeError(msg) from exc
+    except _FOREIGN as exc:
+        reason = getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
+        msg = f"cannot {doing} {path}: {reason}; check that it plays, or convert it with ffmpeg first"
+        raise DecodeError(msg) from exc
+
+
+@contextmanager
+def encoding(path: Path, doing: str = "write") -> Iterator[None]:
+    """Turn whatever FFmpeg or the disk raises inside into `EncodeError` with the file's name."""
+    try:
+        yield
+    except (EncodeError, DecodeError):
+        raise
+    except _FOREIGN as exc:
+        raise encode_error(path, exc, doing) from exc
+
+
+def encode_error(path: Path, exc: BaseException, doing: str = "write") -> EncodeError:
+    """Make the one-line `EncodeError` for a foreign exception while writing `path`."""
+    code = getattr(exc, "errno", None)
+    if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return EncodeError(
+            f"cannot {doing} {path}: the disk of {path.parent} is full; free some space or give another --output"
+        )
+    if code in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return EncodeError(f"cannot {doing} {path}: the folder {path.parent} may not be written; give another --output")
+    reason = getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
+    return EncodeError(f"cannot {doing} {path}: {reason}; try another --codec or container")
+
+
+def open_input(path: Path) -> av.container.InputContainer:
+    """Open a media file for reading, local containers only.
+
+    The path is made absolute so that FFmpeg cannot take a name like ``movie: part 1.mkv`` for a protocol.
+
+    Raises:
+        DecodeError: missing, not a media file, or refused.
+    """
+    with decoding(path, "open"):
+        if not path.exists():
+            msg = f"{path} does not exist; check the path"
+            raise DecodeError(msg)
+        if path.is_dir():
+            msg = f"{path} is a folder; name a video file inside it"
+            raise DecodeError(msg)
+        if path.stat().st_size == 0:
+            msg = f"{path} is empty (0 bytes); copy or download it again"
+            raise DecodeError(msg)
+        return av.open(
+            os.fspath(path.absolute()),
+            "r",
+            options=dict(_OPEN_OPTIONS),
+            metadata_errors="replace",
+        )
+
+
+def main_video_stream(container: av.container.InputContainer, path: Path) -> av.video.stream.VideoStream:
+    """Pick the stream to restore: the first video stream that is not a cover picture.
+
+    Raises:
+        DecodeError: no video stream, no decoder for it, or a frame size beyond the limits.
+    """
+    streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+    if not streams:
+        found = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
+        msg = f"{path} has no video stream (found: {found}); give a video file"
+        raise DecodeError(msg)
+    stream = streams[0]
+    if stream.codec_context is None:
+        msg = f"{path}: no decoder for its video stream; convert it with ffmpeg first"
+        raise DecodeError(msg)
+    check_size(path, stream.codec_context.width, stream.codec_context.height)
+    stream.codec_context.options = {**stream.codec_context.options, **DECODER_OPTIONS}
+    return stream
+
+
+def check_size(path: Path, width: int, height: int) -> None:
+    """Refuse sizes that no real clip has, before memory is taken for them.
+
+    Raises:
+        DecodeError: a side is 0 or beyond `MAX_SIDE_PX`, or the frame beyond `MAX_FRAME_PX`.
+    """
+    if width < 1 or height < 1:
+        msg = f"{path} declares a frame size of {width}x{height}; the file is damaged or has no picture"
+        raise DecodeError(msg)
+    if width > MAX_SIDE_PX or height > MAX_SIDE_PX or width * height > MAX_FRAME_PX:
+        msg = f"{path} declares a frame size of {width}x{height}; at most {MAX_SIDE_PX} px a side are read"
+        raise DecodeError(msg)

@@ -1,0 +1,220 @@
+"""Still images and image sequences: finding, decoding and writing them."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from pathlib import Path
+from typing import cast
+
+import av
+from torch import Tensor
+
+from sparkvsr.errors import DecodeError
+
+from .border import DECODER_OPTIONS, check_size, decoding
+from .color import UNSPECIFIED, ColorTags
+from .orientation import as_displayed, display_matrix
+from .pixels import frame_bit_depth, frame_to_pixels, has_alpha_format, pixels_to_frame, to_float
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+DEFAULT_SEQUENCE_FPS = Fraction(24)
+MAX_IMAGE_BYTES = 2**30
+_MAGIC = (
+    (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"\xff\xd8\xff", "mjpeg"),
+    (b"II*\x00", "tiff"),
+    (b"MM\x00*", "tiff"),
+    (b"BM", "bmp"),
+)
+_PRINTF = re.compile(r"%(0?\d*)d")
+
+
+def natural_key(path: Path) -> list[tuple[int, int, str]]:
+    """Sort key that puts ``frame_2`` before ``frame_10``."""
+    parts = re.split(r"(\d+)", path.name.lower())
+    return [(0, int(part), part) if part.isdigit() else (1, 0, part) for part in parts if part]
+
+
+def is_pattern(path: Path) -> bool:
+    """Whether the name is a printf pattern such as ``%05d.png``."""
+    return bool(_PRINTF.search(path.name)) and not path.exists()
+
+
+def resolve_images(path: Path) -> list[Path] | None:
+    """Find the image files that `path` stands for.
+
+    Args:
+        path: a folder, a printf pattern, an image file, or something else.
+
+    Returns:
+        The files in natural order (a folder's hidden files and other types are passed over), or None when `path` is
+        not about images, which means that it is a video file or missing.
+
+    Raises:
+        DecodeError: a folder or a pattern without a single image.
+    """
+    if path.is_dir():
+        files = [p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+        if not files:
+            msg = f"{path} holds no images; a folder is read as a sequence of {', '.join(IMAGE_SUFFIXES)} files"
+            raise DecodeError(msg)
+        return sorted((p for p in files if p.is_file()), key=natural_key)
+    if is_pattern(path):
+        match = _PRINTF.search(path.name)
+        assert match is not None
+        head, tail = path.name[: match.start()], path.name[match.end() :]
+        digits = match.group(1).lstrip("0") or "0"
+        number = rf"\d{{{digits},}}" if match.group(1).startswith("0") and digits != "0" else r"\d+"
+        wanted = re.compile(re.escape(head) + number + re.escape(tail))
+        folder = path.parent
+        files = [p for p in folder.iterdir() if wanted.fullmatch(p.name)] if folder.is_dir() else []
+        if not files:
+            msg = f"no file matches the pattern {path}; number the images like {head}{1:0{int(digits) or 1}d}{tail}"
+            raise DecodeError(msg)
+        return sorted(files, key=natural_key)
+    if path.is_file() and sniff_image(path) is not None:
+        return [path]
+    return None
+
+
+def sniff_image(path: Path) -> str | None:
+    """Name the decoder for an image file by its first bytes, or None; the suffix is not trusted."""
+    with decoding(path), path.open("rb") as file:
+        start = file.read(64)
+    for magic, codec in _MAGIC:
+        if start.startswith(magic):
+            return codec
+    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
+        return "webp"
+    return None
+
+
+def decode_image(path: Path) -> av.VideoFrame:
+    """Decode one image file to a frame of its own pixel format.
+
+    Raises:
+        DecodeError: missing, not an image, damaged, or beyond the size limits (checked before pixels are decoded).
+    """
+    with decoding(path):
+        if not path.is_file():
+            msg = f"{path} does not exist or is not a file; check the path"
+            raise DecodeError(msg)
+        codec_name = sniff_image(path)
+        if codec_name is None:
+            msg = f"{path} is not an image that can be read (PNG, JPEG, WebP, TIFF or BMP); convert it"
+            raise DecodeError(msg)
+        size = path.stat().st_size
+        if size > MAX_IMAGE_BYTES:
+            msg = f"{path} has {size / 2**20:.0f} MB; images up to {MAX_IMAGE_BYTES // 2**20} MB are read"
+            raise DecodeError(msg)
+        data = path.read_bytes()
+        if codec_name == "png":
+            check_size(path, int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big"))
+        decoder = cast(av.VideoCodecContext, av.CodecContext.create(codec_name, "r"))
+        decoder.options = dict(DECODER_OPTIONS)
+        # One picture: threads only add memory. JPEG's embedded EXIF rotation arrives as side data of the frame.
+        decoder.thread_count = 1
+        frames = decoder.decode(av.Packet(data))
+        frames = frames or decoder.decode(None)
+        if not frames:
+            msg = f"{path} holds no picture; it is damaged or cut short"
+            raise DecodeError(msg)
+        frame = frames[0]
+        check_size(path, frame.width, frame.height)
+        return frame
+
+
+def image_tags(frame: av.VideoFrame) -> ColorTags:
+    """Colour tags of a decoded image; JPEG and WebP are BT.601 by their standards when they say nothing."""
+    matrix = frame.colorspace if frame.colorspace not in (0, UNSPECIFIED) else 6
+    return ColorTags(matrix, frame.color_range, frame.color_primaries, frame.color_trc)
+
+
+def image_to_pixels(frame: av.VideoFrame) -> tuple[Tensor, Tensor | None]:
+    """Return RGB ``(3, h, w)`` and alpha ``(1, h, w)`` or None of a decoded image, as displayed, in [0, 1]."""
+    is_jpeg = frame.format.name.startswith("yuvj")
+    pixels, alpha = frame_to_pixels(frame, image_tags(frame), is_center_sited=is_jpeg)
+    matrix = display_matrix(frame)
+    return as_displayed(pixels, matrix), None if alpha is None else as_displayed(alpha, matrix)
+
+
+def read_image(path: str | Path) -> Tensor:
+    """Read one image file.
+
+    Alpha is dropped (the colour under it is kept), EXIF rotation is applied, embedded colour profiles are not.
+
+    Args:
+        path: PNG, JPEG, WebP, TIFF or BMP; 8 or 16 bit, colour, grey or palette.
+
+    Returns:
+        ``(3, h, w)`` float32 RGB in [0, 1].
+
+    Raises:
+        DecodeError: missing, not an image, damaged, or larger than 16384 px a side.
+    """
+    path = Path(path)
+    with decoding(path):
+        return image_to_pixels(decode_image(path))[0]
+
+
+def image_facts(frame: av.VideoFrame) -> tuple[int, bool]:
+    """Return bits of a sample and whether there is alpha."""
+    return frame_bit_depth(frame.format.name), has_alpha_format(frame.format.name)
+
+
+_IMAGE_ENCODERS = {
+    ".png": "png",
+    ".jpg": "mjpeg",
+    ".jpeg": "mjpeg",
+    ".webp": "libwebp",
+    ".tif": "tiff",
+    ".tiff": "tiff",
+}
+WRITABLE_IMAGE_SUFFIXES = (*_IMAGE_ENCODERS, ".bmp")
+DEEP_IMAGE_SUFFIXES = (".png", ".tif", ".tiff")
+
+
+def encode_image(pixels: Tensor, suffix: str, *, bits: int, alpha: Tensor | None = None) -> bytes:
+    """Encode one picture to the bytes of an image file.
+
+    Args:
+        pixels: ``(3, h, w)`` RGB, float in [0, 1] or uint8.
+        suffix: one of `WRITABLE_IMAGE_SUFFIXES`. JPEG is written at high quality with full chroma, WebP without loss.
+        bits: above 8 gives 16 bit in PNG and TIFF.
+        alpha: ``(1, h, w)`` float in [0, 1]; kept by PNG, TIFF and WebP.
+    """
+    suffix = suffix.lower()
+    is_deep = bits > 8 and suffix in DEEP_IMAGE_SUFFIXES
+    options: dict[str, str] = {}
+    tags = ColorTags(matrix=6, range=2)
+    if suffix in (".jpg", ".jpeg"):
+        pixel_format, options = "yuvj444p", {"qmin": "1", "qmax": "1"}
+    elif suffix == ".webp":
+        pixel_format, options = "bgra", {"lossless": "1"}
+    elif suffix == ".bmp":
+        pixel_format = "bgr24"
+    elif suffix == ".png":
+        pixel_format = ("rgba64be" if is_deep else "rgba") if alpha is not None else ("rgb48be" if is_deep else "rgb24")
+        # Level 1 is three times faster than the default of 6 and about 10% larger.
+        options = {"compression_level": "1", "pred": "mixed"} if not is_deep else {"compression_level": "1"}
+    else:
+        pixel_format = ("rgba64le" if is_deep else "rgba") if alpha is not None else ("rgb48le" if is_deep else "rgb24")
+        options = {"compression_algo": "deflate"}
+    pixels = to_float(pixels)
+    native = {"bgra": "rgba", "bgr24": "rgb24", "rgba64le": "rgba64be", "rgb48le": "rgb48be"}.get(
+        pixel_format, pixel_format
+    )
+    frame = pixels_to_frame(pixels, native, tags, alpha)
+    if native != pixel_format:
+        frame = frame.reformat(format=pixel_format)
+    encoder = cast(av.VideoCodecContext, av.CodecContext.create(_IMAGE_ENCODERS.get(suffix, "bmp"), "w"))
+    encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, pixel_format
+    encoder.time_base = Fraction(1, 24)
+    encoder.options = options
+    encoder.thread_count = 1
+    if suffix in (".jpg", ".jpeg"):
+        encoder.color_range = 2
+    frame.pts = 0
+    packets = [*encoder.encode(frame), *encoder.encode(None)]
+    return b"".join(bytes(packet) for packet in packets)
