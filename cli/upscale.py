@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sparkvsr.errors import ConfigError, EncodeError, SparkVSRError
+from sparkvsr.keyframes.select import parse_indices
 
 from .console import JsonReporter, TextReporter, print_error
 
@@ -128,7 +129,7 @@ def upscale(
     choice = _one_choice(
         {
             "--iframes": "iframes" if iframes else None,
-            "--keyframes": keyframes,
+            "--keyframes": None if keyframes is None else parse_indices(keyframes),
             "--random": None if random is None else f"random:{random}",
             "--every": None if every is None else f"every:{every}",
             "--scenes": "scenes" if scenes else None,
@@ -207,7 +208,7 @@ def _several(
         raise typer.Exit(1)
 
 
-def _one_choice(given: dict[str, str | None]) -> str | None:
+def _one_choice(given: dict[str, str | list[int] | None]) -> str | list[int] | None:
     named = {name: value for name, value in given.items() if value is not None}
     if len(named) > 1:
         msg = f"{' and '.join(named)} exclude each other; give one of them"

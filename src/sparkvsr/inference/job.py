@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +32,6 @@ SEQUENCE_PATTERN = "%05d.png"
 """File names of an image sequence when the output is a folder."""
 
 _SAME_CONTAINER = (".mp4", ".mkv", ".mov")
-_IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 
 
 @dataclass(frozen=True)
@@ -173,7 +171,7 @@ def resolve_output(
 ) -> Path:
     """The output path for one input.
 
-    A video is written as an image sequence when ``output`` ends in a slash, is an existing folder or holds
+    A video is written as an image sequence when ``output`` has no suffix, is an existing folder or holds
     ``%05d``; with several inputs (``into_folder``) each gets its default name inside the folder ``output``.
     """
     default = default_output(path, info, options, size)
@@ -181,16 +179,11 @@ def resolve_output(
         return default
     if into_folder:
         return output / default.name
-    if info.kind == "image" and (output.is_dir() or not output.suffix):
+    names_a_folder = output.is_dir() or not output.suffix
+    if info.kind == "image" and names_a_folder:
         return output / default.name
-    if output.is_dir():
+    if names_a_folder:
         return output / SEQUENCE_PATTERN
-    if not output.suffix:
-        msg = (
-            f"output {output} has no suffix; give a file like {output}.mp4, "
-            f"or make it a folder (mkdir {output}) for an image sequence"
-        )
-        raise ConfigError(msg)
     return output
 
 
@@ -229,9 +222,9 @@ def prepare(
     if check_output:
         from sparkvsr.video import check_output as check_writable
 
-        check_writable(target, overwrite=options.overwrite, codec=options.encode.codec)
+        check_writable(target, options.overwrite, options.encode)
         if options.compare:
-            check_writable(compare_path(target), overwrite=options.overwrite, codec="h264")
+            check_writable(compare_path(target), options.overwrite)
 
     # 2. Early refusals that need no look at the pixels.
     stop = info.num_frames if options.frames is None else min(info.num_frames, options.start + options.frames)
@@ -304,10 +297,10 @@ def prepare(
 
 def compare_path(output: Path) -> Path:
     """Where the side-by-side video of an output goes: ``out_compare.mp4`` beside it."""
-    stem = re.sub(r"_?%\d*d", "", output.stem) or output.parent.name
-    if output.suffix.lower() in (".mp4", ".mkv", ".mov"):
-        return output.with_name(f"{stem}_compare{output.suffix}")
-    return output.with_name(f"{stem}_compare.mp4")
+    if "%" in output.name:
+        return output.parent.with_name(f"{output.parent.name}_compare.mp4")
+    keeps = output.suffix.lower() in (*_SAME_CONTAINER, ".png")
+    return output.with_name(f"{output.stem}_compare{output.suffix if keeps else '.mp4'}")
 
 
 def input_event(info: VideoInfo) -> dict[str, Any]:
@@ -322,7 +315,7 @@ def input_event(info: VideoInfo) -> dict[str, Any]:
         "fps": float(info.average_fps) if info.average_fps else None,
         "codec": info.codec,
         "audio": info.num_audio,
-        "summary": info.summary,
+        "summary": info.summary(),
     }
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from sparkvsr.errors import ConfigError
 from sparkvsr.inference.compare import GAP_PX, side_by_side
 from sparkvsr.inference.engine import KeyframeLoader, RestoreSettings, restore_stream
-from sparkvsr.inference.job import UpscaleJob, UpscaleOptions, compare_path, plan_event, prepare
+from sparkvsr.inference.job import SEQUENCE_PATTERN, UpscaleJob, UpscaleOptions, compare_path, plan_event, prepare
 from sparkvsr.inference.pipeline import BackgroundSink, prefetch
 from sparkvsr.inference.progress import Hook, RateMeter, silent
 from sparkvsr.keyframes.choice import KeyframeChoice
@@ -117,7 +117,8 @@ def run(job: UpscaleJob, hook: Hook = silent) -> UpscaleResult:
 
         def consume(item: tuple[Frame, Tensor]) -> None:
             frame, sr = item
-            writer.write(sr, frame.pts, frame.duration)
+            alpha = None if frame.alpha is None else resize_image(frame.alpha, size)
+            writer.write(sr, frame.pts, frame.duration, alpha=alpha)
             if side_writer is not None:
                 bicubic = resize_image(frame.pixels, size)
                 side_writer.write(
@@ -163,7 +164,8 @@ def make_options(**options: Any) -> UpscaleOptions:
         if name not in known:
             msg = f"upscale() has no option {name!r}; it takes {', '.join(sorted(known))}"
             raise ConfigError(msg)
-    encode = {name: options.pop(name) for name in encode_names & options.keys() if options[name] is not None}
+    given = {name: options.pop(name) for name in sorted(encode_names & options.keys())}
+    encode = {name: value for name, value in given.items() if value is not None}
     if "keyframes" in options:
         options["keyframes"] = KeyframeChoice.parse(options["keyframes"])
     if isinstance(options.get("size"), str):
@@ -213,11 +215,9 @@ def load_for(options: UpscaleOptions) -> RestorationModel:
 
 
 def as_output(output: str | Path) -> Path:
-    """A trailing slash means a folder for images; ``Path`` drops it, so the folder is made now."""
+    """A trailing slash means a folder of images; ``Path`` drops it, so it becomes a pattern here."""
     path = Path(output).expanduser()
-    if str(output).endswith("/"):
-        path.mkdir(parents=True, exist_ok=True)
-    return path
+    return path / SEQUENCE_PATTERN if str(output).endswith("/") else path
 
 
 def _done_event(result: UpscaleResult) -> dict[str, Any]:
