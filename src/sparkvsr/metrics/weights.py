@@ -187,9 +187,10 @@ class WeightStore:
         item = WEIGHTS[name]
         files = " or ".join(dict.fromkeys(file.name for file in item.files))
         checksum = next((file.sha256 for file in item.files if file.sha256), "")
+        shown = checksum if len(checksum) == 64 else f"{checksum}..." if checksum else "not published"
         size = f", about {item.size / 1e6:.1f} MB" if item.size >= 100_000 else f", {item.size} bytes" * bool(item.size)
         return (
-            f"{files} (sha256 {checksum[:8] or 'not published'}...{size}, {item.licence}) in "
+            f"{files} (sha256 {shown}{size}, {item.licence}) in "
             f"{self.weights_dir or '--weights-dir, $SPARKVSR_WEIGHTS'} or {own_cache()}; get it with: {item.hint}"
         )
 

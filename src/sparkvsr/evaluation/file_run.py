@@ -1,0 +1,99 @@
+"""Measures any tool's output: restored files against ground-truth files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sparkvsr.evaluation.frames import ClipSource
+from sparkvsr.evaluation.measuring import ClipTask, Hook, MeasureOptions, measure_clips
+from sparkvsr.evaluation.outputs import CLIPS_FOLDER, write_outputs
+from sparkvsr.evaluation.pairing import Crop, pair_paths
+from sparkvsr.evaluation.record import build_record
+from sparkvsr.metrics.colour import Frame
+from sparkvsr.metrics.readiness import resolve_metrics
+from sparkvsr.metrics.toolbox import Toolbox
+from sparkvsr.metrics.weights import WeightStore
+
+
+@dataclass(frozen=True)
+class MetricChoice:
+    """Which metrics, and how to provide what they need.
+
+    Attributes:
+        names: group and metric names, separated by commas.
+        every: slow metrics score every N-th frame.
+        weights_dir: searched first for weights.
+        allow_download: fetch missing weights that have an address and a checksum.
+        strict: a metric of a group that cannot be computed is an error.
+        device: where networks of metrics run.
+    """
+
+    names: str = "default"
+    every: int = 1
+    weights_dir: Path | None = None
+    allow_download: bool = False
+    strict: bool = False
+    device: str = "cpu"
+
+
+def evaluate_files(
+    sr: Path,
+    gt: Path,
+    output: Path,
+    *,
+    metrics: MetricChoice | None = None,
+    crop: Crop = "none",
+    trim: bool = False,
+    border: int = 0,
+    hook: Hook | None = None,
+) -> dict[str, Any]:
+    """Measure files and write the results.
+
+    Args:
+        sr, gt: see ``pairing.pair_paths``.
+        output: folder for the results.
+        metrics: what to compute.
+        crop, trim: see ``pairing.pair_paths``.
+        border: pixels that PSNR and SSIM leave out on each side.
+        hook: progress events, see ``measuring.measure_clips``.
+
+    Returns:
+        The record, see ``record``.
+
+    Raises:
+        MissingMetricsError: a metric asked for by name is not ready.
+        DatasetError, MetricError, DecodeError: see ``pairing.pair_paths`` and ``measuring.measure_clips``.
+    """
+    choice = metrics or MetricChoice()
+    store = WeightStore(choice.weights_dir)
+    specs, skipped = resolve_metrics(choice.names, store, strict=choice.strict, allow_download=choice.allow_download)
+    pairs = pair_paths(sr, gt, crop=crop, trim=trim)
+    primary = next((spec.name for spec in specs if spec.kind == "frame"), "psnr")
+    options = MeasureOptions(tuple(specs), border=border, every=choice.every, primary=primary)
+    tasks = [
+        ClipTask(
+            name=pair.name,
+            num_frames=pair.sr.num_frames,
+            fps=pair.gt.fps,
+            produce=_frames_of(pair.sr),
+            gt=pair.gt,
+            identity=pair.sr.identity(),
+            notes=[*pair.notes, *pair.sr.warnings(), *pair.gt.warnings()],
+        )
+        for pair in pairs
+    ]
+    clips = measure_clips(tasks, Toolbox(store, choice.device), options, output / CLIPS_FOLDER, hook)
+    run = {"kind": "files", "pred": str(sr), "gt": str(gt), "crop": crop, "trim": trim, "primary": primary}
+    record = build_record(run, clips, options, skipped, store, has_gt=True)
+    write_outputs(record, output)
+    return record
+
+
+def _frames_of(clip: ClipSource) -> Callable[[], Iterator[tuple[Frame, Frame | None]]]:
+    def produce() -> Iterator[tuple[Frame, Frame | None]]:
+        return ((frame, None) for frame in clip.frames())
+
+    return produce

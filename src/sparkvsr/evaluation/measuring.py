@@ -1,0 +1,280 @@
+"""Runs clips through metrics: frames are produced in one thread and measured in another; resumes by clip."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sparkvsr.errors import MetricError
+from sparkvsr.evaluation.bounded_queue import ByteQueue
+from sparkvsr.evaluation.frames import ClipSource
+from sparkvsr.evaluation.pictures import ExtremeFrames
+from sparkvsr.metrics.catalogue import MetricSpec
+from sparkvsr.metrics.clip_meter import ClipMeter, ClipScore
+from sparkvsr.metrics.colour import Frame
+from sparkvsr.metrics.toolbox import Toolbox
+
+QUEUE_BYTES = 600_000_000
+
+Hook = Callable[[dict[str, Any]], None]
+
+
+@dataclass
+class ClipTask:
+    """One clip to produce and measure.
+
+    Attributes:
+        name: of the clip; also names its files.
+        num_frames: to be measured.
+        fps: frames per second.
+        produce: gives each frame as (restored, LR or None), both ``(H, W, 3)`` uint8. Runs in the calling thread;
+            may fill ``facts``.
+        gt: ground truth, None where there is none.
+        identity: changes when inputs or the way of restoring change.
+        facts: more to write into the record (keyframes, times).
+        notes: warnings about this clip.
+    """
+
+    name: str
+    num_frames: int
+    fps: float
+    produce: Callable[[], Iterator[tuple[Frame, Frame | None]]]
+    gt: ClipSource | None
+    identity: str
+    facts: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class MeasureOptions:
+    """How clips are measured.
+
+    Attributes:
+        specs: metrics.
+        border: pixels that PSNR and SSIM leave out on each side.
+        every: slow metrics score every N-th frame.
+        primary: metric that ranks frames for the pictures.
+    """
+
+    specs: tuple[MetricSpec, ...]
+    border: int = 0
+    every: int = 1
+    primary: str = "psnr"
+
+    def protocol(self, spec: MetricSpec, has_gt: bool) -> str:
+        """The metric's protocol string under these options."""
+        text = spec.protocol.format(crop=self.border)
+        if not has_gt:
+            text = text.replace("gt-flow", "own-flow")
+        if spec.slow and self.every > 1:
+            text = text[:-1] + f",every{self.every}]"
+        return text
+
+
+def measure_clips(
+    tasks: Sequence[ClipTask], tools: Toolbox, options: MeasureOptions, folder: Path, hook: Hook | None = None
+) -> list[dict[str, Any]]:
+    """Produce and measure clips, one record each.
+
+    Clips whose record in ``folder`` was made from the same inputs in the same way are taken from there.
+
+    Args:
+        tasks: clips, in order.
+        tools: networks of the metrics.
+        options: how to measure.
+        folder: gets ``NAME.json`` and pictures as each clip finishes.
+        hook: called with ``{"event": "progress", "done", "total", "seconds_left", "clip"}`` and
+            ``{"event": "clip", "name", "reused", "record"}``, from either thread, one call at a time.
+
+    Returns:
+        Records in the order of ``tasks``, see ``_record``.
+
+    Raises:
+        MetricError: sizes or counts differ while streaming, or an outside program failed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    progress = _Progress(hook, sum(task.num_frames for task in tasks))
+    records: dict[str, dict[str, Any]] = {}
+    todo = []
+    for task in tasks:
+        kept = _read_kept(folder, task, options)
+        if kept is None:
+            todo.append(task)
+        else:
+            records[task.name] = kept
+            progress.reused(task, kept)
+    queue: ByteQueue[_Item] = ByteQueue(QUEUE_BYTES)
+    worker = threading.Thread(
+        target=_measure_all, args=(queue, todo, tools, options, folder, records, progress), daemon=True
+    )
+    worker.start()
+    try:
+        for task in todo:
+            for sr, lr in task.produce():
+                queue.put((sr, lr), sr.nbytes + (lr.nbytes if lr is not None else 0))
+            queue.put(None, 0)
+    except BaseException as exc:
+        queue.fail(exc)
+        worker.join()
+        raise
+    worker.join()
+    if progress.error is not None:
+        raise progress.error
+    return [records[task.name] for task in tasks]
+
+
+_Item = tuple[Frame, Frame | None] | None
+
+
+class _Progress:
+    """Counts measured frames and estimates the time left from those that were not reused."""
+
+    def __init__(self, hook: Hook | None, total: int) -> None:
+        self._hook, self._total = hook, total
+        self._done = 0
+        self._fresh = 0
+        self._started = time.monotonic()
+        self._lock = threading.Lock()
+        self.error: BaseException | None = None
+
+    def reused(self, task: ClipTask, record: dict[str, Any]) -> None:
+        self._done += task.num_frames
+        self._send({"event": "clip", "name": task.name, "reused": True, "record": record})
+
+    def frame(self, task: ClipTask) -> None:
+        self._done += 1
+        self._fresh += 1
+        left = (time.monotonic() - self._started) / self._fresh * (self._total - self._done)
+        self._send(
+            {"event": "progress", "done": self._done, "total": self._total, "seconds_left": left, "clip": task.name}
+        )
+
+    def clip(self, task: ClipTask, record: dict[str, Any]) -> None:
+        self._send({"event": "clip", "name": task.name, "reused": False, "record": record})
+
+    def _send(self, event: dict[str, Any]) -> None:
+        if self._hook is not None:
+            with self._lock:
+                self._hook(event)
+
+
+def _measure_all(
+    queue: ByteQueue[_Item],
+    tasks: Sequence[ClipTask],
+    tools: Toolbox,
+    options: MeasureOptions,
+    folder: Path,
+    records: dict[str, dict[str, Any]],
+    progress: _Progress,
+) -> None:
+    """The measuring thread."""
+    try:
+        for task in tasks:
+            record = _measure_one(queue, task, tools, options, folder, progress)
+            records[task.name] = record
+            _write_kept(folder, task, options, record)
+            progress.clip(task, record)
+    except BaseException as exc:  # noqa: BLE001  (handed to the other thread, which raises it)
+        progress.error = exc
+        queue.fail(exc)
+
+
+def _measure_one(
+    queue: ByteQueue[_Item], task: ClipTask, tools: Toolbox, options: MeasureOptions, folder: Path, progress: _Progress
+) -> dict[str, Any]:
+    meter = ClipMeter(options.specs, tools, border=options.border, every=options.every, fps=task.fps)
+    primary = next((spec for spec in options.specs if spec.name == options.primary), None)
+    extremes = ExtremeFrames(primary.higher_is_better is not False) if primary else None
+    truth = task.gt.frames() if task.gt is not None else None
+    index, size, seconds = 0, (0, 0), 0.0
+    try:
+        while (item := queue.get()) is not None:
+            started = time.monotonic()
+            sr, lr = item
+            gt = next(truth, None) if truth is not None else None
+            if truth is not None and gt is None:
+                msg = f"{task.name}: the ground truth ends at frame {index}, the restored clip goes on; pass --trim"
+                raise MetricError(msg)
+            meter.update(sr, gt)
+            if extremes is not None:
+                values = meter.scores[options.primary].values
+                extremes.offer(index, values[-1] if values else None, sr, gt, lr)
+            index, size = index + 1, (sr.shape[0], sr.shape[1])
+            seconds += time.monotonic() - started
+            progress.frame(task)
+        if truth is not None and next(truth, None) is not None:
+            msg = f"{task.name}: the restored clip ends at frame {index}, the ground truth goes on; pass --trim"
+            raise MetricError(msg)
+        started = time.monotonic()
+        scores = meter.finish()
+        seconds += time.monotonic() - started
+    except MetricError as exc:
+        meter.close()
+        raise exc if str(exc).startswith(task.name) else MetricError(f"{task.name}: {exc}") from exc
+    except BaseException:
+        meter.close()
+        raise
+    pictures = extremes.save(folder, safe_name(task.name)) if extremes else []
+    return {
+        "name": task.name,
+        "frames": index,
+        "size": list(size),
+        "fps": task.fps,
+        "metrics": {spec.name: _score_record(spec, scores[spec.name], task.facts) for spec in options.specs},
+        "pictures": pictures,
+        "seconds_measuring": round(seconds, 3),
+        "warnings": list(task.notes),
+        **task.facts,
+    }
+
+
+def _score_record(spec: MetricSpec, score: ClipScore, facts: dict[str, Any]) -> dict[str, Any]:
+    record: dict[str, Any] = {"mean": score.mean, "frames": score.values, "unscored": score.unscored}
+    if spec.unit == "dB":
+        record["capped"] = score.capped
+    if score.reason:
+        record["reason"] = score.reason
+    if score.gt_values:
+        record["gt_mean"], record["gt_frames"] = score.gt_mean, score.gt_values
+    keyframes = set(facts.get("keyframes") or ())
+    if keyframes and spec.kind == "frame":
+        rest = [v for i, v in enumerate(score.values) if i not in keyframes and v is not None]
+        record["mean_without_keyframes"] = sum(rest) / len(rest) if rest else None
+    return record
+
+
+def safe_name(name: str) -> str:
+    """A clip's name as a file name."""
+    return "".join(char if char.isalnum() or char in "-_." else "_" for char in name)
+
+
+def _fingerprint(task: ClipTask, options: MeasureOptions) -> str:
+    gt = task.gt.identity() if task.gt is not None else "none"
+    protocols = [options.protocol(spec, task.gt is not None) for spec in options.specs]
+    text = json.dumps([task.identity, gt, task.num_frames, protocols, options.every, options.primary])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _read_kept(folder: Path, task: ClipTask, options: MeasureOptions) -> dict[str, Any] | None:
+    file = folder / f"{safe_name(task.name)}.json"
+    try:
+        kept = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(kept, dict) or kept.get("fingerprint") != _fingerprint(task, options):
+        return None
+    record = kept.get("record")
+    return record if isinstance(record, dict) else None
+
+
+def _write_kept(folder: Path, task: ClipTask, options: MeasureOptions, record: dict[str, Any]) -> None:
+    file = folder / f"{safe_name(task.name)}.json"
+    partial = file.with_suffix(".partial")
+    partial.write_text(json.dumps({"fingerprint": _fingerprint(task, options), "record": record}), encoding="utf-8")
+    partial.replace(file)

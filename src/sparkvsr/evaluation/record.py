@@ -1,0 +1,155 @@
+"""The record of a run: what ``results.json`` holds.
+
+format      "sparkvsr-eval/1"
+run         kind (bench or files), bench, model, keyframes, references, guidance, data, subset, date
+protocol    one line that says everything that changes the numbers
+metrics     NAME -> mean over clips, n_clips, n_frames, ci95, protocol, unit, gt_mean, excess, unscored, capped;
+            skipped metrics have "value": null, "status": "skipped", "reason", "needs"
+clips       per clip: means and the value of every frame
+versions, weights, warnings, published
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sparkvsr.errors import ConfigError
+from sparkvsr.evaluation.measuring import MeasureOptions
+from sparkvsr.evaluation.statistics import bootstrap_interval, mean_of
+from sparkvsr.metrics.catalogue import MetricSpec
+from sparkvsr.metrics.readiness import Readiness, package_versions
+from sparkvsr.metrics.weights import WeightStore
+
+FORMAT = "sparkvsr-eval/1"
+
+
+def build_record(
+    run: dict[str, Any],
+    clips: Sequence[dict[str, Any]],
+    options: MeasureOptions,
+    skipped: Sequence[Readiness],
+    store: WeightStore,
+    *,
+    has_gt: bool,
+    warnings: Sequence[str] = (),
+    published: Sequence[dict[str, Any]] = (),
+) -> dict[str, Any]:
+    """Put a run together.
+
+    Args:
+        run: what was run, see the module.
+        clips: records of ``measuring.measure_clips``.
+        options: how they were measured.
+        skipped: metrics that could not be computed.
+        store: to name the weights that were used.
+        has_gt: whether there was ground truth.
+        warnings: about the whole run.
+        published: tables of the bench.
+    """
+    metrics = {spec.name: _summary(spec, clips, options, has_gt) for spec in options.specs}
+    for item in skipped:
+        metrics[item.spec.name] = {
+            "mean": None, "value": None, "status": "skipped", "reason": item.status, "needs": list(item.needs),
+            "protocol": options.protocol(item.spec, has_gt),
+        }  # fmt: skip
+    clip_warnings = [f"{clip['name']}: {text}" for clip in clips for text in clip["warnings"]]
+    return {
+        "format": FORMAT,
+        "run": {**run, "date": datetime.now(UTC).isoformat(timespec="seconds")},
+        "protocol": protocol_line(run, options, has_gt),
+        "metrics": metrics,
+        "clips": list(clips),
+        "versions": package_versions(list(options.specs)),
+        "weights": _weights(options.specs, store),
+        "warnings": [*warnings, *clip_warnings],
+        "published": list(published),
+    }
+
+
+def protocol_line(run: dict[str, Any], options: MeasureOptions, has_gt: bool) -> str:
+    """Everything that changes the numbers, in one line."""
+    parts = ["frames rounded to 8 bit before any encoding" if run.get("kind") == "bench" else "frames as stored"]
+    if run.get("degradation"):
+        parts.append(f"LR: {run['degradation']}")
+    parts.append(f"border {options.border}")
+    parts.append("mean over frames, then over clips")
+    if options.every > 1:
+        parts.append(f"slow metrics on every {options.every}th frame")
+    if run.get("subset"):
+        parts.append(f"SUBSET: {run['subset']}")
+    return "; ".join(parts) + "; " + " ".join(options.protocol(spec, has_gt) for spec in options.specs)
+
+
+def _summary(
+    spec: MetricSpec, clips: Sequence[dict[str, Any]], options: MeasureOptions, has_gt: bool
+) -> dict[str, Any]:
+    scores = [clip["metrics"][spec.name] for clip in clips]
+    means = [score["mean"] for score in scores if score["mean"] is not None]
+    mean = math.fsum(means) / len(means) if means else None
+    values = [value for score in scores for value in score["frames"] if value is not None]
+    interval = bootstrap_interval(means)
+    summary: dict[str, Any] = {
+        "mean": mean,
+        "status": "ok" if means else "not scored",
+        "n_clips": len(means),
+        "n_frames": len(values),
+        "ci95": list(interval) if interval else None,
+        "protocol": options.protocol(spec, has_gt),
+        "unit": spec.unit,
+        "higher_is_better": spec.higher_is_better,
+        "unscored": sum(score["unscored"] for score in scores),
+    }
+    reasons = [score["reason"] for score in scores if score.get("reason")]
+    if reasons:
+        summary["reason"] = reasons[0]
+    if spec.unit == "dB":
+        summary["capped"] = sum(score.get("capped", 0) for score in scores)
+    own = mean_of([score.get("gt_mean") for score in scores])
+    if own is not None:
+        summary["gt_mean"] = own
+        summary["excess"] = abs(mean - own) if mean is not None else None
+    rest = mean_of([score.get("mean_without_keyframes") for score in scores])
+    if rest is not None:
+        summary["mean_without_keyframes"] = rest
+    return summary
+
+
+def _weights(specs: Sequence[MetricSpec], store: WeightStore) -> dict[str, Any]:
+    used = {}
+    for name in dict.fromkeys(name for spec in specs for name in spec.weights):
+        found = store.find(name)
+        if found is not None:
+            used[name] = {"path": str(found.path), "sha256": found.sha256}
+    return used
+
+
+def write_json(record: dict[str, Any], path: Path) -> None:
+    """Write a record; NaN and infinity are refused rather than written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read ``results.json``, or the folder that holds it.
+
+    Raises:
+        ConfigError: missing, damaged or not a record of this program.
+    """
+    file = path / "results.json" if path.is_dir() else path
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as exc:
+        msg = f"{file} cannot be read as the result of `sparkvsr eval` ({exc}); give a results.json"
+        raise ConfigError(msg) from exc
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        found = record.get("format") if isinstance(record, dict) else type(record).__name__
+        msg = f"{file} is not a result of this version of `sparkvsr eval` (format {found!r}, expected {FORMAT!r})"
+        raise ConfigError(msg)
+    return record
