@@ -53,6 +53,15 @@ CODECS: dict[str, CodecSpec] = {
     "ffv1": CodecSpec("ffv1", (".mkv", ".avi"), None, None),
     "prores": CodecSpec("prores_ks", (".mov", ".mkv"), None, None),
 }
+MUXERS = {
+    ".mp4": "mp4",
+    ".m4v": "mp4",
+    ".mov": "mov",
+    ".mkv": "matroska",
+    ".webm": "webm",
+    ".ts": "mpegts",
+    ".avi": "avi",
+}
 VIDEO_SUFFIXES = tuple(sorted({suffix for spec in CODECS.values() for suffix in spec.containers}))
 
 

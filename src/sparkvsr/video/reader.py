@@ -210,9 +210,11 @@ class VideoReader:
                     return
             return
         index = start
-        seek_to = _seek_timestamp(scan, start) if may_seek else None
+        # The deinterlacer looks at the frames around each one, so it has to see those before `start` as well.
+        first = max(0, start - 2) if self._is_deinterlacing else start
+        seek_to = _seek_timestamp(scan, first) if may_seek else None
         for frame in self._decoded(seek_to):
-            if seek_to is not None and frame.pts is not None and index == start and frame.pts > scan.pts[start]:
+            if seek_to is not None and frame.pts is not None and frame.pts > scan.pts[first]:
                 # The seek landed too late (a wrong index in the file): decode from the beginning instead.
                 yield from self._indexed(scan, start, stop, may_seek=False)
                 return

@@ -19,6 +19,8 @@ from .slices import is_intra_packet, slice_parser
 # Codecs whose packets may hold no visible frame, or several.
 _INEXACT_CODECS = {"vp8", "rv30", "rv40", "wmv3", "vc1", "mpeg4", "msmpeg4v3", "theora"}
 
+_INTRA, _SYNC, _HIDDEN = 1, 2, 4
+
 
 @dataclass
 class PacketScan:
@@ -34,7 +36,6 @@ class PacketScan:
     num_frames: int = 0
     is_exact: bool = True
     time_base: Fraction = Fraction(1, 1)
-    first_duration: int = 0
     last_duration: int = 0
     """Duration of the last displayed packet in `time_base` units; 0 when unknown."""
     is_vfr: bool = False
@@ -70,15 +71,16 @@ def _collect(container: av.container.InputContainer, stream: av.video.stream.Vid
     try:
         with decoding(path):
             for packet in container.demux(stream):
-                if packet.size == 0 or packet.is_discard:
-                    continue  # the flush at the end, dropped frames of AVI, frames that an edit list hides
+                if packet.size == 0:
+                    continue  # the flush at the end, dropped frames of AVI
                 shown = packet.pts if packet.pts is not None else packet.dts
                 has_all_pts &= packet.pts is not None or (shown is not None and codec in ("mjpeg", "rawvideo"))
                 pts.append(shown if shown is not None else len(pts))
                 dts.append(packet.dts if packet.dts is not None else pts[-1])
                 durations.append(packet.duration or 0)
                 is_sync = packet.is_keyframe
-                flags.append((2 if is_sync else 0) | (1 if is_sync or is_intra_packet(parser, packet) else 0))
+                is_intra = is_sync or is_intra_packet(parser, packet)
+                flags.append(is_intra * _INTRA | is_sync * _SYNC | packet.is_discard * _HIDDEN)
     except Exception as exc:
         if not pts:
             raise
@@ -87,25 +89,31 @@ def _collect(container: av.container.InputContainer, stream: av.video.stream.Vid
 
     order = sorted(range(len(pts)), key=pts.__getitem__) if has_all_pts else list(range(len(pts)))
     # A clip cut at an open GOP starts with frames that refer to what was cut away; decoders drop them.
-    first_sync = next((i for i, flag in enumerate(flags) if flag & 2), None)
+    first_sync = next((i for i, flag in enumerate(flags) if flag & _SYNC), None)
     if first_sync is not None and has_all_pts:
-        kept = [i for i in order if i >= first_sync and pts[i] >= pts[first_sync]]
-        if len(kept) != len(order):
-            scan.is_exact = False
-        order = kept
+        decodable = [i for i in order if i >= first_sync and pts[i] >= pts[first_sync]]
+        scan.is_exact &= len(decodable) == len(order)
+        order = decodable
+    # Frames before the start of an edit list are decoded, as others refer to them, but not shown.
+    order = [i for i in order if not flags[i] & _HIDDEN]
     scan.num_frames = len(order)
     is_unique = has_all_pts and all(pts[a] < pts[b] for a, b in pairwise(order))
     if is_unique:
         scan.pts = array("q", (pts[i] for i in order))
     for index, i in enumerate(order):
-        if flags[i] & 1:
+        if flags[i] & _INTRA:
             scan.iframe_indices.append(index)
-        if flags[i] & 2:
+        if flags[i] & _SYNC:
             scan.sync_indices.append(index)
             scan.sync_timestamps.append(dts[i])
     if order:
-        scan.first_duration, scan.last_duration = durations[order[0]], durations[order[-1]]
+        scan.last_duration = durations[order[-1]]
     scan.is_vfr = _is_vfr(scan)
+    if scan.is_vfr and stream.duration and scan.has_pts:
+        # With B-frames the length of a packet is that of its place in decoding order, not in display order.
+        rest = (stream.start_time or 0) + stream.duration - scan.pts[-1]
+        longest = max(b - a for a, b in pairwise(scan.pts))
+        scan.last_duration = rest if 0 < rest <= longest else scan.last_duration
     return scan
 
 

@@ -6,20 +6,25 @@ of packets whatever the length of the clip.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
 from typing import cast
 
 import av
 import av.error
+from av.stream import Disposition
 
 from .border import open_input
 from .info import VideoInfo
+from .options import MUXERS
 from .subtitles import SubtitleConverter, subtitle_converter
 
 # Written anew by every muxer, or true only of the source's own encoding.
 _STALE_TAGS = ("encoder", "duration", "bps", "number_of_frames", "number_of_bytes", "_statistics", "major_brand",
                "minor_version", "compatible_brands", "handler_name", "vendor_id")  # fmt: skip
+_EDIT_LIST_SUFFIXES = (".mp4", ".m4v", ".mov")
 _MARGIN_SECONDS = Fraction(1, 2)
 
 
@@ -42,6 +47,7 @@ class StreamCopier:
         self._copies: dict[int, av.stream.Stream] = {}
         self._converters: dict[int, SubtitleConverter] = {}
         self._last_dts: dict[int, int] = {}
+        self._refused: set[int] = set()
         self._packets: Iterator[av.Packet] | None = None
         self._pending: av.Packet | None = None
         self._origin = Fraction(0)
@@ -159,15 +165,47 @@ class StreamCopier:
                 self._converters[index] = converter
                 self._notes.append(f"{label} is converted to {converter.target}, which {self._suffix} holds")
                 return copy
+        if original.type == "video" and original.disposition & Disposition.attached_pic and self._suffix == ".mkv":
+            self._add_cover(index, label)
+            return None
         if original.type not in ("audio", "subtitle", "video"):
             if not _is_chapter_track(original, self._input):
                 self._notes.append(f"{label} is dropped: only sound, subtitles, pictures and attachments are copied")
             return None
-        try:
-            return self._output.add_stream_from_template(original, opaque=True)
-        except (ValueError, av.error.FFmpegError):
-            self._notes.append(f"{label} is dropped: {self._suffix} cannot hold it; write .mkv to keep it")
+        if not self._can_hold(original):
+            advice = "write .mkv to keep it" if self._suffix != ".mkv" else "Matroska has no place for it"
+            self._notes.append(f"{label} is dropped: {self._suffix} cannot hold it; {advice}")
             return None
+        return self._output.add_stream_from_template(original, opaque=True)
+
+    def _can_hold(self, original: av.stream.Stream) -> bool:
+        """Try the stream's header in memory: some muxers refuse only then what they say they take (Opus in MOV)."""
+        trial = av.open(io.BytesIO(), "w", format=MUXERS[self._suffix])
+        try:
+            trial.add_stream_from_template(original, opaque=True)
+            trial.start_encoding()
+        except (ValueError, av.error.FFmpegError):
+            return False
+        finally:
+            with suppress(ValueError, av.error.FFmpegError):
+                trial.close()
+        return True
+
+    def _add_cover(self, index: int, label: str) -> None:
+        """Matroska keeps a cover picture as an attachment, MP4 as a stream of one frame."""
+        original = self._input.streams[index]
+        codec = original.codec_context.codec.canonical_name if original.codec_context else ""
+        kind = {"png": ("png", "image/png"), "mjpeg": ("jpg", "image/jpeg")}.get(codec)
+        data = b""
+        if kind is not None:
+            with open_input(self._source.path) as container:
+                packet = next(container.demux(container.streams[index]), None)
+                data = bytes(packet) if packet is not None and packet.size else b""
+        if kind is None or not data:
+            self._notes.append(f"{label} is dropped: {self._suffix} holds covers as PNG or JPEG only")
+            return
+        name = original.metadata.get("filename", f"cover.{kind[0]}")
+        self._output.add_attachment(name, original.metadata.get("mimetype", kind[1]), data)
 
     def _add_attachment(self, original: av.stream.Stream, label: str) -> None:
         if self._suffix != ".mkv":
@@ -200,6 +238,11 @@ class StreamCopier:
         if time is not None:
             if self._is_cut and time < self._origin:
                 return
+            if packet.is_discard and self._suffix not in _EDIT_LIST_SUFFIXES:
+                # Hidden by an edit list, which only MP4 has. One packet is kept, as decoders warm up on it.
+                length = (packet.duration or 0) * time_base
+                if time + length < self._origin:
+                    return
             if self._end is not None and time >= self._end:
                 return
         shift = round(self._origin / time_base)
@@ -219,7 +262,13 @@ class StreamCopier:
                 return
             packet = converted
         packet.stream = copy
-        self._output.mux(packet)
+        try:
+            self._output.mux(packet)
+        except (av.error.ArgumentError, av.error.InvalidDataError, ValueError) as exc:
+            # A damaged packet of sound must not end hours of work; a full disk (OSError) must.
+            if index not in self._refused:
+                self._refused.add(index)
+                self._notes.append(f"{_label(self._input.streams[index])} has damaged packets, left out: {exc}")
 
 
 def _packet_seconds(packet: av.Packet) -> Fraction | None:
