@@ -24,7 +24,6 @@ _SSIM_SIGMA = 1.5
 _C1 = (0.01 * 255) ** 2
 _C2 = (0.03 * 255) ** 2
 _MS_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-_CENTRE = np.float32(128)
 
 Image = npt.NDArray[Any]
 
@@ -101,9 +100,10 @@ def _ssim_maps(sr: Image, hr: Image) -> tuple[npt.NDArray[np.float32], npt.NDArr
     if min(sr.shape[:2]) < SSIM_WINDOW:
         msg = f"SSIM needs at least {SSIM_WINDOW}x{SSIM_WINDOW} pixels, got {sr.shape[1]}x{sr.shape[0]}"
         raise MetricError(msg)
-    # Centring on 128 keeps E[x^2] - E[x]^2 accurate in float32; variances do not change with it.
-    x = sr.astype(np.float32) - _CENTRE
-    y = hr.astype(np.float32) - _CENTRE
+    # Centring keeps E[x^2] - E[x]^2 accurate in float32 (bright flat frames were off by 1e-5); variances do not change.
+    centre = np.float32(round(cv2.mean(hr)[0]))
+    x = sr.astype(np.float32) - centre
+    y = hr.astype(np.float32) - centre
     mean_x, mean_y = _smooth(x), _smooth(y)
     # Only the sum of the two variances is needed, so one filter serves both.
     variances = _smooth(x * x + y * y)
@@ -111,8 +111,8 @@ def _ssim_maps(sr: Image, hr: Image) -> tuple[npt.NDArray[np.float32], npt.NDArr
     variances -= mean_x * mean_x + mean_y * mean_y
     covariance -= mean_x * mean_y
     structure = (2 * covariance + _C2) / (variances + _C2)
-    mean_x += _CENTRE
-    mean_y += _CENTRE
+    mean_x += centre
+    mean_y += centre
     luminance = (2 * mean_x * mean_y + _C1) / (mean_x * mean_x + mean_y * mean_y + _C1)
     return np.asarray(luminance, np.float32), np.asarray(structure, np.float32)
 

@@ -1,0 +1,78 @@
+"""Metrics over neighbouring frames, on motion that is known exactly."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from reference_formulas import distorted, textured
+
+from sparkvsr.metrics import colour, temporal
+
+SHIFT = 3
+
+
+@pytest.fixture(scope="module")
+def panning() -> tuple[np.ndarray, np.ndarray]:
+    """Two windows of one large picture, SHIFT pixels apart: everything moves left by SHIFT."""
+    wide = textured(1, (96, 140))
+    return wide[:, :128].copy(), wide[:, SHIFT : 128 + SHIFT].copy()
+
+
+@pytest.mark.parametrize("flow_of", [temporal.dis_flow, temporal.farneback_flow])
+def test_flow_points_from_the_first_frame_to_the_second(flow_of: object, panning: tuple) -> None:
+    flow = flow_of(colour.gray(panning[0]), colour.gray(panning[1]))  # type: ignore[operator]
+    inner = flow[16:-16, 16:-16]
+    assert np.median(inner[..., 0]) == pytest.approx(-SHIFT, abs=0.3)
+    assert np.median(inner[..., 1]) == pytest.approx(0, abs=0.3)
+
+
+def test_warping_by_the_true_flow_restores_the_first_frame(panning: tuple) -> None:
+    first, second = panning
+    flow = np.zeros((*first.shape[:2], 2), np.float32)
+    flow[..., 0] = -SHIFT
+    warped = temporal.warp(second, flow)
+    assert np.abs(warped[:, SHIFT:] - first[:, SHIFT:]).max() < 1e-3
+    assert not warped[:, :SHIFT].any()
+    mask = np.ones(first.shape[:2], bool)
+    mask[:, :SHIFT] = False
+    assert temporal.masked_warping_error(first, second, flow, mask) == pytest.approx(0, abs=1e-6)
+
+
+def test_warping_error_is_the_stated_formula() -> None:
+    first, second = textured(1), textured(2)
+    mask = np.zeros(first.shape[:2], bool)
+    mask[10:20, 5:50] = True
+    flow = np.zeros((*first.shape[:2], 2), np.float32)
+    difference = (first.astype(np.float64) - second)[10:20, 5:50] / 255
+    expected = 1000 * np.sum(difference**2) / (10 * 45)
+    assert temporal.masked_warping_error(first, second, flow, mask) == pytest.approx(expected, rel=1e-5)
+    assert temporal.masked_warping_error(first, second, flow, np.zeros_like(mask)) is None
+
+
+def test_visible_drops_disagreeing_flow_and_motion_boundaries() -> None:
+    forward = np.zeros((40, 40, 2), np.float32)
+    backward = np.zeros((40, 40, 2), np.float32)
+    assert temporal.visible(forward, backward).all()
+    backward[10:20, 10:20] = 5
+    assert not temporal.visible(forward, backward)[10:20, 10:20].any()
+    step = forward.copy()
+    step[:, 20:] = 2
+    assert not temporal.visible(step, -step)[:, 19].any()
+
+
+def test_flow_difference_is_the_mean_end_point_distance() -> None:
+    zero = np.zeros((8, 8, 2), np.float32)
+    other = zero + np.array([3, 4], np.float32)
+    assert temporal.flow_difference(zero, other) == pytest.approx(5)
+
+
+def test_flicker_is_vbench_formula(panning: tuple) -> None:
+    first, second = panning
+    expected = (255 - np.abs(first.astype(np.float64) - second).mean()) / 255
+    assert temporal.flicker(first, second) == pytest.approx(expected, abs=1e-12)
+    assert temporal.flicker(first, first) == 1.0
+
+
+def test_odd_and_tiny_frames_are_halved() -> None:
+    assert temporal.half_size(textured(0, (37, 53))).shape == (18, 26, 3)
+    assert temporal.half_size(distorted(textured(0, (12, 12)))).shape == (16, 16, 3)
