@@ -1,0 +1,106 @@
+"""From a folder or a hub id to a ready ``CogVideoXModel``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from sparkvsr.models.cogvideox.colour import DEFAULT_COLOUR, check_colour
+from sparkvsr.models.cogvideox.conditioning import SlotRule, keyframe_slot
+from sparkvsr.models.cogvideox.hub import resolve_folder
+from sparkvsr.models.cogvideox.loading import build_transformer, build_vae, load_weights, open_folder
+from sparkvsr.models.cogvideox.lora import merge_lora
+from sparkvsr.models.cogvideox.model import CogVideoXModel
+from sparkvsr.models.cogvideox.offload import Residency
+from sparkvsr.models.cogvideox.pipeline import ChunkPipeline
+from sparkvsr.models.cogvideox.precision import apply_precision, choose_precision
+from sparkvsr.models.cogvideox.prompt import load_prompt_embedding
+from sparkvsr.models.cogvideox.schedule import velocity_coefficients
+from sparkvsr.models.cogvideox.vae import VideoVAE, drop_pointwise_caches
+
+
+def load_cogvideox(
+    path_or_hub_id: str | Path,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    precision: str | None = None,
+    offload: str = "auto",
+    vae_tiling: str = "auto",
+    colour: str = DEFAULT_COLOUR,
+    carry: bool = True,
+    slot: SlotRule = "floor",
+    lora: Sequence[str | Path] = (),
+    posterior: Literal["mode", "sample"] = "mode",
+    exact_coefficients: bool = False,
+    compile_transformer: bool = False,
+) -> CogVideoXModel:
+    """Load SparkVSR weights from a model folder in diffusers layout or from the hub.
+
+    Args:
+        path_or_hub_id: a folder with ``transformer/``, ``vae/``, ``scheduler/`` and ``prompt_embeddings/`` (or
+            ``text_encoder/``), or ``owner/name``.
+        device: where to compute.
+        dtype: compute type; None follows ``precision``.
+        precision: ``bf16``, ``fp16``, ``fp32``, or weight-only ``fp8`` and ``int8`` for the transformer; None takes
+            bf16 on a GPU that has it and fp32 on the CPU.
+        offload: ``auto``, ``none``, ``model``, ``sequential``.
+        vae_tiling: ``auto`` cuts frames only where memory asks for it; ``on`` uses the reference's tiles; ``off`` never.
+        colour: ``none`` (parity), ``wavelet`` or ``adain``.
+        carry: a chunk without a keyframe takes the last restored frame of its predecessor as one (off for parity).
+        slot: ``floor`` (as trained) or ``exact``.
+        lora: LoRA files to merge, in order.
+        posterior: ``mode`` is deterministic, ``sample`` draws as the reference does.
+        exact_coefficients: float32 coefficients instead of those rounded as the reference rounds them in bf16/fp16.
+        compile_transformer: ``torch.compile`` the transformer blocks; the first chunk takes minutes.
+
+    Raises:
+        WeightsError: the folder, a shard, an architecture or a LoRA does not fit, or the hub cannot be reached.
+        ConfigError: an option is unknown, or the device lacks the precision.
+    """
+    device = torch.device(device)
+    check_colour(colour)
+    keyframe_slot(0, slot)
+    chosen = choose_precision(precision, dtype, device)
+
+    # 1. Folder: everything that can be refused is refused before a weight is read.
+    path = resolve_folder(path_or_hub_id)
+    folder = open_folder(path)
+    coefficients = velocity_coefficients(folder.scheduler, torch.float32 if exact_coefficients else chosen.dtype)
+    prompt = load_prompt_embedding(
+        path, folder.transformer.get("max_text_seq_length", 226), folder.transformer.get("text_embed_dim", 4096)
+    )
+
+    # 2. Networks. LoRAs are merged before weights are quantised.
+    home = device if offload == "none" and chosen.storage == "full" else torch.device("cpu")
+    transformer = load_weights(build_transformer(folder.transformer), folder.shards["transformer"], chosen.dtype, home)
+    for file in lora:
+        merge_lora(transformer, Path(file).expanduser())
+    transformer = apply_precision(transformer, chosen)
+    vae = load_weights(build_vae(folder.vae), folder.shards["vae"], chosen.dtype, home)
+    drop_pointwise_caches(vae)
+    if device.type == "cuda":
+        vae.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    if compile_transformer:
+        transformer.compile_repeated_blocks()  # type: ignore[operator]
+
+    # 3. Model.
+    residency = Residency({"transformer": transformer, "vae": vae}, device, offload)
+    pipeline = ChunkPipeline(
+        transformer, VideoVAE(vae, posterior), prompt.to(device), coefficients, device, slot, residency
+    )
+    return CogVideoXModel(
+        path.name if isinstance(path_or_hub_id, Path) or Path(path_or_hub_id).exists() else str(path_or_hub_id),
+        folder,
+        pipeline,
+        residency,
+        dtype=chosen.dtype,
+        precision=chosen.name,
+        vae_tiling=vae_tiling,
+        colour=colour,
+        carry=carry,
+        loras=[Path(file).expanduser() for file in lora],
+    )

@@ -1,0 +1,65 @@
+"""Which network is on the device when.
+
+``none``: both stay. ``model``: only the one at work (the plan switches this on by itself when both do not fit beside
+the activations). ``sequential``: layer by layer through accelerate's hooks, slowest, for the smallest memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+from torch import nn
+
+from sparkvsr.errors import ConfigError
+
+OffloadMode = Literal["auto", "none", "model", "sequential"]
+OFFLOAD_MODES: tuple[str, ...] = ("auto", "none", "model", "sequential")
+
+
+class Residency:
+    """Moves networks to and off the device.
+
+    Args:
+        networks: by name.
+        device: where they compute.
+        mode: one of ``OFFLOAD_MODES``; on the CPU there is nothing to offload and everything stays.
+
+    Raises:
+        ConfigError: unknown mode.
+    """
+
+    def __init__(self, networks: Mapping[str, nn.Module], device: torch.device, mode: str = "auto") -> None:
+        if mode not in OFFLOAD_MODES:
+            msg = f"offload={mode!r} is unknown; use {', '.join(OFFLOAD_MODES)}"
+            raise ConfigError(msg)
+        self.mode = mode
+        self.notes: tuple[str, ...] = ()
+        self._networks = dict(networks)
+        self._device = device
+        self._away = torch.device("cpu")
+        if device.type == "cpu":
+            if mode in ("model", "sequential"):
+                self.notes = (f"offload {mode}: nothing to do on the CPU",)
+        elif mode == "sequential":
+            from accelerate import cpu_offload
+
+            for network in self._networks.values():
+                cpu_offload(network, execution_device=device)
+
+    @property
+    def can_swap(self) -> bool:
+        """Whether networks may be moved: not on the CPU, not when the user asked for another way."""
+        return self._device.type != "cpu" and self.mode in ("auto", "model")
+
+    @contextmanager
+    def __call__(self, name: str, swap: bool) -> Iterator[None]:
+        """Have the network ``name`` on the device; with ``swap``, the others off it."""
+        if self._device.type != "cpu" and self.mode != "sequential":
+            for other, network in self._networks.items():
+                if swap and other != name:
+                    network.to(self._away)
+            self._networks[name].to(self._device)
+        yield
