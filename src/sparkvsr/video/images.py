@@ -14,7 +14,8 @@ from sparkvsr.errors import DecodeError
 
 from .border import DECODER_OPTIONS, check_size, decoding
 from .color import UNSPECIFIED, ColorTags
-from .orientation import as_displayed, display_matrix
+from .exif import exif_orientation
+from .orientation import DisplayMatrix, as_displayed
 from .pixels import frame_bit_depth, frame_to_pixels, has_alpha_format, pixels_to_frame, to_float
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
@@ -90,8 +91,8 @@ def sniff_image(path: Path) -> str | None:
     return None
 
 
-def decode_image(path: Path) -> av.VideoFrame:
-    """Decode one image file to a frame of its own pixel format.
+def decode_image(path: Path) -> tuple[av.VideoFrame, DisplayMatrix]:
+    """Decode one image file to a frame of its own pixel format, and tell how it is to be turned.
 
     Raises:
         DecodeError: missing, not an image, damaged, or beyond the size limits (checked before pixels are decoded).
@@ -113,7 +114,7 @@ def decode_image(path: Path) -> av.VideoFrame:
             check_size(path, int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big"))
         decoder = cast(av.VideoCodecContext, av.CodecContext.create(codec_name, "r"))
         decoder.options = dict(DECODER_OPTIONS)
-        # One picture: threads only add memory. JPEG's embedded EXIF rotation arrives as side data of the frame.
+        # One picture: threads only add memory.
         decoder.thread_count = 1
         frames = decoder.decode(av.Packet(data))
         frames = frames or decoder.decode(None)
@@ -122,7 +123,7 @@ def decode_image(path: Path) -> av.VideoFrame:
             raise DecodeError(msg)
         frame = frames[0]
         check_size(path, frame.width, frame.height)
-        return frame
+        return frame, exif_orientation(data, codec_name)
 
 
 def image_tags(frame: av.VideoFrame) -> ColorTags:
@@ -131,11 +132,10 @@ def image_tags(frame: av.VideoFrame) -> ColorTags:
     return ColorTags(matrix, frame.color_range, frame.color_primaries, frame.color_trc)
 
 
-def image_to_pixels(frame: av.VideoFrame) -> tuple[Tensor, Tensor | None]:
+def image_to_pixels(frame: av.VideoFrame, matrix: DisplayMatrix) -> tuple[Tensor, Tensor | None]:
     """Return RGB ``(3, h, w)`` and alpha ``(1, h, w)`` or None of a decoded image, as displayed, in [0, 1]."""
     is_jpeg = frame.format.name.startswith("yuvj")
     pixels, alpha = frame_to_pixels(frame, image_tags(frame), is_center_sited=is_jpeg)
-    matrix = display_matrix(frame)
     return as_displayed(pixels, matrix), None if alpha is None else as_displayed(alpha, matrix)
 
 
@@ -155,7 +155,7 @@ def read_image(path: str | Path) -> Tensor:
     """
     path = Path(path)
     with decoding(path):
-        return image_to_pixels(decode_image(path))[0]
+        return image_to_pixels(*decode_image(path))[0]
 
 
 def image_facts(frame: av.VideoFrame) -> tuple[int, bool]:

@@ -116,8 +116,7 @@ def probe_with_scan(path: Path) -> tuple[VideoInfo, PacketScan | None]:
 
 def _probe_images(path: Path, files: list[Path]) -> VideoInfo:
     with decoding(files[0]):
-        frame = decode_image(files[0])
-        matrix = display_matrix(frame)
+        frame, matrix = decode_image(files[0])
         width, height = (frame.height, frame.width) if swaps_sides(matrix) else (frame.width, frame.height)
         bits, has_alpha = image_facts(frame)
         is_image = path.is_file()

@@ -8,6 +8,10 @@ from typing import Any, cast
 import av
 from torch import Tensor
 
+DisplayMatrix = tuple[int, int, int, int]
+"""Signs ``(a, b, c, d)``: a player shows source point ``(x, y)`` at ``(a x + c y, b x + d y)``."""
+UPRIGHT: DisplayMatrix = (1, 0, 0, 1)
+
 
 def side_data_bytes(frame: av.VideoFrame, name: str) -> bytes | None:
     """Return one entry of a frame's side data, or None.
@@ -19,23 +23,20 @@ def side_data_bytes(frame: av.VideoFrame, name: str) -> bytes | None:
     return None if entry is None else bytes(entry)
 
 
-def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
-    """Return the signs ``(a, b, c, d)`` of the frame's display matrix; ``(1, 0, 0, 1)`` when it has none.
-
-    A player shows source point ``(x, y)`` at ``(a x + c y, b x + d y)``. Angles other than quarter turns are rounded.
-    """
+def display_matrix(frame: av.VideoFrame) -> DisplayMatrix:
+    """Return the signs of the frame's display matrix; upright when it has none or turns by odd angles."""
     try:
         side_data = side_data_bytes(frame, "DISPLAYMATRIX")
     except ValueError:
         # The angle still reads, mirroring does not.
-        return _FROM_ANGLE.get(round(frame.rotation) % 360, (1, 0, 0, 1))
+        return _FROM_ANGLE.get(round(frame.rotation) % 360, UPRIGHT)
     if side_data is None or len(side_data) < 36:
-        return 1, 0, 0, 1
+        return UPRIGHT
     a, b, _, c, d = struct.unpack("=5i", side_data[:20])
     signs = tuple((value > 32768) - (value < -32768) for value in (a, b, c, d))
     if signs in _STEPS:
         return signs  # type: ignore[return-value]
-    return 1, 0, 0, 1
+    return UPRIGHT
 
 
 # display matrix -> (clockwise quarter turns, mirrored left-right afterwards)
@@ -45,25 +46,26 @@ _STEPS: dict[tuple[int, ...], tuple[int, bool]] = {
     (-1, 0, 0, -1): (2, False),
     (0, -1, 1, 0): (3, False),
     (-1, 0, 0, 1): (0, True),
-    (0, 1, 1, 0): (3, True),
+    (0, 1, 1, 0): (1, True),
     (1, 0, 0, -1): (2, True),
-    (0, -1, -1, 0): (1, True),
+    (0, -1, -1, 0): (3, True),
 }
 
-_FROM_ANGLE = {0: (1, 0, 0, 1), 90: (0, -1, 1, 0), 180: (-1, 0, 0, -1), 270: (0, 1, -1, 0)}  # counter-clockwise
+# counter-clockwise degrees
+_FROM_ANGLE: dict[int, DisplayMatrix] = {0: UPRIGHT, 90: (0, -1, 1, 0), 180: (-1, 0, 0, -1), 270: (0, 1, -1, 0)}
 
 
-def rotation_degrees(matrix: tuple[int, int, int, int]) -> int:
+def rotation_degrees(matrix: DisplayMatrix) -> int:
     """Clockwise rotation from stored to displayed: 0, 90, 180 or 270."""
     return _STEPS[matrix][0] * 90
 
 
-def swaps_sides(matrix: tuple[int, int, int, int]) -> bool:
+def swaps_sides(matrix: DisplayMatrix) -> bool:
     """Whether width and height change places."""
     return _STEPS[matrix][0] % 2 == 1
 
 
-def as_displayed(pixels: Tensor, matrix: tuple[int, int, int, int]) -> Tensor:
+def as_displayed(pixels: Tensor, matrix: DisplayMatrix) -> Tensor:
     """Rotate and mirror ``(C, h, w)`` pixels to how they are displayed."""
     turns, is_mirrored = _STEPS[matrix]
     if turns:

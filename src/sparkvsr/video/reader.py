@@ -139,7 +139,7 @@ class VideoReader:
         for index in indices:
             path = self.info.files[index]
             with decoding(path):
-                pixels, alpha = image_to_pixels(decode_image(path))
+                pixels, alpha = image_to_pixels(*decode_image(path))
             if pixels.shape[-2:] != (self.info.height, self.info.width):
                 msg = (
                     f"{path} is {pixels.shape[-1]}x{pixels.shape[-2]} but the first image of the sequence is "
