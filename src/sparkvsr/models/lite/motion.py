@@ -1,0 +1,115 @@
+"""Motion between LR frames for `lite`: dense inverse search flow on the LR grid. The only module here that needs OpenCV.
+
+Conventions: images are uint8 ``(h, w, 3)`` RGB or ``(h, w)`` grey; a flow ``a_to_b`` is float32 ``(h, w, 2)`` in LR
+pixels, (x, y), and says where in image b the pixel of image a is found: ``a[p] ~ b[p + flow[p]]``.
+
+Every function is a pure function of its arguments. That is not free: an OpenCV flow object that was given a starting
+flow once keeps parts of it, answers differently afterwards and even crashes when the image size changes, so a fresh
+object is made for each call (well under a millisecond).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Grey = NDArray[np.uint8]
+Flow = NDArray[np.float32]
+
+# DIS needs room for its 8 pixel patches over a few scales; smaller frames are padded by replication.
+_SMALLEST_SIDE = 48
+# A flow that points further out than this is useless, and a wild starting flow must not grow from frame to frame.
+_OUTSIDE_PX = 8.0
+
+
+@dataclass(frozen=True)
+class KeyframeMotion:
+    """Motion between a frame and a keyframe, both ways, on the LR grid.
+
+    Attributes:
+        to_key: flow from the frame to the keyframe.
+        from_key: flow from the keyframe to the frame.
+    """
+
+    to_key: Flow
+    from_key: Flow
+
+
+def grey_of(rgb: NDArray[np.uint8]) -> Grey:
+    """uint8 RGB ``(h, w, 3)`` to uint8 grey ``(h, w)``."""
+    return cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+
+
+def flow_between(a: Grey, b: Grey, start: Flow | None = None, *, precise: bool = True) -> Flow:
+    """Dense flow from ``a`` to ``b``.
+
+    Args:
+        a: grey image ``(h, w)``.
+        b: grey image ``(h, w)``.
+        start: flow to refine instead of searching from nothing.
+        precise: with variational refinement (about twice the time); without it good enough for consistency checks.
+    """
+    height, width = a.shape
+    pad_y, pad_x = max(0, _SMALLEST_SIDE - height), max(0, _SMALLEST_SIDE - width)
+    if pad_y or pad_x:
+        a = cv2.copyMakeBorder(a, 0, pad_y, 0, pad_x, cv2.BORDER_REPLICATE)
+        b = cv2.copyMakeBorder(b, 0, pad_y, 0, pad_x, cv2.BORDER_REPLICATE)
+        if start is not None:
+            start = cv2.copyMakeBorder(start, 0, pad_y, 0, pad_x, cv2.BORDER_REPLICATE)
+    preset = cv2.DISOPTICAL_FLOW_PRESET_FAST if precise else cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST
+    engine = cv2.DISOpticalFlow_create(preset)
+    engine.setFinestScale(0)
+    flow = engine.calc(a, b, None if start is None else np.ascontiguousarray(start).copy())
+    return _tamed(flow[:height, :width])
+
+
+def compose(a_to_b: Flow, b_to_c: Flow) -> Flow:
+    """Flow from a to c through b."""
+    return a_to_b + sample(b_to_c, a_to_b)
+
+
+def sample(image: NDArray[np.float32], flow: Flow) -> NDArray[np.float32]:
+    """``image[p + flow[p]]``, bilinear, edges replicated; image ``(h, w)`` or ``(h, w, c)`` with c <= 4."""
+    return cv2.remap(image, pixel_grid(*flow.shape[:2]) + flow, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def pixel_grid(height: int, width: int) -> Flow:
+    """``(height, width, 2)`` with the x and y of every pixel."""
+    return np.stack(np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)), axis=-1)
+
+
+def track_keyframe(
+    frame: Grey, key: Grey, previous: KeyframeMotion | None = None, step: Flow | None = None
+) -> KeyframeMotion:
+    """Motion between ``frame`` and ``key``, started from what was known one frame earlier.
+
+    Args:
+        frame: the current LR frame.
+        key: the keyframe's LR frame.
+        previous: motion between the frame before and the same keyframe; None searches from nothing.
+        step: flow from the current frame to the one before, needed with ``previous``.
+    """
+    if previous is None or step is None:
+        return KeyframeMotion(flow_between(frame, key), flow_between(key, frame, precise=False))
+    to_key = flow_between(frame, key, _tamed(compose(step, previous.to_key)))
+    # The backward flow only serves the consistency check; last frame's flow is start enough.
+    from_key = flow_between(key, frame, previous.from_key, precise=False)
+    return KeyframeMotion(to_key, from_key)
+
+
+def round_trip_error(motion: KeyframeMotion) -> NDArray[np.float32]:
+    """How far, in LR pixels, each pixel of the frame misses itself after going to the keyframe and back, ``(h, w)``."""
+    miss = motion.to_key + sample(motion.from_key, motion.to_key)
+    return np.sqrt(np.square(miss).sum(axis=-1))
+
+
+def _tamed(flow: Flow) -> Flow:
+    """The flow, finite, and pointing at most a little outside the image."""
+    height, width = flow.shape[:2]
+    grid = pixel_grid(height, width)
+    limit = np.array([width - 1, height - 1], np.float32) + _OUTSIDE_PX
+    target = np.clip(np.nan_to_num(flow) + grid, -_OUTSIDE_PX, limit)
+    return (target - grid).astype(np.float32)

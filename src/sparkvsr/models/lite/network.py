@@ -1,0 +1,506 @@
+"""The two networks of `lite`, pure torch: no OpenCV, no files, no training framework.
+
+Everything is computed on the LR grid; HR pixels only exist inside pixel-unshuffled channels and at the very end. Tensors
+are NCHW with pixels in [0, 1]; h, w are LR sizes. Flows are ``(N, 2, h, w)``, (x, y) in LR pixels, and say where in the
+other image a pixel is found.
+
+The propagator starts out as a classical method (bicubic plus the motion-compensated detail of the keyframe, weighted by
+consistency checks) and learns corrections to it: to the motion, to the weights and a residual. Its last layers start at
+zero, so an untrained propagator *is* the classical method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+SCALE = 4
+BLOCK = SCALE * SCALE
+
+# Widths of the classical confidence: forward-backward error and LR difference at which trust has fallen to 1/e.
+ROUND_TRIP_LR_PX = 0.5
+PHOTOMETRIC_LEVELS = 6.0 / 255
+AGREEMENT_LEVELS = 9.0 / 255
+_TINY = 1e-3
+
+
+@dataclass(frozen=True)
+class PropagatorConfig:
+    """Sizes of the propagator.
+
+    Attributes:
+        channels: width of the body.
+        blocks: residual blocks of the body.
+        hidden: channels carried from frame to frame.
+        align_channels: width of the motion refinement.
+        max_shift: largest correction of a flow, LR pixels.
+    """
+
+    channels: int = 48
+    blocks: int = 4
+    hidden: int = 32
+    align_channels: int = 32
+    max_shift: float = 1.5
+
+
+@dataclass(frozen=True)
+class UpscalerConfig:
+    """Sizes of the keyframe upscaler."""
+
+    channels: int = 64
+    blocks: int = 10
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions around a leaky ReLU, added to the input."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.act = nn.LeakyReLU(0.1, inplace=True)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(N, C, h, w)`` to the same shape."""
+        return x + self.second(self.act(self.first(x)))
+
+
+class KeyframeUpscalerNet(nn.Module):
+    """Single image x4: bicubic plus a learned residual, everything on the LR grid until the last pixel shuffle."""
+
+    def __init__(self, config: UpscalerConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or UpscalerConfig()
+        c = self.config.channels
+        self.head = nn.Conv2d(3, c, 3, padding=1)
+        self.body = nn.Sequential(*[ResidualBlock(c) for _ in range(self.config.blocks)])
+        self.fuse = nn.Conv2d(c, c, 3, padding=1)
+        self.tail = nn.Conv2d(c, 3 * BLOCK, 3, padding=1)
+        nn.init.zeros_(self.tail.weight)
+        nn.init.zeros_(self.tail.bias)
+
+    @property
+    def margin(self) -> int:
+        """LR pixels around a tile that can influence it."""
+        return 2 * self.config.blocks + 3
+
+    def residual(self, lr: Tensor) -> Tensor:
+        """``(N, 3, h, w)`` in [0, 1] to the residual over bicubic on the LR grid, ``(N, 48, h, w)``."""
+        start = self.head(lr - 0.5)
+        return self.tail(self.fuse(self.body(start)) + start)
+
+    def forward(self, lr: Tensor) -> Tensor:
+        """``(N, 3, h, w)`` in [0, 1] to ``(N, 3, 4h, 4w)``, not clamped."""
+        return upscale_bicubic(lr) + to_pixels(self.residual(lr))
+
+
+@dataclass
+class Fusion:
+    """What the body of the propagator puts out, on the LR grid.
+
+    Attributes:
+        residual: ``(N, 48, h, w)``, added to the picture.
+        key_logit: ``(N, 16, h, w)``, correction of the trust in the keyframe for every HR pixel.
+        previous_logit: ``(N, 16, h, w)``, the same for the previous output.
+        hidden: ``(N, hidden, h, w)`` in [-1, 1], for the next frame.
+    """
+
+    residual: Tensor
+    key_logit: Tensor
+    previous_logit: Tensor
+    hidden: Tensor
+
+
+class PropagatorNet(nn.Module):
+    """Learned parts of the propagator; ``propagate_step`` puts them together with the warps."""
+
+    def __init__(self, config: PropagatorConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or PropagatorConfig()
+        c, a = self.config.channels, self.config.align_channels
+        self.align = nn.Sequential(
+            nn.Conv2d(ALIGN_INPUTS, a, 3, padding=1),
+            nn.LeakyReLU(0.1, inplace=True),
+            nn.Conv2d(a, a, 3, padding=1),
+            nn.LeakyReLU(0.1, inplace=True),
+            nn.Conv2d(a, a, 3, padding=1),
+            nn.LeakyReLU(0.1, inplace=True),
+            nn.Conv2d(a, 4, 3, padding=1),
+        )
+        self.head = nn.Conv2d(FUSE_INPUTS + self.config.hidden, c, 3, padding=1)
+        self.body = nn.Sequential(*[ResidualBlock(c) for _ in range(self.config.blocks)])
+        self.tail = nn.Conv2d(c, 5 * BLOCK + self.config.hidden, 3, padding=1)
+        nn.init.zeros_(self.align[-1].weight)
+        nn.init.zeros_(self.align[-1].bias)
+        with torch.no_grad():  # picture and trust start classical; the hidden state starts random
+            self.tail.weight[: 5 * BLOCK].zero_()
+            self.tail.bias.zero_()
+
+    @property
+    def align_margin(self) -> int:
+        """LR pixels around a tile that can influence the motion refinement."""
+        return 4
+
+    @property
+    def fuse_margin(self) -> int:
+        """LR pixels around a tile that can influence the fusion."""
+        return 2 * self.config.blocks + 2
+
+    def refine_motion(self, features: Tensor) -> Tensor:
+        """``(N, ALIGN_INPUTS, h, w)`` to corrections of both flows ``(N, 4, h, w)``: (previous x, y, keyframe x, y)."""
+        limit = self.config.max_shift
+        return limit * torch.tanh(self.align(features).float() / limit)
+
+    def fuse(self, features: Tensor) -> Fusion:
+        """``(N, FUSE_INPUTS + hidden, h, w)`` to the fusion."""
+        start = self.head(features)
+        out = self.tail(self.body(start))
+        residual, key_logit, previous_logit, hidden = out.float().split(
+            [3 * BLOCK, BLOCK, BLOCK, self.config.hidden], dim=1
+        )
+        return Fusion(residual, key_logit, previous_logit, torch.tanh(hidden))
+
+
+ALIGN_INPUTS = 3 + 3 + 3 + 3
+FUSE_INPUTS = 3 + 3 * BLOCK + BLOCK + 6
+
+
+def to_pixels(channels: Tensor) -> Tensor:
+    """``(N, 16 * C, h, w)`` to ``(N, C, 4h, 4w)``; channel order (row, column, colour), so that NHWC memory stays whole."""
+    n, k, h, w = channels.shape
+    c = k // BLOCK
+    x = channels.permute(0, 2, 3, 1).reshape(n, h, w, SCALE, SCALE, c).permute(0, 1, 3, 2, 4, 5)
+    return x.reshape(n, h * SCALE, w * SCALE, c).permute(0, 3, 1, 2)
+
+
+def to_channels(pixels: Tensor) -> Tensor:
+    """``(N, C, 4h, 4w)`` to ``(N, 16 * C, h, w)``: the inverse of ``to_pixels``."""
+    n, c, height, width = pixels.shape
+    h, w = height // SCALE, width // SCALE
+    x = pixels.permute(0, 2, 3, 1).reshape(n, h, SCALE, w, SCALE, c).permute(0, 1, 3, 2, 4, 5)
+    return x.reshape(n, h, w, BLOCK * c).permute(0, 3, 1, 2)
+
+
+@lru_cache(maxsize=32)
+def _resampling_matrix(length: int, mode: str) -> Tensor:
+    """The ``(4 * length, length)`` matrix of a x4 interpolation along one axis."""
+    unit = torch.eye(length).view(1, length, length, 1).expand(1, length, length, 1)
+    if mode == "bicubic":
+        out = F.interpolate(unit, size=(SCALE * length, 1), mode="bicubic", align_corners=False)
+    else:
+        out = F.interpolate(unit, size=(SCALE * length, 1), mode="bilinear", align_corners=False)
+    return out[0, :, :, 0].t().contiguous()
+
+
+def _upscale(x: Tensor, mode: str) -> Tensor:
+    """Separable x4 interpolation as two matrix products: on crops, and backwards, far faster than ``F.interpolate``."""
+    rows = _resampling_matrix(x.shape[-2], mode).to(x.device)
+    columns = _resampling_matrix(x.shape[-1], mode).to(x.device)
+    with torch.autocast(x.device.type, enabled=False):
+        return rows @ (x.float() @ columns.t())
+
+
+def upscale_bicubic(lr: Tensor) -> Tensor:
+    """Bicubic x4 (a = -0.75), ``(N, C, h, w)`` to ``(N, C, 4h, 4w)``."""
+    return _upscale(lr, "bicubic")
+
+
+def shrink_area(hr: Tensor) -> Tensor:
+    """Mean of 4x4 blocks."""
+    return F.avg_pool2d(hr, SCALE)
+
+
+def warp(image: Tensor, flow: Tensor, mode: str = "bilinear") -> Tensor:
+    """``image[p + flow[p]]``, edges replicated.
+
+    Args:
+        image: ``(N, C, h, w)``; may be larger than the flow (a crop with room around it).
+        flow: ``(N, 2, h', w')`` in pixels of ``image``, from the corner of the image.
+        mode: ``bilinear`` or ``bicubic``.
+    """
+    n, _, h, w = flow.shape
+    height, width = image.shape[-2:]
+    ys = torch.arange(h, device=flow.device, dtype=flow.dtype).view(1, h, 1)
+    xs = torch.arange(w, device=flow.device, dtype=flow.dtype).view(1, 1, w)
+    grid = torch.stack(
+        [(flow[:, 0] + xs) * (2 / width) + (1 / width - 1), (flow[:, 1] + ys) * (2 / height) + (1 / height - 1)], dim=-1
+    )
+    return F.grid_sample(image, grid, mode=mode, padding_mode="border", align_corners=False)
+
+
+def inside(flow: Tensor, size: tuple[int, int]) -> Tensor:
+    """1 where the flow stays inside an image of that size, falling to 0 within one pixel, ``(N, 1, h, w)``."""
+    n, _, h, w = flow.shape
+    ys = torch.arange(h, device=flow.device, dtype=flow.dtype).view(1, h, 1) + flow[:, 1]
+    xs = torch.arange(w, device=flow.device, dtype=flow.dtype).view(1, 1, w) + flow[:, 0]
+    room = torch.minimum(torch.minimum(xs, size[1] - 1 - xs), torch.minimum(ys, size[0] - 1 - ys))
+    return (room + 1).clamp(0, 1).unsqueeze(1)
+
+
+def smooth(x: Tensor) -> Tensor:
+    """Mean over 5x5, edges counted without padding."""
+    return F.avg_pool2d(x, 5, stride=1, padding=2, count_include_pad=False)
+
+
+def luma(rgb: Tensor) -> Tensor:
+    """BT.601 luma of ``(N, 3, h, w)``, ``(N, 1, h, w)``."""
+    return 0.299 * rgb[:, :1] + 0.587 * rgb[:, 1:2] + 0.114 * rgb[:, 2:3]
+
+
+def difference(a: Tensor, b: Tensor) -> Tensor:
+    """Smoothed luma difference of two LR images, ``(N, 1, h, w)``."""
+    return smooth((luma(a) - luma(b)).abs())
+
+
+def trust(error: Tensor, width: float) -> Tensor:
+    """Gaussian of an error: 1 at 0, 1/e at ``width``."""
+    return torch.exp(-((error / width) ** 2))
+
+
+@dataclass
+class Previous:
+    """What the frame before left behind, and the motion to it.
+
+    Attributes:
+        lr: ``(N, 3, h, w)``.
+        output: ``(N, 3, 4h, 4w)``, the restored frame.
+        hidden: ``(N, hidden, h, w)``.
+        flow: ``(N, 2, h, w)``, from the current frame to it.
+        valid: ``(N, 1, h, w)`` or broadcastable: 0 where there is no previous frame.
+    """
+
+    lr: Tensor
+    output: Tensor
+    hidden: Tensor
+    flow: Tensor
+    valid: Tensor
+
+
+@dataclass
+class Reference:
+    """A keyframe and the motion to it. Images may be larger than the frame (training crops with room around them).
+
+    Attributes:
+        lr: ``(N, 3, kh, kw)``, the clip's own frame there.
+        hr: ``(N, 3, 4kh, 4kw)``.
+        agreement: ``(N, 1, kh, kw)``, how well ``hr`` shrunk agrees with ``lr`` (``agreement_of``).
+        flow: ``(N, 2, h, w)``, from the current frame to it.
+        geometric: ``(N, 1, h, w)`` in [0, 1], forward-backward trust times the weight of the keyframe.
+    """
+
+    lr: Tensor
+    hr: Tensor
+    agreement: Tensor
+    flow: Tensor
+    geometric: Tensor
+
+
+def agreement_of(key_hr: Tensor, key_lr: Tensor) -> Tensor:
+    """How far a keyframe is believed to show its own LR frame, ``(N, 1, h, w)`` in [0, 1].
+
+    The guard against wrong keyframes: another picture, a black one, one that is out of place.
+    """
+    shrunk = shrink_area(key_hr)
+    colour = smooth((shrunk - key_lr).abs().amax(dim=1, keepdim=True))
+    return trust(colour, AGREEMENT_LEVELS)
+
+
+@dataclass
+class Kernels:
+    """The three operations on HR pixels, replaceable by faster ones at inference (``motion.CPU_KERNELS``)."""
+
+    upscale: Callable[[Tensor], Tensor] = upscale_bicubic
+    shrink: Callable[[Tensor], Tensor] = shrink_area
+    warp_hr: Callable[[Tensor, Tensor], Tensor] | None = None
+
+    def warp_by_lr_flow(self, hr: Tensor, flow: Tensor) -> Tensor:
+        """Warp an HR image by an LR flow."""
+        if self.warp_hr is not None:
+            return self.warp_hr(hr, flow)
+        full = _upscale(flow, "bilinear") * SCALE
+        return warp(hr, full, "bicubic")
+
+    def detail(self, hr: Tensor) -> Tensor:
+        """What is left of an HR image when everything that an LR frame shows is taken away."""
+        return hr - self.upscale(self.shrink(hr))
+
+
+@dataclass
+class StepResult:
+    """One restored frame.
+
+    Attributes:
+        output: ``(N, 3, 4h, 4w)``, clamped to [0, 1].
+        hidden: ``(N, hidden, h, w)``.
+        key_picture: the keyframe brought to this frame ``(N, 3, 4h, 4w)``, None without a keyframe.
+        key_geometric: ``(N, 1, h, w)``, how far the motion alone is trusted, None without a keyframe.
+    """
+
+    output: Tensor
+    hidden: Tensor
+    key_picture: Tensor | None
+    key_geometric: Tensor | None
+
+
+def propagate_step(
+    net: PropagatorNet,
+    lr: Tensor,
+    previous: Previous | None,
+    reference: Reference | None,
+    *,
+    others: Sequence[Reference] = (),
+    kernels: Kernels | None = None,
+    refine: Callable[[Tensor], Tensor] | None = None,
+    fuse: Callable[[Tensor], Fusion] | None = None,
+) -> StepResult:
+    """Restore one frame.
+
+    Args:
+        net: the learned parts.
+        lr: ``(N, 3, h, w)``.
+        previous: state of the frame before, None at the start of a shot.
+        reference: keyframe, None for the blind result.
+        others: further keyframes; for each pixel the most trusted one counts.
+        kernels: HR operations.
+        refine: replaces ``net.refine_motion`` (tiling, lower precision).
+        fuse: replaces ``net.fuse``.
+    """
+    kernels = kernels or Kernels()
+    n, _, h, w = lr.shape
+    zero = lr.new_zeros(n, 1, h, w)
+    references = [] if reference is None else [reference, *others]
+
+    # 1. refine the flows from what is left of the LR frames after the first alignment
+    previous_flow = None if previous is None else previous.flow
+    key_flows = []
+    for one in references or [None]:
+        if previous is None and one is None:
+            break
+        shift = (refine or net.refine_motion)(_motion_clues(lr, previous, one))
+        if previous is not None and len(key_flows) == 0:
+            previous_flow = previous.flow + shift[:, :2]
+        if one is not None:
+            key_flows.append(one.flow + shift[:, 2:])
+
+    # 2. bring the previous output and the keyframe here, with how far each is to be trusted
+    previous_trust = previous_error = zero
+    hidden = lr.new_zeros(n, net.config.hidden, h, w)
+    previous_detail = None
+    if previous is not None and previous_flow is not None:
+        valid = previous.valid * inside(previous_flow, tuple(previous.lr.shape[-2:]))
+        previous_error = difference(warp(previous.lr, previous_flow), lr) * valid
+        previous_trust = trust(previous_error, PHOTOMETRIC_LEVELS) * valid
+        hidden = warp(previous.hidden, previous_flow) * valid
+        # Luma is enough to carry from frame to frame: a third of the cost, and colour detail follows brightness.
+        previous_detail = kernels.detail(kernels.warp_by_lr_flow(luma(previous.output), previous_flow))
+    aligned = [_align(lr, one, flow, kernels) for one, flow in zip(references, key_flows, strict=True)]
+    key = aligned[0] if aligned else None
+    for other in aligned[1:]:
+        key = _better(key, other)
+
+    # 3. let the network correct the trust and add what is missing
+    # Hidden from the network where it is certainly wrong: there is nothing to learn from another scene.
+    key_part, previous_part = zero.expand(n, 3 * BLOCK, h, w), zero.expand(n, BLOCK, h, w)
+    if key is not None:
+        key_part = to_channels(key.detail) * (8 * key.trust).clamp(max=1)
+    if previous_detail is not None:
+        previous_part = to_channels(previous_detail) * (8 * previous_trust).clamp(max=1)
+    features = torch.cat(
+        [
+            lr - 0.5,
+            key_part,
+            previous_part,
+            zero if key is None else key.trust,
+            zero if key is None else key.geometric * key.agreement,
+            zero if key is None else 8 * key.error.clamp(max=0.25),
+            zero if key is None else key.agreement,
+            previous_trust,
+            8 * previous_error.clamp(max=0.25),
+            hidden,
+        ],
+        dim=1,
+    )
+    fusion = (fuse or net.fuse)(features)
+    picture = to_pixels(fusion.residual)
+    if previous_detail is not None:
+        start = torch.logit(previous_trust, _TINY) - 1.0
+        weight = torch.sigmoid(fusion.previous_logit + start) * (previous_trust > _TINY)
+        carried = to_pixels(weight) * previous_detail
+    else:
+        carried = None
+    if key is not None:
+        weight = torch.sigmoid(fusion.key_logit + torch.logit(key.trust, _TINY)) * (key.trust > _TINY)
+        weight = to_pixels(weight)
+        carried = weight * key.detail if carried is None else torch.lerp(carried, key.detail, weight)
+    if carried is not None:
+        picture = picture + carried
+    output = (picture + kernels.upscale(lr)).clamp(0, 1)
+    return StepResult(
+        output, fusion.hidden, None if key is None else key.picture, None if key is None else key.geometric
+    )
+
+
+@dataclass
+class _Aligned:
+    """A keyframe brought to the current frame: HR picture and detail, and LR maps of what is known about it."""
+
+    picture: Tensor
+    detail: Tensor
+    trust: Tensor
+    geometric: Tensor
+    agreement: Tensor
+    error: Tensor
+
+
+def _motion_clues(lr: Tensor, previous: Previous | None, reference: Reference | None) -> Tensor:
+    """Input of the motion refinement: the frame, and what differs after the first alignment."""
+    zero = lr.new_zeros(lr.shape[0], 1, *lr.shape[-2:])
+    no_image = zero.expand(-1, 3, -1, -1)
+    from_previous = from_key = no_image
+    valid = geometric = zero
+    if previous is not None:
+        valid = previous.valid.expand_as(zero)
+        from_previous = (warp(previous.lr, previous.flow) - lr) * valid
+    if reference is not None:
+        geometric = reference.geometric
+        from_key = (warp(reference.lr, reference.flow) - lr) * (geometric > 0)
+    grey = luma(lr)
+    return torch.cat([lr - 0.5, from_previous, from_key, valid, geometric, grey - smooth(grey)], dim=1)
+
+
+def _align(lr: Tensor, reference: Reference, flow: Tensor, kernels: Kernels) -> _Aligned:
+    """Warp a keyframe and everything that says how far to trust it."""
+    geometric = reference.geometric * inside(flow, tuple(reference.lr.shape[-2:]))
+    there = warp(torch.cat([reference.lr, reference.agreement], dim=1), flow)
+    known = (geometric > 0).to(lr.dtype)
+    error = difference(there[:, :3], lr) * known
+    agreement = there[:, 3:] * known
+    picture = kernels.warp_by_lr_flow(reference.hr, flow)
+    return _Aligned(
+        picture=picture,
+        detail=kernels.detail(picture),
+        trust=geometric * trust(error, PHOTOMETRIC_LEVELS) * agreement,
+        geometric=geometric,
+        agreement=agreement,
+        error=error,
+    )
+
+
+def _better(a: _Aligned, b: _Aligned) -> _Aligned:
+    """Of two keyframes the one that is trusted more, for each LR pixel, with soft borders between them."""
+    left, right = smooth(a.trust) ** 4 + 1e-6, smooth(b.trust) ** 4 + 1e-6
+    share = right / (left + right)
+    wide = _upscale(share, "bilinear")
+    return _Aligned(
+        picture=torch.lerp(a.picture, b.picture, wide),
+        detail=torch.lerp(a.detail, b.detail, wide),
+        trust=torch.lerp(a.trust, b.trust, share),
+        geometric=torch.lerp(a.geometric, b.geometric, share),
+        agreement=torch.lerp(a.agreement, b.agreement, share),
+        error=torch.lerp(a.error, b.error, share),
+    )

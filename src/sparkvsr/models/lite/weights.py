@@ -1,0 +1,103 @@
+"""Weight files of `lite`: two safetensors files in one folder, sizes of the networks in their metadata. No pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from sparkvsr.errors import WeightsError
+from sparkvsr.models.lite.network import KeyframeUpscalerNet, PropagatorConfig, PropagatorNet, UpscalerConfig
+
+PROPAGATOR_FILE = "propagator.safetensors"
+UPSCALER_FILE = "keyframe_upscaler.safetensors"
+CONFIG_FILE = "config.json"
+FORMAT = "sparkvsr-lite-1"
+
+
+def embedded_folder() -> Path:
+    """Where the weights that come with the package lie."""
+    return Path(__file__).parent / "weights"
+
+
+def save_lite(folder: Path, propagator: PropagatorNet, upscaler: KeyframeUpscalerNet) -> None:
+    """Write both networks and ``config.json`` into a folder, which is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, network in ((PROPAGATOR_FILE, propagator), (UPSCALER_FILE, upscaler)):
+        tensors = {key: value.detach().float().cpu().contiguous() for key, value in network.state_dict().items()}
+        save_file(tensors, folder / name, {"format": FORMAT, "config": json.dumps(asdict(network.config))})
+    config = {"format": FORMAT, "propagator": asdict(propagator.config), "upscaler": asdict(upscaler.config)}
+    (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def load_networks(folder: Path | None = None) -> tuple[PropagatorNet, KeyframeUpscalerNet]:
+    """Both networks in float32 on the CPU, in evaluation mode.
+
+    Args:
+        folder: as ``save_lite`` wrote it; None takes the embedded weights.
+
+    Raises:
+        WeightsError: a file is missing, damaged or of another architecture.
+    """
+    return load_propagator(folder), load_upscaler(folder)
+
+
+def load_propagator(folder: Path | None = None) -> PropagatorNet:
+    """See ``load_networks``."""
+    path = (folder or embedded_folder()) / PROPAGATOR_FILE
+    config, tensors = _read(path)
+    return _fill(path, lambda: PropagatorNet(PropagatorConfig(**config)), tensors)
+
+
+def load_upscaler(folder: Path | None = None) -> KeyframeUpscalerNet:
+    """See ``load_networks``."""
+    path = (folder or embedded_folder()) / UPSCALER_FILE
+    config, tensors = _read(path)
+    return _fill(path, lambda: KeyframeUpscalerNet(UpscalerConfig(**config)), tensors)
+
+
+def fingerprint_of(folder: Path | None = None) -> str:
+    """SHA-256 over both weight files."""
+    digest = hashlib.sha256()
+    for name in (PROPAGATOR_FILE, UPSCALER_FILE):
+        path = (folder or embedded_folder()) / name
+        if not path.is_file():
+            raise WeightsError(_missing(path))
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _missing(path: Path) -> str:
+    return f"{path} is missing; a lite model folder holds {PROPAGATOR_FILE} and {UPSCALER_FILE} (sparkvsr export)"
+
+
+def _read(path: Path) -> tuple[dict, dict[str, torch.Tensor]]:
+    if not path.is_file():
+        raise WeightsError(_missing(path))
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (not a dict)
+        config = json.loads(metadata.get("config", ""))
+    except (SafetensorError, OSError, ValueError) as exc:
+        msg = f"{path} is damaged or not a lite weight file ({type(exc).__name__}); copy or export it again"
+        raise WeightsError(msg) from exc
+    if metadata.get("format") != FORMAT:
+        msg = f"{path} has format {metadata.get('format')!r}, this version reads {FORMAT!r}; export it again"
+        raise WeightsError(msg)
+    return config, tensors
+
+
+def _fill(path, build, tensors):  # noqa: ANN001, ANN202  (one body for two network types)
+    try:
+        network = build()
+        network.load_state_dict(tensors)
+    except (TypeError, RuntimeError) as exc:
+        msg = f"{path} does not fit the networks of this version of lite; export it again with this version"
+        raise WeightsError(msg) from exc
+    return network.eval().requires_grad_(False)
