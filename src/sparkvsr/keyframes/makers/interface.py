@@ -1,0 +1,131 @@
+"""What every reference maker is and gets. Knows nothing about files, networks or the way a maker was named.
+
+Shapes: h w LR pixels, H W output pixels. Pixels are float in [0, 1].
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sparkvsr.errors import KeyframeError
+
+ASPECT_TOLERANCE = 0.02
+"""Largest relative difference between the aspect ratios of a reference and its clip (rounding of odd sizes)."""
+
+DEFAULT_TIMEOUT_SECONDS = 600.0
+DEFAULT_KEY_VARIABLE = "SPARKVSR_API_KEY"
+
+
+def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize ``(3, h, w)`` or ``(F, 3, h, w)`` to ``size`` = ``(H, W)``: antialiased bicubic, clamped to [0, 1]."""
+    if tuple(image.shape[-2:]) == tuple(size):
+        return image
+    batched = image if image.ndim == 4 else image[None]
+    out = F.interpolate(batched.float(), size=size, mode="bicubic", antialias=True, align_corners=False).clamp_(0, 1)
+    return out if image.ndim == 4 else out[0]
+
+
+@dataclass(frozen=True)
+class MakerOptions:
+    """What a maker may need besides its name.
+
+    Attributes:
+        device: where networks run.
+        prompt: for makers that take words, for every keyframe.
+        prompts: by frame index; wins over ``prompt``.
+        timeout_seconds: for one image of a program or an endpoint.
+        jobs: images made at once by programs and endpoints; None for the maker's own choice.
+        key_variable: environment variable that holds an endpoint's key.
+        cache_dir: where paid results are kept; None for the user's cache folder.
+        seed: for makers that sample.
+    """
+
+    device: str | torch.device = "cpu"
+    prompt: str = ""
+    prompts: Mapping[int, str] = field(default_factory=dict)
+    timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
+    jobs: int | None = None
+    key_variable: str = DEFAULT_KEY_VARIABLE
+    cache_dir: Path | None = None
+    seed: int = 42
+
+    def prompt_for(self, index: int) -> str:
+        """The words for one keyframe."""
+        return self.prompts.get(index, self.prompt)
+
+
+class ReferenceMaker(ABC):
+    """Makes the HR image of a keyframe.
+
+    Attributes:
+        name: what the plan shows; never holds a secret.
+        jobs: how many ``make`` calls may run at the same time (in threads).
+    """
+
+    name: str
+    jobs: int = 1
+
+    @abstractmethod
+    def make(self, lr: Tensor, size: tuple[int, int], index: int = 0) -> Tensor:
+        """HR image of one frame.
+
+        Args:
+            lr: ``(3, h, w)`` float in [0, 1], the clip's frame.
+            size: ``(H, W)`` wanted.
+            index: frame index, for makers that look images or prompts up.
+
+        Returns:
+            ``(3, H, W)`` float32 in [0, 1].
+
+        Raises:
+            KeyframeError: the image cannot be made or used.
+        """
+
+    def close(self) -> None:  # noqa: B027  (most makers have nothing to stop)
+        """Stop what is still running in other threads; ``make`` is not called again."""
+
+
+class Interruptible(ReferenceMaker):
+    """A maker that waits for something outside; ``close`` ends the waiting."""
+
+    def __init__(self) -> None:
+        self.closed = threading.Event()
+
+    def close(self) -> None:
+        """See ``ReferenceMaker.close``."""
+        self.closed.set()
+
+
+def fit_answer(image: Tensor, lr: Tensor, size: tuple[int, int], source: str) -> Tensor:
+    """Bring what a foreign program answered to the wanted size, or refuse it.
+
+    Args:
+        image: ``(3, a, b)`` in [0, 1].
+        lr: ``(3, h, w)``, the frame that was sent.
+        size: ``(H, W)`` wanted.
+        source: who answered, for the message.
+
+    Raises:
+        KeyframeError: smaller than the LR frame, or another aspect ratio.
+    """
+    (h, w), (a, b) = lr.shape[-2:], image.shape[-2:]
+    if a < h or b < w:
+        msg = f"{source} gave {b}x{a}, smaller than the frame of {w}x{h}; about {size[1]}x{size[0]} is wanted"
+        raise KeyframeError(msg)
+    # One pixel of rounding is more than the tolerance for tiny frames.
+    slack = max(ASPECT_TOLERANCE, 1.0 / min(h, w))
+    if abs((b / a) / (w / h) - 1) > slack:
+        msg = (
+            f"{source} gave {b}x{a} (aspect {b / a:.3f}), the frame is {w}x{h} ({w / h:.3f}); "
+            f"an upscaler has to keep the aspect ratio"
+        )
+        raise KeyframeError(msg)
+    return resize_image(image, size)
