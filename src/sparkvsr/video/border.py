@@ -58,7 +58,7 @@ def decoding(path: Path, doing: str = "read") -> Iterator[None]:
     except PermissionError as exc:
         msg = f"{path} may not be read (permission denied); change its permissions"
         raise DecodeError(msg) from exc
-    except av.error.InvalidDataError as exc:
+    except (av.error.InvalidDataError, av.error.EOFError) as exc:
         msg = f"cannot {doing} {path}: it is not a video or image file, or it is damaged or cut short ({exc.strerror})"
         raise DecodeError(msg) from exc
     except _FOREIGN as exc:
