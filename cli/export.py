@@ -1,0 +1,24 @@
+"""`sparkvsr export`: a training checkpoint becomes a model folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="Run folder of sparkvsr train, or one of its checkpoints.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Model folder to write.")],
+    ema: Annotated[
+        bool | None,
+        typer.Option("--ema/--no-ema", help="Take the moving average of the weights, or not; default: if there is one."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing folder.")] = False,
+) -> None:
+    """Write a model folder that `sparkvsr upscale --model` takes, with a model card."""
+    from sparkvsr.training.export import export_model
+
+    folder = export_model(run, output, ema=ema, overwrite=overwrite)
+    typer.echo(f"wrote {folder}; use it with: sparkvsr upscale CLIP --model {folder}", err=True)

@@ -1,0 +1,126 @@
+"""`sparkvsr train`: one training run, with its progress on the terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def train(
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            help="stage=1|2, a group (model=lite, data=folder, trainer=ddp) or a value (trainer.max_steps=500). "
+            "ckpt=last goes on with the newest run, init=RUN starts from another run's weights. One run per command: "
+            "sweeps are not a feature.",
+            show_default=False,
+        ),
+    ] = None,
+    config_dir: Annotated[
+        Path | None, typer.Option("--config-dir", help="Folder with your own groups, such as data/mine.yaml.")
+    ] = None,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Show the composed configuration and stop.")
+    ] = False,
+) -> None:
+    """Train a model: stage 1 in latent space, stage 2 in pixel space.
+
+    Without arguments it trains the embedded model on built-in synthetic clips, on any machine, in a few minutes.
+    """
+    from sparkvsr.config import compose_config, config_text
+
+    config = compose_config(overrides or [], config_dir=config_dir)
+    if print_config:
+        typer.echo(config_text(config), nl=False)
+        return
+    from sparkvsr.training.run import train as run_training
+
+    with TrainingScreen() as screen:
+        run_training(config, hook=screen)
+
+
+class TrainingScreen:
+    """Draws the events of a run: a live line on a terminal, a plain line now and then in a log file."""
+
+    LINE_EVERY_SECONDS = 10.0
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        self._console = Console(stderr=True, highlight=False)
+        self._is_live = self._console.is_terminal
+        self._bar = Progress(
+            TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.description}"),
+            console=self._console,
+            disable=not self._is_live,
+        )
+        self._task: Any = None
+        self._last_line = -1e9
+
+    def __enter__(self) -> TrainingScreen:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        """The hook."""
+        handler = getattr(self, f"_on_{event['event']}", None)
+        if handler is not None:
+            handler(event)
+
+    def _on_start(self, event: dict[str, Any]) -> None:
+        self._say(
+            f"stage {event['stage']}: {event['model']}, {event['parameters']:,} parameters, "
+            f"{event['samples_per_step']} samples a step, run folder {event['output_dir']}"
+        )
+        self._task = self._bar.add_task("", total=event["steps"], completed=event["first_step"])
+
+    def _on_step(self, event: dict[str, Any]) -> None:
+        terms = "  ".join(f"{name} {value:.4g}" for name, value in event["terms"].items())
+        line = (
+            f"{terms}  learning rate {event['learning_rate']:.2e}  {event['samples_per_second']:.2f} samples/s  "
+            f"{_duration(event['seconds_left'])} left"
+        )
+        if self._is_live:
+            self._bar.update(self._task, completed=event["step"], description=line)
+        elif time.monotonic() - self._last_line >= self.LINE_EVERY_SECONDS or event["step"] == event["total"]:
+            self._last_line = time.monotonic()
+            self._say(f"step {event['step']}/{event['total']}  {line}")
+
+    def _on_validation(self, event: dict[str, Any]) -> None:
+        self._say(
+            f"step {event['step']}: validation PSNR {event['psnr']:.2f} dB (bicubic {event['psnr_bicubic']:.2f} dB)"
+        )
+
+    def _on_note(self, event: dict[str, Any]) -> None:
+        self._say(event["text"])
+
+    def _on_done(self, event: dict[str, Any]) -> None:
+        state = "stopped, saved" if event["interrupted"] else "done"
+        self._say(f"{state} at step {event['step']} after {_duration(event['seconds'])}: {event['output_dir']}/last.ckpt")
+        if event["interrupted"]:
+            self._say(f"go on with: sparkvsr train ckpt={event['output_dir']}/last.ckpt")
+        elif event["model_folder"]:
+            self._say(f"use it with: sparkvsr upscale CLIP --model {event['model_folder']}")
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, markup=False, soft_wrap=True)
+        sys.stderr.flush()
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

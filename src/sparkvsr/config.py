@@ -1,0 +1,264 @@
+"""Configuration of a training run: the only place where Hydra composes.
+
+Knows the configuration files and how to say what is wrong with an override; knows nothing about torch. What the
+values mean is up to ``sparkvsr.training.build``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from sparkvsr.errors import ConfigError
+
+CONFIG_MODULE = "sparkvsr.conf"
+NEAREST = 3
+
+
+def compose_config(
+    overrides: Sequence[str] = (), *, name: str = "train", config_dir: str | Path | None = None
+) -> DictConfig:
+    """Compose ``conf/<name>.yaml`` with overrides as typed on the command line.
+
+    Args:
+        overrides: ``key=value``, ``+key=value``, ``~key``, ``group=option``; ``stage=2`` needs no quotes.
+        name: the primary configuration.
+        config_dir: folder with the user's own groups, searched before the shipped ones.
+
+    Returns:
+        The composed configuration in struct mode; interpolations resolve on access.
+
+    Raises:
+        ConfigError: an override cannot be parsed, or its key, group option or value does not exist; with the
+            nearest right ones.
+    """
+    parsed = [_parse(text) for text in overrides]
+    texts = [_quote_group_numbers(override) for override in parsed]
+    if config_dir is not None:
+        folder = Path(config_dir).expanduser().resolve()
+        if not folder.is_dir():
+            msg = f"--config-dir {config_dir}: no such folder; it holds groups like data/mine.yaml for data=mine"
+            raise ConfigError(msg)
+        texts.append(f"hydra.searchpath=[file://{folder}]")
+    try:
+        config = _compose(name, texts)
+        _check_types(parsed, name, texts)
+        OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except MissingConfigException as exc:
+        raise ConfigError(_unknown_option(exc, parsed)) from exc
+    except (ConfigCompositionException, OmegaConfBaseException, HydraException, ValueError) as exc:
+        raise ConfigError(_explain(exc, name, parsed)) from exc
+    return config
+
+
+def config_text(config: DictConfig) -> str:
+    """The configuration as YAML with every interpolation resolved."""
+    return OmegaConf.to_yaml(config, resolve=True)
+
+
+def plain(config: Any) -> Any:
+    """Resolved dicts, lists and scalars of a configuration node."""
+    return OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
+
+
+def load_config(path: str | Path) -> DictConfig:
+    """Read a run's ``config.yaml`` again.
+
+    Raises:
+        ConfigError: the file is missing or is no configuration.
+    """
+    file = Path(path)
+    try:
+        loaded = OmegaConf.load(file)
+    except (OSError, OmegaConfBaseException, ValueError) as exc:
+        msg = f"{file} cannot be read as the configuration of a run: {str(exc).splitlines()[0]}"
+        raise ConfigError(msg) from exc
+    except Exception as exc:  # noqa: BLE001  (yaml's own errors, without importing yaml here)
+        msg = f"{file} is not valid YAML: {str(exc).splitlines()[0]}"
+        raise ConfigError(msg) from exc
+    if not isinstance(loaded, DictConfig):
+        msg = f"{file} is no configuration of a run; expected keys like stage, model, data"
+        raise ConfigError(msg)
+    return loaded
+
+
+def config_from_dict(values: dict[str, Any]) -> DictConfig:
+    """A configuration kept in a checkpoint, as a node again."""
+    return OmegaConf.create(values)
+
+
+def override_key(text: str) -> str:
+    """The key of an override, ``""`` if it cannot be parsed: ``"+data.root=/x"`` gives ``"data.root"``."""
+    match = re.match(r"[+~]{0,2}([\w./@-]+)", text)
+    return match[1] if match else ""
+
+
+def _compose(name: str, texts: Sequence[str]) -> DictConfig:
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_module(config_module=CONFIG_MODULE, version_base="1.3"):
+            return compose(config_name=name, overrides=list(texts))
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def _parse(text: str) -> Override:
+    try:
+        override = OverridesParser.create().parse_override(text)
+    except OverrideParseException as exc:
+        msg = f"override {text!r} cannot be read; write key=value, for example trainer.max_steps=500 or stage=2"
+        raise ConfigError(msg) from exc
+    if override.key_or_group.startswith("hydra"):
+        msg = f"override {text!r}: Hydra's own settings are not used here; add configuration folders with --config-dir"
+        raise ConfigError(msg)
+    if override.is_sweep_override():
+        msg = f"override {text!r} names several values, but sweeps are not supported; run the command once per value"
+        raise ConfigError(msg)
+    return override
+
+
+def _quote_group_numbers(override: Override) -> str:
+    """Hydra refuses the integer 2 as a group choice, and ``stage=2`` is what everybody types."""
+    line = override.input_line or ""
+    if override.key_or_group == "stage" and isinstance(override.value(), int):
+        return line.replace(f"={override.value()}", f"='{override.value()}'", 1)
+    return line
+
+
+def _explain(error: Exception, name: str, overrides: Sequence[Override]) -> str:
+    text = str(error)
+    unknown = re.search(r"Could not (?:override|delete)[^']*'([^']+)'", text) or re.search(
+        r"Key '([^']+)' is not in struct", text
+    )
+    if unknown:
+        return _unknown_key(unknown[1], name, overrides)
+    if "Config group override must be a string" in text:
+        for override in overrides:
+            if override.key_or_group in _groups() and not isinstance(override.value(), str):
+                options = ", ".join(_groups()[override.key_or_group])
+                return f"{override.key_or_group}={_shown(override)} is unknown; there is {options}"
+    group = re.search(r"Could not override '?([\w/@.]+)'?\.?\s*No match in the defaults list", text)
+    if group:
+        return _unknown_key(group[1], name, overrides)
+    missing = re.search(r"Missing mandatory value: ([\w.]+)", text)
+    key = getattr(error, "full_key", None)
+    if missing or "MissingMandatoryValue" in type(error).__name__:
+        wanted = missing[1] if missing else key
+        return f"{wanted} has no value; give one: {wanted}=..."
+    return f"configuration: {' '.join(text.split())[:300]}"
+
+
+def _unknown_key(key: str, name: str, overrides: Sequence[Override]) -> str:
+    known = list(_known_keys(name, tuple(o.input_line or "" for o in overrides if o.key_or_group in _groups())))
+    nearest = _nearest(key, known)
+    hint = f"did you mean {nearest}?" if nearest else "see sparkvsr train --print-config for all keys"
+    return f"unknown key {key!r}; {hint}"
+
+
+def _unknown_option(error: MissingConfigException, overrides: Sequence[Override]) -> str:
+    file = error.missing_cfg_file
+    wanted = str(file[0] if isinstance(file, list | tuple) else file or "")
+    group, _, option = wanted.rpartition("/")
+    options = [str(option) for option in error.options or ()]
+    if not options:
+        for override in overrides:
+            if override.key_or_group == group or override.value() == wanted:
+                options = list(_groups().get(override.key_or_group, ()))
+    shown = ", ".join(sorted(options)) or "none"
+    nearest = _nearest(option, options)
+    hint = f"did you mean {nearest}? " if nearest else ""
+    return f"{group or 'option'}={option} is unknown; {hint}there is {shown}"
+
+
+def _nearest(word: str, known: Sequence[str]) -> str:
+    """The nearest right ones, also when only the last part of a dotted key was mistyped or the group was left out."""
+    found = difflib.get_close_matches(word, known, n=NEAREST, cutoff=0.6)
+    tail = word.rpartition(".")[2]
+    by_tail = [key for key in known if key.rpartition(".")[2] == tail]
+    close = set(difflib.get_close_matches(tail, [key.rpartition(".")[2] for key in known], n=NEAREST, cutoff=0.7))
+    by_tail += [key for key in known if key.rpartition(".")[2] in close]
+    unique = list(dict.fromkeys(found + by_tail))[:NEAREST]
+    return " or ".join(unique)
+
+
+@cache
+def _groups() -> dict[str, tuple[str, ...]]:
+    """Groups and their options, as shipped."""
+    from importlib import resources
+
+    found: dict[str, tuple[str, ...]] = {}
+    for entry in resources.files(CONFIG_MODULE).iterdir():
+        if entry.is_dir():
+            options = tuple(sorted(f.name.removesuffix(".yaml") for f in entry.iterdir() if f.name.endswith(".yaml")))
+            if options:
+                found[entry.name] = options
+    return found
+
+
+@cache
+def _known_keys(name: str, group_choices: tuple[str, ...]) -> tuple[str, ...]:
+    quoted = [_quote_group_numbers(_parse(choice)) for choice in group_choices if choice]
+    try:
+        keys = list(_flatten(_compose(name, quoted)))
+    except (HydraException, OmegaConfBaseException):
+        keys = list(_flatten(_compose(name, ())))
+    return tuple(dict.fromkeys([*keys, *_groups()]))
+
+
+def _flatten(config: Any, prefix: str = "") -> Iterator[str]:
+    for key in config:
+        full = f"{prefix}{key}"
+        yield full
+        node = config._get_node(key)
+        if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing():
+            yield from _flatten(node, f"{full}.")
+
+
+def _check_types(overrides: Sequence[Override], name: str, texts: Sequence[str]) -> None:
+    """Refuse a value of another kind than the shipped one: ``trainer.max_steps=abc``."""
+    values = [o for o in overrides if o.type == OverrideType.CHANGE and "." in o.key_or_group]
+    if not values:
+        return
+    changed = {o.key_or_group for o in values}
+    kept = [text for text in texts if override_key(text) not in changed or text.lstrip().startswith(("+", "~"))]
+    shipped = _compose(name, kept)
+    for override in values:
+        try:
+            default = OmegaConf.select(shipped, override.key_or_group)
+        except OmegaConfBaseException:
+            continue
+        given = override.value()
+        wanted = _kind(default)
+        if wanted is None or given is None or (isinstance(given, str) and "${" in given):
+            continue
+        if isinstance(default, bool) != isinstance(given, bool) or not isinstance(given, wanted[0]):
+            msg = f"{override.key_or_group}={_shown(override)} is not {wanted[1]}; the shipped value is {default!r}"
+            raise ConfigError(msg)
+
+
+def _kind(value: Any) -> tuple[tuple[type, ...], str] | None:
+    if isinstance(value, bool):
+        return (bool,), "true or false"
+    if isinstance(value, int):
+        return (int,), "a whole number"
+    if isinstance(value, float):
+        return (int, float), "a number"
+    if OmegaConf.is_list(value):
+        return (list,), "a list like [320,640]"
+    return None
+
+
+def _shown(override: Override) -> str:
+    return (override.input_line or "").partition("=")[2]

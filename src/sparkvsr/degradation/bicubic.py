@@ -1,0 +1,45 @@
+"""The classical protocol: antialiased bicubic, 8 bit, optionally compressed as a file would be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch.nn.functional as F
+from torch import Tensor
+
+from sparkvsr.degradation.codec import compress_crf
+from sparkvsr.errors import ConfigError
+
+
+class BicubicDegradation:
+    """Antialiased bicubic downscaling with 8-bit rounding, then x264 if asked for.
+
+    Args:
+        crf: lowest and highest x264 quality, drawn per clip; None leaves the clip uncompressed.
+
+    Raises:
+        ConfigError: the range is empty or outside 0 to 51.
+    """
+
+    margin = 1.0
+    extra_frames = 0
+
+    def __init__(self, crf: Sequence[int] | None = None) -> None:
+        if crf is not None and not (len(crf) == 2 and 0 <= crf[0] <= crf[1] <= 51):
+            msg = f"degradation: crf={list(crf)} must be two numbers from 0 to 51, the lower one first"
+            raise ConfigError(msg)
+        self._crf = None if crf is None else (int(crf[0]), int(crf[1]))
+
+    def __call__(
+        self, hr: Tensor, rng: np.random.Generator, *, scale: int = 4, is_image: bool = False
+    ) -> Tensor:
+        """See ``Degradation``."""
+        size = (hr.shape[-2] // scale, hr.shape[-1] // scale)
+        lr = F.interpolate(hr, size=size, mode="bicubic", antialias=True, align_corners=False)
+        lr = lr.clamp(0, 1).mul(255).round().div(255)
+        if self._crf is None:
+            return lr
+        # Drawn for stills as well, so that a still and a clip use up the same random numbers.
+        crf = int(rng.integers(self._crf[0], self._crf[1] + 1))
+        return lr if is_image else compress_crf(lr, crf)

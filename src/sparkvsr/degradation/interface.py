@@ -1,0 +1,38 @@
+"""What a degradation is: HR frames in, LR frames out, the same for the same random generator.
+
+Shapes: F frames, H W pixels; clips are ``(F, 3, H, W)`` float32 in [0, 1].
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from torch import Tensor
+
+
+class Degradation(Protocol):
+    """Makes the LR side of a training pair.
+
+    Attributes:
+        margin: how much larger than the training crop the degraded piece should be, so that borders fall away.
+        extra_frames: how many frames more than the training clip.
+    """
+
+    margin: float
+    extra_frames: int
+
+    def __call__(
+        self, hr: Tensor, rng: np.random.Generator, *, scale: int = 4, is_image: bool = False
+    ) -> Tensor:
+        """Degrade one clip.
+
+        Args:
+            hr: ``(F, 3, H, W)`` float32 in [0, 1], H and W multiples of ``scale``.
+            rng: every random choice comes from it.
+            scale: H over h.
+            is_image: leave out what only happens to video (codecs).
+
+        Returns:
+            ``(F, 3, H / scale, W / scale)`` float32 in [0, 1].
+        """

@@ -1,0 +1,109 @@
+"""What the training step needs to know of a model, so that one step trains every model.
+
+Shapes: B batch, F pixel frames, f latent frames, C latent channels, H W HR pixels. Pixels are float in [0, 1].
+
+The words are the paper's: a codec turns pixels into latents, the network turns LR latents and keyframe latents into
+restored latents, the codec turns those into pixels. For CogVideoX the codec is the VAE; for lite it is a
+pixel-unshuffle, which loses nothing.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from sparkvsr.data.samples import TrainBatch, TrainSample
+
+
+@dataclass
+class LatentBatch:
+    """A batch in latent space.
+
+    Attributes:
+        lr: ``(B, f, C, h, w)``.
+        keyframes: same shape, zeros where there is no keyframe.
+        hr: same shape, or None where the loss does not need it.
+        extras: whatever else the model's network takes.
+    """
+
+    lr: Tensor
+    keyframes: Tensor
+    hr: Tensor | None
+    extras: dict[str, Any] = field(default_factory=dict)
+
+
+class TrainingAdapter(nn.Module, ABC):
+    """A model as the training step sees it. ``network`` is what is trained; everything else stays frozen."""
+
+    network: nn.Module
+    #: what ``sparkvsr export`` writes into the model card
+    family: str
+
+    @abstractmethod
+    def encode(self, batch: TrainBatch, *, framewise: bool, with_hr: bool) -> LatentBatch:
+        """Pixels to latents, without gradient.
+
+        Args:
+            batch: LR, HR and keyframes.
+            framewise: every frame by itself (stage 2), instead of as a clip.
+            with_hr: encode the ground truth too.
+        """
+
+    @abstractmethod
+    def restore(self, latents: LatentBatch) -> Tensor:
+        """One pass of the network, ``(B, f, C, h, w)``; copies that pad the time axis are already dropped."""
+
+    @abstractmethod
+    def decode(self, latents: Tensor, *, framewise: bool) -> Tensor:
+        """Latents to pixels ``(B, F, 3, H, W)`` with gradient; ``framewise`` as in ``encode``."""
+
+    @abstractmethod
+    def check_data(self, num_frames: int, crop: tuple[int, int], *, framewise: bool) -> None:
+        """Refuse clip sizes that the model cannot take.
+
+        Raises:
+            ConfigError: names the key, its value and what is allowed.
+        """
+
+    @abstractmethod
+    def save_folder(self, folder: Path, state: Mapping[str, Tensor] | None = None) -> None:
+        """Write a model folder that ``sparkvsr.load_model`` reads.
+
+        Args:
+            folder: created if need be.
+            state: weights of ``network`` to write instead of the present ones.
+        """
+
+    @abstractmethod
+    def read_folder(self, folder: Path) -> dict[str, Tensor]:
+        """Weights of ``network`` out of a model folder.
+
+        Raises:
+            WeightsError: the folder cannot be read.
+        """
+
+    def prepare_sample(self, sample: TrainSample) -> dict[str, Tensor]:
+        """What to compute with each sample in the loader's processes; nothing by default."""
+        del sample
+        return {}
+
+    def target_frames(self, hr: Tensor, decoded: Tensor) -> Tensor:
+        """Ground truth that belongs to the decoded frames."""
+        return hr[:, : decoded.shape[1]]
+
+    def lora_targets(self, targets: Sequence[str]) -> list[str]:
+        """Names of layers that get low-rank adapters."""
+        return list(targets)
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Recompute activations in the backward pass."""
+
+
+def parameter_count(module: nn.Module) -> int:
+    """Number of parameters."""
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,0 +1,214 @@
+"""What happens around the steps of a run: events for the hook, validation clips, stopping in time."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from sparkvsr.data.samples import TrainBatch
+from sparkvsr.training.progress import Hook
+
+RATE_WINDOW_SECONDS = 30.0
+
+
+class Progress(Callback):
+    """Tells the hook about steps, checkpoints and validation.
+
+    Args:
+        hook: gets the events, on the first process only.
+    """
+
+    def __init__(self, hook: Hook) -> None:
+        self._hook, self._samples_per_step = hook, 1
+        self._marks: list[tuple[float, int]] = []
+        self._seen_step = -1
+
+    def set_samples_per_step(self, count: int) -> None:
+        """Samples of one optimiser step over all processes, known once the trainer is there."""
+        self._samples_per_step = count
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        del pl_module
+        self._seen_step = trainer.global_step
+        self._marks = [(time.monotonic(), trainer.global_step)]
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """One event per optimiser step."""
+        del outputs, batch, batch_idx
+        step = trainer.global_step
+        if step == self._seen_step or not trainer.is_global_zero:
+            return
+        self._seen_step = step
+        now = time.monotonic()
+        self._marks.append((now, step))
+        while len(self._marks) > 2 and now - self._marks[0][0] > RATE_WINDOW_SECONDS:
+            self._marks.pop(0)
+        seconds, steps = now - self._marks[0][0], step - self._marks[0][1]
+        rate = steps / seconds if seconds > 0 else 0.0
+        metrics = trainer.callback_metrics
+        terms = {
+            name.removeprefix("train/"): float(value)
+            for name, value in metrics.items()
+            if name.startswith("train/") and name != "train/learning_rate"
+        }
+        if rate > 0 and step % int(getattr(trainer, "log_every_n_steps", 10)) == 0:
+            for logger in trainer.loggers:
+                logger.log_metrics({"train/samples_per_second": rate * self._samples_per_step}, step=step - 1)
+        self._hook(
+            {
+                "event": "step",
+                "step": step,
+                "total": trainer.max_steps,
+                "terms": terms,
+                "learning_rate": float(metrics.get("train/learning_rate", 0.0)),
+                "samples_per_second": rate * self._samples_per_step,
+                "seconds_left": (trainer.max_steps - step) / rate if rate > 0 else None,
+            }
+        )
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Validation figures; the time it took does not count as training."""
+        del pl_module
+        self._marks = [(time.monotonic(), trainer.global_step)]
+        if trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        metrics = trainer.callback_metrics
+        self._hook(
+            {
+                "event": "validation",
+                "step": trainer.global_step,
+                "psnr": float(metrics.get("val/psnr_rgb", float("nan"))),
+                "psnr_bicubic": float(metrics.get("val/psnr_rgb_bicubic", float("nan"))),
+            }
+        )
+
+
+class StepCheckpoint(ModelCheckpoint):
+    """Writes ``step-000500.ckpt`` every so many steps and ``last.ckpt`` beside it.
+
+    Args:
+        folder: the run folder.
+        every: optimiser steps.
+        keep: how many are kept besides ``last.ckpt``.
+        hook: told about each file.
+    """
+
+    def __init__(self, folder: Path, every: int, keep: int, hook: Hook) -> None:
+        super().__init__(
+            dirpath=folder,
+            filename="step-{step:06d}",
+            auto_insert_metric_name=False,
+            every_n_train_steps=every,
+            save_top_k=keep,
+            monitor="step",
+            mode="max",
+            save_last=True,
+            enable_version_counter=False,
+        )
+        self._hook = hook
+
+    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        super()._save_checkpoint(trainer, filepath)
+        if trainer.is_global_zero:
+            self._hook({"event": "checkpoint", "path": filepath})
+
+
+class ValidationClipWriter(Callback):
+    """Writes what validation restored: ``validation/step-000500/<clip>.png`` (LR, result, truth side by side) and ``.mp4``.
+
+    Args:
+        folder: the run folder.
+    """
+
+    FPS = 8
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: TrainBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Write one clip; also to TensorBoard where there is one."""
+        del pl_module, dataloader_idx
+        if trainer.sanity_checking or not trainer.is_global_zero or not isinstance(outputs, dict):
+            return
+        from sparkvsr.training.clip_files import write_comparison
+
+        step = trainer.global_step
+        strip = write_comparison(
+            self._folder / "validation" / f"step-{step:06d}", f"clip{batch_idx}", batch, outputs["sr"], self.FPS
+        )
+        for logger in trainer.loggers:
+            experiment = getattr(logger, "experiment", None)
+            if hasattr(experiment, "add_image"):
+                experiment.add_image(f"validation/clip{batch_idx}", strip, step)  # type: ignore[union-attr]
+
+
+class StopRequest(Callback):
+    """Ends the run after the step in work, so that the last checkpoint is whole. Set by the first Ctrl-C."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.stopped = False
+        self._seen_step = -1
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember where the run starts."""
+        del pl_module
+        self._seen_step = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Stop only between optimiser steps, and on all processes if on any."""
+        del pl_module, outputs, batch, batch_idx
+        if trainer.global_step == self._seen_step:
+            return
+        self._seen_step = trainer.global_step
+        asked = self.asked
+        if trainer.world_size > 1:
+            asked = bool(trainer.strategy.reduce_boolean_decision(asked, all=False))
+        if asked:
+            self.stopped = True
+            trainer.should_stop = True
+
+
+class RandomStates(Callback):
+    """Keeps torch's random state in checkpoints, for whatever in a network draws from it (dropout)."""
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Lightning's hook."""
+        del trainer, pl_module
+        state: dict[str, Any] = {"cpu": torch.get_rng_state()}
+        if torch.cuda.is_available():
+            state["cuda"] = torch.cuda.get_rng_state_all()
+        checkpoint["sparkvsr_random_states"] = state
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Lightning's hook."""
+        del trainer, pl_module
+        self._state = checkpoint.get("sparkvsr_random_states")
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Set the state after everything that draws while a run starts up."""
+        del trainer, pl_module
+        state = getattr(self, "_state", None)
+        if not state:
+            return
+        torch.set_rng_state(state["cpu"].cpu())
+        if "cuda" in state and torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all([one.cpu() for one in state["cuda"]])

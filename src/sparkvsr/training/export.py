@@ -1,0 +1,122 @@
+"""From a checkpoint to a model folder with a model card."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from sparkvsr.config import config_from_dict, load_config
+from sparkvsr.errors import ConfigError
+from sparkvsr.training.adapters.interface import TrainingAdapter, parameter_count
+from sparkvsr.training.build import build, build_adapter
+from sparkvsr.training.checkpoints import find_checkpoint, network_state, read_checkpoint
+from sparkvsr.training.module import CHECKPOINT_KEY
+
+
+def export_model(run: Path, folder: Path, *, ema: bool | None = None, overwrite: bool = False) -> Path:
+    """Write a model folder out of a run or a checkpoint.
+
+    Args:
+        run: run folder or checkpoint (file, or folder of DeepSpeed or FSDP).
+        folder: to write; must not exist or be empty unless ``overwrite``.
+        ema: take the moving average; None takes it if there is one.
+        overwrite: replace what is there.
+
+    Returns:
+        ``folder``.
+
+    Raises:
+        ConfigError: the folder is not empty, or the run's configuration is missing.
+        WeightsError: the checkpoint cannot be read.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not overwrite:
+        msg = f"-o {folder} exists and is not empty; choose another folder, or replace it with --overwrite"
+        raise ConfigError(msg)
+    path = find_checkpoint(run)
+    checkpoint = read_checkpoint(path)
+    config = _config_of(checkpoint, path)
+    state = network_state(checkpoint, ema=ema)
+    has_ema = bool(checkpoint.get(CHECKPOINT_KEY, {}).get("ema")) and ema is not False
+    adapter = build_adapter(config) if any(".lora_" in key for key in state) else build(config.model, "model")
+    adapter.network.load_state_dict(state)
+    if any(".lora_" in key for key in state):
+        from sparkvsr.training.lora import merged_state
+
+        merged = merged_state(adapter)
+        adapter = build(config.model, "model")
+        adapter.network.load_state_dict(merged)
+    # Aside first: a failure half-way leaves no folder that looks whole.
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}")
+    try:
+        adapter.save_folder(aside)
+        write_card(aside, adapter, config, checkpoint, path, has_ema=has_ema)
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        aside.rename(folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return folder
+
+
+def write_card(
+    folder: Path, adapter: TrainingAdapter, config: DictConfig, checkpoint: dict[str, Any], source: Path, *, has_ema: bool
+) -> None:
+    """Write ``README.md`` and ``training_config.json`` beside the weights."""
+    values = checkpoint.get(CHECKPOINT_KEY, {})
+    clips = config.data.get("root") or config.data.clips.get("_target_", "").rpartition(".")[2]
+    text = f"""---
+library_name: sparkvsr
+pipeline_tag: video-to-video
+tags: [video-super-resolution, keyframes]
+---
+
+# {folder.name.lstrip(".").split(".")[0]}
+
+Video super-resolution x{config.data.scale}, guided by keyframes. Trained with sparkvsr {values.get("version", "unknown")}.
+
+| | |
+|---|---|
+| architecture | {adapter.family}, {parameter_count(adapter.network):,} trained parameters |
+| stage | {config.stage} |
+| steps | {checkpoint.get("global_step", "unknown")} of {config.trainer.max_steps} |
+| weights | {"exponential moving average" if has_ema else "last step"} of `{source.name}` |
+| data | {clips} |
+| degradation | {config.degradation.get("_target_", "").rpartition(".")[2]} |
+| keyframes | {config.keyframes.policy.get("_target_", "").rpartition(".")[2]} |
+| loss | {config.loss.get("_target_", "").rpartition(".")[2]} |
+| learning rate | {config.optimizer.learning_rate} |
+| seed | {config.seed} |
+| started from | {config.init or "the model's own start"} |
+
+The whole configuration is in `training_config.json`.
+
+## Use
+
+    sparkvsr upscale clip.mp4 --model {"THIS_FOLDER"}
+
+## Limits
+
+Results outside the kind of footage and degradation named above were not measured. Licences of the training data apply;
+add them here before you publish this folder.
+"""
+    (folder / "README.md").write_text(text, encoding="utf-8")
+    (folder / "training_config.json").write_text(
+        json.dumps(values.get("config", {}), indent=2, default=str) + "\n", encoding="utf-8"
+    )
+
+
+def _config_of(checkpoint: dict[str, Any], path: Path) -> DictConfig:
+    kept = checkpoint.get(CHECKPOINT_KEY, {}).get("config")
+    if kept:
+        return config_from_dict(kept)
+    for folder in (path.parent, path.parent.parent):
+        if (folder / "config.yaml").is_file():
+            return load_config(folder / "config.yaml")
+    msg = f"{path} carries no configuration and there is no config.yaml beside it; keep both together"
+    raise ConfigError(msg)

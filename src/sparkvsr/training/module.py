@@ -1,0 +1,148 @@
+"""The one training step of both stages, for Lightning.
+
+A stage is a loss and a way to encode: a latent loss works on clips encoded as clips (stage 1), a pixel loss on frames
+encoded and decoded one by one (stage 2). Which model is trained is the adapter's business.
+
+Shapes: B batch, F frames, K keyframes, H W HR pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+
+from sparkvsr.data.samples import TrainBatch
+from sparkvsr.training.adapters.interface import TrainingAdapter
+
+CHECKPOINT_KEY = "sparkvsr"
+
+
+class RestorationTraining(LightningModule):
+    """Trains an adapter's network.
+
+    Args:
+        adapter: the model.
+        loss: has ``domain`` (``latent`` or ``pixel``) and maps (restored, target) to terms by name, with ``loss``.
+        make_optimizer: parameters to optimizer.
+        make_schedule: optimizer to learning rate schedule, stepped every optimiser step; None keeps the rate.
+        run: plain values kept in every checkpoint (configuration, version), for ``sparkvsr export``.
+    """
+
+    def __init__(
+        self,
+        adapter: TrainingAdapter,
+        loss: nn.Module,
+        make_optimizer: Callable[[Any], torch.optim.Optimizer],
+        make_schedule: Callable[[torch.optim.Optimizer], Any] | None = None,
+        run: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.adapter = adapter
+        # Outside the module tree: a perceptual network belongs to no checkpoint and no optimiser.
+        self._loss = [loss]
+        self._make_optimizer, self._make_schedule = make_optimizer, make_schedule
+        self._run = dict(run or {})
+        self.last_restored: Tensor | None = None
+
+    @property
+    def loss(self) -> Any:
+        """The loss module."""
+        return self._loss[0]
+
+    @property
+    def framewise(self) -> bool:
+        """Whether frames are encoded and decoded one by one."""
+        return bool(self.loss.domain == "pixel")
+
+    def setup(self, stage: str) -> None:
+        """Lightning's hook: bring the loss to this process's device."""
+        del stage
+        self.loss.to(self.device)
+        self.loss.requires_grad_(False)
+
+    def compute_terms(self, batch: TrainBatch) -> dict[str, Tensor]:
+        """Loss terms of a batch; ``loss`` is what to minimise."""
+        framewise = self.framewise
+        latents = self.adapter.encode(batch, framewise=framewise, with_hr=not framewise)
+        restored = self.adapter.restore(latents)
+        if not framewise:
+            terms: dict[str, Tensor] = self.loss(restored, latents.hr)
+            return terms
+        pixels = self.adapter.decode(restored, framewise=True)
+        terms = self.loss(pixels, self.adapter.target_frames(batch.hr, pixels))
+        return terms
+
+    def training_step(self, batch: TrainBatch, batch_index: int) -> Tensor:
+        """One micro-batch."""
+        del batch_index
+        terms = self.compute_terms(batch)
+        self.log_dict(
+            {f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=batch.size, sync_dist=False
+        )
+        self.log("train/learning_rate", self.learning_rate, batch_size=batch.size)
+        return terms["loss"]
+
+    def validation_step(self, batch: TrainBatch, batch_index: int) -> dict[str, Tensor]:
+        """Restore one clip with its first frame as the keyframe; PSNR against ground truth, beside bicubic."""
+        del batch_index
+        sr = self.restore_clip(batch)
+        hr = batch.hr[:, : sr.shape[1]]
+        bicubic = F.interpolate(
+            batch.lr[:, : sr.shape[1]].flatten(0, 1), size=hr.shape[-2:], mode="bicubic", align_corners=False
+        ).clamp(0, 1)
+        values = {"val/psnr_rgb": psnr(sr, hr), "val/psnr_rgb_bicubic": psnr(bicubic.unflatten(0, hr.shape[:2]), hr)}
+        self.log_dict(values, batch_size=1, sync_dist=True)
+        return {"sr": sr}
+
+    def restore_clip(self, batch: TrainBatch) -> Tensor:
+        """``(B, F, 3, H, W)`` float32 in [0, 1] for a batch, as a clip."""
+        latents = self.adapter.encode(batch, framewise=False, with_hr=False)
+        restored = self.adapter.restore(latents)
+        return self.adapter.decode(restored, framewise=False).float().clamp(0, 1)
+
+    @property
+    def learning_rate(self) -> float:
+        """The present one."""
+        optimizers: Any = self.optimizers()
+        first = optimizers[0] if isinstance(optimizers, list) else optimizers
+        return float(first.param_groups[0]["lr"])
+
+    def configure_optimizers(self) -> Any:
+        """Lightning's hook: only what is trained, the schedule stepped with the optimiser."""
+        trained = [parameter for parameter in self.adapter.network.parameters() if parameter.requires_grad]
+        optimizer = self._make_optimizer(trained)
+        if self._make_schedule is None:
+            return optimizer
+        schedule = {"scheduler": self._make_schedule(optimizer), "interval": "step", "frequency": 1}
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the run's configuration in the file and leave the frozen parts out of it."""
+        checkpoint[CHECKPOINT_KEY] = {**checkpoint.get(CHECKPOINT_KEY, {}), **self._run}
+        state = checkpoint.get("state_dict")
+        if state:
+            checkpoint["state_dict"] = {k: v for k, v in state.items() if k.startswith("adapter.network.")}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Frozen parts come from the model folder, not from the checkpoint."""
+        state = checkpoint["state_dict"]
+        own = self.state_dict()
+        for key, value in own.items():
+            if not key.startswith("adapter.network."):
+                state.setdefault(key, value)
+
+
+def psnr(sr: Tensor, hr: Tensor) -> Tensor:
+    """Mean over frames of the RGB PSNR in dB.
+
+    Args:
+        sr: ``(B, F, 3, H, W)`` in [0, 1].
+        hr: same shape.
+    """
+    error = ((sr.float() - hr.float()) ** 2).mean(dim=(-3, -2, -1)).clamp_min(1e-10)
+    return (-10 * torch.log10(error)).mean()

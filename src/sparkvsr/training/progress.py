@@ -1,0 +1,25 @@
+"""How a run tells what it is doing: a hook that gets plain events. It never prints.
+
+=========== ========================================================================================
+event       keys
+=========== ========================================================================================
+start       output_dir, stage, model, parameters, steps, first_step, samples_per_step
+note        text
+step        step, total, terms (by name), learning_rate, samples_per_second, seconds_left
+validation  step, psnr, psnr_bicubic
+checkpoint  path
+done        output_dir, step, seconds, model_folder (None if none was written), interrupted
+=========== ========================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+Event = dict[str, Any]
+Hook = Callable[[Event], None]
+
+
+def silent(event: Event) -> None:
+    """The default hook: ignore everything."""

@@ -1,0 +1,253 @@
+"""One training run from start to end: folder, records, fit, stop, final checkpoint, model folder."""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import subprocess
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import seed_everything
+from omegaconf import DictConfig
+
+from sparkvsr import __version__
+from sparkvsr.config import config_text, plain
+from sparkvsr.errors import ConfigError, DatasetError, ResourceError, WeightsError
+from sparkvsr.training.adapters.interface import parameter_count
+from sparkvsr.training.build import Run, build_run
+from sparkvsr.training.checkpoints import find_checkpoint, load_network_state, newest_run, read_checkpoint
+from sparkvsr.training.progress import Hook, silent
+
+_RUN_FOLDER_VARIABLE = "SPARKVSR_RUN_FOLDER"
+
+
+def train(config: DictConfig, hook: Hook = silent) -> Path:
+    """Train as configured.
+
+    Args:
+        config: composed by ``sparkvsr.config.compose_config``.
+        hook: gets the events listed in ``sparkvsr.training.progress``.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        KeyboardInterrupt: stopped by Ctrl-C or SIGTERM after the step in work was saved.
+        SparkVSRError: something cannot be used.
+    """
+    _quiet_known_noise()
+    resume = _resumed_checkpoint(config)
+    folder = _run_folder(config, resume)
+    folder.mkdir(parents=True, exist_ok=True)
+    # The folder in the saved configuration is the real one, also when it was found or inherited.
+    config.paths.output_dir = str(folder)
+    seed_everything(config.seed, workers=True, verbose=False)
+    kept = {"version": __version__, "config": plain(config)}
+    run = build_run(config, folder, hook, kept)
+    if run.trainer.is_global_zero:
+        write_records(folder, config)
+    if resume is None and config.init:
+        _start_from(run, config)
+    begin = time.monotonic()
+    first_step = 0 if resume is None else int(read_checkpoint(resume)["global_step"])
+    if run.trainer.is_global_zero:
+        hook(
+            {
+                "event": "start",
+                "output_dir": str(folder),
+                "stage": config.stage,
+                "model": run.adapter.family,
+                "parameters": parameter_count(run.adapter.network),
+                "steps": config.trainer.max_steps,
+                "first_step": first_step,
+                "samples_per_step": config.data.batch_size
+                * config.trainer.accumulate_grad_batches
+                * run.trainer.world_size,
+            }
+        )
+    if first_step >= config.trainer.max_steps:
+        msg = (
+            f"{resume} is at step {first_step} and trainer.max_steps={config.trainer.max_steps}; "
+            "there is nothing left to do: set trainer.max_steps higher"
+        )
+        raise ConfigError(msg)
+    with _stop_on_signal(run):
+        _fit(run, resume)
+    last = folder / "last.ckpt"
+    if not run.stop.stopped or not _is_at(last, run.trainer.global_step):
+        run.trainer.save_checkpoint(last)
+    model_folder = None
+    if run.trainer.is_global_zero:
+        if config.export_at_end:
+            from sparkvsr.training.export import export_model
+
+            model_folder = export_model(folder, folder / "model", overwrite=True)
+        hook(
+            {
+                "event": "done",
+                "output_dir": str(folder),
+                "step": run.trainer.global_step,
+                "seconds": time.monotonic() - begin,
+                "model_folder": None if model_folder is None else str(model_folder),
+                "interrupted": run.stop.stopped,
+            }
+        )
+    if run.stop.stopped:
+        raise KeyboardInterrupt
+    return folder
+
+
+def write_records(folder: Path, config: DictConfig) -> None:
+    """Write what it takes to repeat the run: ``config.yaml`` and ``environment.yaml`` (revision, versions, seed)."""
+    (folder / "config.yaml").write_text(config_text(config), encoding="utf-8")
+    lines = {
+        "sparkvsr": __version__,
+        "git_revision": git_revision(),
+        "seed": config.seed,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name(0) if torch.cuda.is_available() else platform.processor() or "cpu",
+        "threads": torch.get_num_threads(),
+    }
+    text = "".join(f"{key}: {str(value)!r}\n" for key, value in lines.items())
+    (folder / "environment.yaml").write_text(text, encoding="utf-8")
+
+
+def git_revision() -> str:
+    """Commit of the source tree, with ``-dirty`` where it has changes; ``unknown`` outside a repository."""
+    here = Path(__file__).resolve().parent
+    try:
+        revision = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return revision.stdout.strip() or "unknown"
+
+
+def _run_folder(config: DictConfig, resume: Path | None) -> Path:
+    # Processes that Lightning starts for the other GPUs compose their own configuration a moment later; the folder,
+    # which carries the time, has to be the first one's.
+    inherited = os.environ.get(_RUN_FOLDER_VARIABLE)
+    if inherited and os.environ.get("LOCAL_RANK", "0") != "0":
+        return Path(inherited)
+    folder = Path(config.paths.output_dir if resume is None else resume.parent).expanduser().resolve()
+    if resume is None and (folder / "last.ckpt").exists():
+        msg = (
+            f"paths.output_dir={config.paths.output_dir} already holds a run; go on with it by ckpt=last, "
+            "or choose another folder"
+        )
+        raise ConfigError(msg)
+    os.environ[_RUN_FOLDER_VARIABLE] = str(folder)
+    return folder
+
+
+def _resumed_checkpoint(config: DictConfig) -> Path | None:
+    if not config.ckpt:
+        return None
+    if config.ckpt != "last":
+        return find_checkpoint(Path(config.ckpt).expanduser())
+    folder = Path(config.paths.output_dir).expanduser()
+    if (folder / "last.ckpt").exists():
+        return (folder / "last.ckpt").resolve()
+    found = newest_run(folder.parent, config.stage)
+    if found is None:
+        msg = f"ckpt=last: {folder.parent} holds no run of stage {config.stage} with a last.ckpt; give its path: ckpt=PATH"
+        raise ConfigError(msg)
+    return found / "last.ckpt"
+
+
+def _start_from(run: Run, config: DictConfig) -> None:
+    """Load ``init``'s weights into the network; a model folder is loaded by the adapter itself."""
+    path = Path(config.init).expanduser()
+    state, _ = load_network_state(path, run.adapter)
+    own = run.adapter.network.state_dict()
+    missing = [key for key in own if key not in state and ".lora_" not in key]
+    wrong = [key for key in state if key in own and tuple(state[key].shape) != tuple(own[key].shape)]
+    if missing or wrong:
+        first = (missing or wrong)[0]
+        msg = (
+            f"init={config.init} does not fit the model: {len(missing)} of {len(own)} weights are missing and "
+            f"{len(wrong)} have another size, first {first!r}; use the model= that made it"
+        )
+        raise WeightsError(msg)
+    run.adapter.network.load_state_dict(state, strict=False)
+
+
+def _fit(run: Run, resume: Path | None) -> None:
+    try:
+        run.trainer.fit(
+            run.module, datamodule=run.data, ckpt_path=None if resume is None else str(resume), weights_only=False
+        )
+    except MisconfigurationException as exc:
+        msg = f"trainer: {str(exc).splitlines()[0]}"
+        raise ConfigError(msg) from exc
+    except torch.OutOfMemoryError as exc:
+        msg = "out of GPU memory; set data.batch_size lower, data.crop smaller, or use trainer=fsdp"
+        raise ResourceError(msg) from exc
+    except RuntimeError as exc:
+        # What a loader process met comes wrapped in its traceback.
+        if "DatasetError: " in str(exc):
+            raise DatasetError(str(exc).rpartition("DatasetError: ")[2].strip()) from exc
+        raise
+
+
+def _is_at(checkpoint: Path, step: int) -> bool:
+    return checkpoint.is_file() and int(read_checkpoint(checkpoint)["global_step"]) == step
+
+
+@contextmanager
+def _stop_on_signal(run: Run) -> Iterator[None]:
+    """First Ctrl-C or SIGTERM: stop after this step. Second: at once. Only the main thread can listen."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ask(number: int, frame: Any) -> None:
+        del frame
+        if run.stop.asked:
+            signal.signal(number, signal.SIG_DFL)
+            raise KeyboardInterrupt
+        run.stop.asked = True
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _quiet_known_noise() -> None:
+    """Lightning's advice that does not apply here; everything else is left to speak."""
+    import logging
+
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for text in (
+        ".*does not have many workers.*",
+        ".*Checkpoint directory .* exists and is not empty.*",
+        ".*smaller than the logging interval.*",
+        ".*not resumable.*",
+        ".*ended before the epoch ended.*",
+        ".*isinstance.*treespec, LeafSpec.*",
+        ".*Trying to infer the `batch_size`.*",
+        ".*lr_scheduler.step.*before.*optimizer.step.*",
+        ".*GPU available but not used.*",
+    ):
+        warnings.filterwarnings("ignore", message=text)
