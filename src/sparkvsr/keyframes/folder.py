@@ -62,10 +62,8 @@ class FolderMaker(ReferenceMaker):
             found[index] = path
         for index, entry in entries.items():
             if index not in found and entry.weight > 0:
-                msg = (
-                    f"{folder / (entry.file or f'{index:05d}.png')} is missing, but {MANIFEST_NAME} lists frame {index}; "
-                    f"put it back, or give the frame weight 0"
-                )
+                path = folder / (entry.file or f"{index:05d}.png")
+                msg = f"{path} is missing, but {MANIFEST_NAME} lists it; put it back, or give frame {index} weight 0"
                 raise KeyframeError(msg)
         self.left_out = tuple(index for index, entry in sorted(entries.items()) if entry.weight == 0)
         self.paths = {index: path for index, path in sorted(found.items()) if index not in self.left_out}

@@ -123,18 +123,16 @@ def write_manifest(folder: Path, manifest: Manifest) -> Path:
     """
     entries = []
     for entry in manifest.keyframes:
-        item: dict[str, Any] = {"index": entry.index}
-        for name, value in (
-            ("time", entry.time_seconds),
-            ("shot", entry.shot),
-            ("file", entry.file),
-            ("maker", entry.maker),
-            ("weight", entry.weight),
-            ("prompt", entry.prompt),
-        ):
-            if value is not None:
-                item[name] = value
-        entries.append(item)
+        item = {
+            "index": entry.index,
+            "time": entry.time_seconds,
+            "shot": entry.shot,
+            "file": entry.file,
+            "maker": entry.maker,
+            "weight": entry.weight,
+            "prompt": entry.prompt,
+        }
+        entries.append({name: value for name, value in item.items() if value is not None})
     clip = {"name": manifest.clip_name, "frames": manifest.num_frames, "fingerprint": manifest.fingerprint}
     content = {
         "format": FORMAT,

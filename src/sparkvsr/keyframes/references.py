@@ -30,8 +30,8 @@ __all__ = [
     "MakerOptions",
     "ReferenceMaker",
     "SpandrelMaker",
-    "maker_names",
     "make_reference_maker",
+    "maker_names",
     "resize_image",
 ]
 
@@ -99,7 +99,7 @@ def _factory(kind: str) -> Factory | None:
         return None
     try:
         loaded: Factory = plugin.load()
-    except Exception as exc:  # noqa: BLE001  (another package's import may fail in any way)
+    except Exception as exc:  # another package
         msg = f"--references {kind}: the maker {plugin.value} cannot be loaded ({type(exc).__name__}: {exc})"
         raise ConfigError(msg) from exc
     return loaded

@@ -1,0 +1,67 @@
+"""Images that were paid for, kept by what they were made from."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+from torch import Tensor
+
+from sparkvsr.errors import SparkVSRError
+
+
+def user_cache_folder() -> Path:
+    """``~/.cache/sparkvsr/references``, or below ``$XDG_CACHE_HOME``."""
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "sparkvsr" / "references"
+
+
+def content_key(*parts: str | bytes) -> str:
+    """SHA-256 over parts; which part a byte belongs to matters."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        digest.update(len(data).to_bytes(8, "big"))
+        digest.update(data)
+    return digest.hexdigest()
+
+
+class ImageCache:
+    """A folder of PNG files named by key. Failing to read or write it never fails the work.
+
+    Args:
+        folder: made when first written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def get(self, key: str) -> Tensor | None:
+        """``(3, h, w)`` in [0, 1], or None when it is not there or damaged."""
+        from sparkvsr.video import read_image
+
+        path = self.folder / f"{key}.png"
+        if not path.is_file():
+            return None
+        try:
+            return read_image(path)
+        except SparkVSRError:
+            return None
+
+    def put(self, key: str, image: Tensor) -> None:
+        """Keep an image; others never see a half-written file."""
+        from sparkvsr.video.images import encode_image
+
+        with contextlib.suppress(OSError):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            descriptor, name = tempfile.mkstemp(suffix=".tmp", dir=self.folder)
+            temporary = Path(name)
+            try:
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(encode_image(image, ".png", bits=16))
+                temporary.replace(self.folder / f"{key}.png")
+            finally:
+                temporary.unlink(missing_ok=True)

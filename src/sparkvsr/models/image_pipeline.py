@@ -1,0 +1,55 @@
+"""Loading an image pipeline of diffusers that starts from an image: image-to-image or upscaling."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sparkvsr.errors import WeightsError
+
+
+def load_image_pipeline(path: str, device: str | torch.device = "cpu") -> Any:
+    """Load a pipeline whose call takes ``image``.
+
+    A text-to-image pipeline is turned into its image-to-image counterpart where diffusers has one.
+
+    Args:
+        path: a folder with ``model_index.json``, or a hub id.
+        device: where it runs; half precision on CUDA.
+
+    Raises:
+        WeightsError: no such folder or id, a component is missing, or it does not start from an image.
+    """
+    try:
+        from diffusers import AutoPipelineForImage2Image, DiffusionPipeline
+    except ImportError as exc:
+        msg = f"diffusers:{path} needs the packages diffusers and transformers; run: pip install diffusers transformers"
+        raise WeightsError(msg) from exc
+    local = Path(path).expanduser()
+    if local.exists() and not (local / "model_index.json").is_file():
+        msg = f"{local} is not the folder of a diffusers pipeline: it has no model_index.json"
+        raise WeightsError(msg)
+    dtype = torch.float16 if torch.device(device).type == "cuda" else torch.float32
+    try:
+        pipeline = DiffusionPipeline.from_pretrained(str(local) if local.exists() else path, torch_dtype=dtype)
+        if not takes_image(pipeline):
+            pipeline = AutoPipelineForImage2Image.from_pipe(pipeline)
+        pipeline = pipeline.to(device)
+    except Exception as exc:  # whatever a missing file, a network or a wrong component makes diffusers raise
+        lines = str(exc).strip().splitlines()
+        reason = lines[0][:200] if lines else type(exc).__name__
+        msg = f"diffusers:{path} cannot be loaded: {reason}; give the folder or hub id of an image-to-image pipeline"
+        raise WeightsError(msg) from exc
+    if not takes_image(pipeline):
+        msg = f"diffusers:{path} is a {type(pipeline).__name__}, which does not start from an image"
+        raise WeightsError(msg)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def takes_image(pipeline: Any) -> bool:
+    """Whether a pipeline's call has a parameter ``image``."""
+    return "image" in inspect.signature(pipeline.__call__).parameters
