@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from contextlib import suppress
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import cast
@@ -16,7 +17,7 @@ from torch import Tensor
 from sparkvsr.errors import EncodeError
 
 from .border import encoding
-from .color import ColorTags, assumed_tags
+from .color import UNSPECIFIED, ColorTags, assumed_tags
 from .info import VideoInfo
 from .options import CODECS, MUXERS, EncodeOptions, choose_pixel_format
 from .pixels import pixels_to_frame
@@ -56,6 +57,7 @@ class VideoSink:
         self._convert_tags = assumed_tags(self._written_tags, source.height if source else size[0])
         self._last_pts: int | None = None
         self._origin: int | None = None
+        self._last_dts: int | None = None
         self._first_pts = 0
         self._copier: StreamCopier | None = None
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,6 +85,10 @@ class VideoSink:
             return ColorTags(0, 2, tags.primaries, tags.transfer)
         if self._source is None or self._source.kind != "video" or tags.matrix == 0:
             return ColorTags(1, 1, 1, 1)
+        assumed = assumed_tags(tags, self._source.height)
+        if tags.matrix == UNSPECIFIED and assumed.matrix != assumed_tags(tags, self.size[0]).matrix:
+            # Untagged 180 lines are BT.601, untagged 720 lines would be taken for BT.709: now it has to be said.
+            return replace(tags, matrix=assumed.matrix)
         return tags
 
     def _add_streams(self) -> None:
@@ -162,10 +168,24 @@ class VideoSink:
         frame.pts = self._out_ticks(pts)
         frame.time_base = self._out_base
         frame.duration = self._out_ticks(pts + (duration or step)) - frame.pts
-        self._container.mux(self._stream.encode(frame))
+        self._mux(self._stream.encode(frame))
         self._last_pts = pts
         if self._copier is not None:
             self._copier.advance(pts * self._time_base)
+
+    def _mux(self, packets: list[av.Packet]) -> None:
+        """Write encoded packets, with decoding times put right where x265 leaves them uninitialised.
+
+        It does so for clips shorter than its reordering delay; MP4 then fails at random ("patches welcome").
+        """
+        for packet in packets:
+            if packet.pts is not None and packet.dts is not None:
+                hour = round(3600 / self._out_base)
+                if not packet.pts - hour <= packet.dts <= packet.pts:
+                    step = max(1, round(1 / (self._fps * self._out_base)))
+                    packet.dts = packet.pts - 8 * step if self._last_dts is None else self._last_dts + 1
+                self._last_dts = packet.dts
+            self._container.mux(packet)
 
     def _start(self, pts: int) -> None:
         """Fix what becomes time zero: the first frame of a part, or the start of the source as a whole."""
@@ -214,7 +234,7 @@ class VideoSink:
     def finish(self) -> None:
         if self._copier is not None:
             self._copier.advance(None)
-        self._container.mux(self._stream.encode(None))
+        self._mux(self._stream.encode(None))
         self._container.close()
         if self._copier is not None:
             self._copier.close()
