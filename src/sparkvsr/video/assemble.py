@@ -1,0 +1,175 @@
+"""Join separately encoded pieces of one clip into the final file, with everything else of the source.
+
+A piece is a video file that `VideoWriter` made with the same options and size, beginning with an I-frame and
+referring to nothing outside itself. Its packets are copied, not encoded again; only their times are set anew, to
+those of the source's frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import av.bitstream
+
+from sparkvsr.errors import DecodeError, EncodeError
+
+from .border import encoding, open_input
+from .images import DEFAULT_SEQUENCE_FPS
+from .info import VideoInfo
+from .options import EncodeOptions, check_output
+from .video_sink import VideoSink
+
+SEGMENT_SUFFIX = ".mkv"
+"""Container of the pieces: it takes every codec, and its streams have the same header form as MP4's."""
+
+_TO_ENCODER_FORM = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}
+"""Containers keep these codecs with lengths in front of the units; encoders give, and muxers expect, start codes."""
+
+_CONTAINERS = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
+
+FrameTime = tuple[int | None, int | None]
+"""Presentation time and duration of a frame in the source's time base; None where the source has none."""
+
+
+def can_assemble(path: Path) -> bool:
+    """Whether an output of this name can be joined from pieces (.ts and .avi want another packet format)."""
+    return path.suffix.lower() in _CONTAINERS
+
+
+def assemble_video(
+    path: Path,
+    segments: Sequence[Path],
+    times: Sequence[FrameTime],
+    *,
+    source: VideoInfo,
+    size: tuple[int, int],
+    options: EncodeOptions,
+    overwrite: bool = False,
+    clip_range: tuple[int, int] | None = None,
+) -> list[str]:
+    """Write the final file; its name appears only when it is complete.
+
+    Args:
+        path: the output.
+        segments: pieces in order.
+        times: of all frames, in display order.
+        source, size, options, overwrite, clip_range: as for `VideoWriter`.
+
+    Returns:
+        What the output cannot hold or holds differently, one line each.
+
+    Raises:
+        EncodeError: the output cannot be written.
+        DecodeError: a piece is damaged, or their frames are not as many as `times`.
+    """
+    check_output(path, overwrite, options)
+    notes: list[str] = []
+    ranks = [_display_ranks(segment) for segment in segments]
+    count = sum(len(piece) for piece in ranks)
+    if count != len(times):
+        msg = f"the pieces of {path.name} hold {count} frames, the clip has {len(times)}; delete the work folder"
+        raise DecodeError(msg)
+    fps = source.average_fps or DEFAULT_SEQUENCE_FPS
+    sink = _PacketSink(path, source, size, options, fps, clip_range, notes)
+    try:
+        with encoding(path):
+            sink.write_all(segments, ranks, times)
+            sink.finish()
+    except BaseException:
+        sink.discard()
+        raise
+    return notes
+
+
+def _packets(segment: Path, codec: str | None = None) -> Iterator[av.Packet]:
+    """Packets in decoding order; with a codec given, in the form that its encoder gives them in."""
+    with open_input(segment) as container:
+        stream = container.streams.video[0]
+        name = _TO_ENCODER_FORM.get(codec or "")
+        convert = av.bitstream.BitStreamFilterContext(name, stream) if name else None
+        for packet in container.demux(stream):
+            if packet.size:
+                yield from convert.filter(packet) if convert is not None else [packet]
+
+
+def _display_ranks(segment: Path) -> list[int]:
+    """For each packet in decoding order, its frame's position in display order."""
+    pts = [packet.pts for packet in _packets(segment)]
+    if any(value is None for value in pts):
+        msg = f"{segment} is damaged: a frame has no time; delete the work folder and start again"
+        raise DecodeError(msg)
+    order = sorted(range(len(pts)), key=lambda k: pts[k] or 0)
+    ranks = [0] * len(pts)
+    for rank, k in enumerate(order):
+        ranks[k] = rank
+    return ranks
+
+
+class _PacketSink(VideoSink):
+    """A video file that gets encoded packets."""
+
+    def __init__(
+        self,
+        path: Path,
+        source: VideoInfo,
+        size: tuple[int, int],
+        options: EncodeOptions,
+        fps: Fraction,
+        clip_range: tuple[int, int] | None,
+        notes: list[str],
+    ) -> None:
+        # The stream is set up as for encoding: header, tags and rate are then those of an output in one piece.
+        super().__init__(path, source, size, options, fps, None, clip_range, notes)
+
+    def write_all(self, segments: Sequence[Path], ranks: Sequence[Sequence[int]], times: Sequence[FrameTime]) -> None:
+        """Mux all pieces, other streams between them."""
+        shown, lengths = self._timeline(times)
+        step = max(1, round(1 / (self._fps * self._time_base)))
+        # Decoding must come before display. B-frames are decoded early, so decoding times run late by as many
+        # frames as any packet is early; before the first frame they go on at the same pace into negative times.
+        delay = max((k - rank for piece in ranks for k, rank in enumerate(piece)), default=0)
+
+        def decoded_at(position: int) -> int:
+            return shown[position] if position >= 0 else shown[0] + position * step
+
+        self._start(shown[0])
+        base = 0
+        for segment, piece in zip(segments, ranks, strict=True):
+            for k, packet in enumerate(_packets(segment, self._options.codec)):
+                if k >= len(piece):
+                    break
+                position = base + piece[k]
+                packet.time_base = self._out_base
+                packet.pts = self._out_ticks(shown[position])
+                packet.dts = self._out_ticks(decoded_at(base + k - delay))
+                packet.duration = self._out_ticks(shown[position] + (lengths[position] or step)) - packet.pts
+                packet.stream = self._stream
+                self._container.mux(packet)
+                if self._copier is not None:
+                    self._copier.advance(decoded_at(base + k) * self._time_base)
+            base += len(piece)
+
+    def _timeline(self, times: Sequence[FrameTime]) -> tuple[list[int], list[int]]:
+        """Rising presentation times; frames without one follow at the average rate."""
+        step = max(1, round(1 / (self._fps * self._time_base)))
+        shown: list[int] = []
+        for pts, _ in times:
+            after = shown[-1] + step if shown else 0
+            value = after if pts is None else pts
+            if shown and value <= shown[-1]:
+                msg = f"frame time {value} does not come after {shown[-1]} (unit {self._time_base} s)"
+                raise EncodeError(msg)
+            shown.append(value)
+        return shown, [duration or 0 for _, duration in times]
+
+    def finish(self) -> None:
+        """Write the rest of the other streams and the file's end, and give it its name."""
+        if self._copier is not None:
+            self._copier.advance(None)
+        self._container.close()
+        if self._copier is not None:
+            self._copier.close()
+        self._partial.replace(self.path)
