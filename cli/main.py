@@ -17,6 +17,7 @@ from sparkvsr import __version__
 from sparkvsr.errors import ConfigError, SparkVSRError
 
 from .console import print_error
+from .keyframes import keyframes
 from .upscale import upscale
 
 EXIT_INTERRUPTED = 130
@@ -74,6 +75,7 @@ def main(
 
 
 app.command()(upscale)
+app.command()(keyframes)
 
 
 def run() -> None:

@@ -62,7 +62,7 @@ class DiffusionMaker(ReferenceMaker):
         start = lr if self._upscales else resize_image(lr, size)
         h, w = start.shape[-2:]
         sides = (_up(h), _up(w))
-        # Filled up by mirrored pixels instead of stretched: the content must not move.
+        # Filled up by repeated pixels instead of stretched: the content must not move.
         padded = torch.nn.functional.pad(start[None], (0, sides[1] - w, 0, sides[0] - h), mode="replicate")
         arguments: dict[str, Any] = {
             "prompt": self._options.prompt_for(index) or DEFAULT_PROMPT,
