@@ -14,6 +14,9 @@ from sparkvsr.models.interface import ModelPlan, RestorationModel, Session, Shot
 class BicubicModel(RestorationModel):
     """Bicubic interpolation (a = -0.75 as in torch), frame by frame."""
 
+    keyframe_lookahead = 0
+    is_resumable = True
+
     def __init__(self, device: torch.device | None = None) -> None:
         self.name = "bicubic"
         self.device = device or torch.device("cpu")

@@ -121,11 +121,16 @@ class RestorationModel(ABC):
         name: what the user typed to get it, or the folder's name.
         device: where it computes.
         dtype: parameter and compute type.
+        keyframe_lookahead: a keyframe changes no frame that lies more than this many frames before it; None if
+            it may change any frame of its shot.
+        is_resumable: whether sessions export their state, so that a shot can be continued in its middle.
     """
 
     name: str
     device: torch.device
     dtype: torch.dtype
+    keyframe_lookahead: int | None = None
+    is_resumable: bool = False
 
     @abstractmethod
     def working_size(self, lr_size: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
