@@ -70,7 +70,9 @@ def _page() -> Frame:
     rng = np.random.default_rng(20240601)
     page = np.zeros((height, width, 3), np.float32)
     for cell, strength in ((160, 60), (48, 30), (16, 14), (6, 5)):
-        grid = rng.standard_normal((height // cell + 2, width // cell + 2, 3)).astype(np.float32)
+        cells = (height // cell + 2, width // cell + 2)
+        # Mostly grey, as pictures are.
+        grid = (rng.standard_normal((*cells, 1)) + 0.3 * rng.standard_normal((*cells, 3))).astype(np.float32)
         page += strength * np.asarray(cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC))
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
     page += (18 * np.sin((columns + 0.6 * rows) / 9) * (np.sin(rows / 90) > 0))[..., None]

