@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 from sparkvsr import __version__
 from sparkvsr.errors import ConfigError, SparkVSRError
 
+from .compare import compare
 from .console import print_error
 from .keyframes import keyframes
 from .upscale import upscale
@@ -76,6 +77,7 @@ def main(
 
 app.command()(upscale)
 app.command()(keyframes)
+app.command()(compare)
 
 
 def run() -> None:
