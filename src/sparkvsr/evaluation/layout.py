@@ -75,7 +75,7 @@ def find_data(bench: Bench, given_root: Path | None, clips: Sequence[str] = ()) 
         lr = _subfolder(folder, bench.lr_folders)
         gt = _subfolder(folder, bench.gt_folders)
         if (gt if bench.has_gt else lr) is not None:
-            return _collect(bench, folder, gt, lr, clips)
+            return _collect(bench, root, folder, gt, lr, clips)
     raise DatasetError(_nothing_found(bench, root))
 
 
@@ -132,13 +132,15 @@ def size_problem(bench: Bench, lr: tuple[int, int], gt: tuple[int, int]) -> str 
     return f"LR is {lr[1]}x{lr[0]}, GT {gt[1]}x{gt[0]}: not a factor of {bench.scale}"
 
 
-def _collect(bench: Bench, folder: Path, gt: Path | None, lr: Path | None, wanted: Sequence[str]) -> BenchData:
+def _collect(
+    bench: Bench, root: Path, folder: Path, gt: Path | None, lr: Path | None, wanted: Sequence[str]
+) -> BenchData:
     gt_clips = clip_paths(gt) if gt is not None and bench.has_gt else {}
     lr_clips = clip_paths(lr) if lr is not None else {}
     present = gt_clips if bench.has_gt else lr_clips
     names = [name for name in bench.clips if name in present] if bench.clips else sorted(present)
     if not names:
-        raise DatasetError(_nothing_found(bench, folder))
+        raise DatasetError(_nothing_found(bench, root))
     picked = _picked(names, wanted)
     without_lr = [name for name in picked if name not in lr_clips]
     if bench.lr_required and without_lr:
@@ -186,14 +188,23 @@ def _nothing_found(bench: Bench, root: Path) -> str:
         folders.append(bench.lr_folders[0])
     shown = folders[0] if len(folders) == 1 else "{" + ",".join(folders) + "}"
     clip = bench.clips[0] if bench.clips else "CLIP"
-    expected = f"{data_root(root)}/{bench.folder}/{shown}/{clip}/*.png (or {shown}-Video/{clip}.mkv)"
-    if not root.exists():
-        found = f"{root} does not exist"
-    else:
-        inside = sorted(e.name + ("/" if e.is_dir() else "") for e in root.iterdir() if not e.name.startswith("."))
-        more = f" and {len(inside) - _SHOWN} more" if len(inside) > _SHOWN else ""
-        found = f"{root} holds {', '.join(inside[:_SHOWN]) + more if inside else 'nothing'}"
+    expected = f"{root}/{bench.folder}/{shown}/{clip}/*.png (or {shown}-Video/{clip}.mkv)"
+    place = next((folder for folder in (root / bench.folder, root) if folder.is_dir()), None)
+    found = f"{root} does not exist" if place is None else f"{place} holds {_listing(place)}"
     return (
         f"{bench.name} was not found; expected {expected}; {found}; pass --data-root, or get the data as "
         f"data/README.md says ({bench.get})"
     )
+
+
+def _listing(folder: Path) -> str:
+    """What a folder holds, subfolders with their number of clips."""
+    inside = []
+    for entry in sorted(folder.iterdir()):
+        if entry.is_dir():
+            count = len(clip_paths(entry))
+            inside.append(f"{entry.name}/ ({count} clip{'s' * (count != 1)})" if count else f"{entry.name}/ (no clips)")
+        elif not entry.name.startswith("."):
+            inside.append(entry.name)
+    more = f" and {len(inside) - _SHOWN} more" if len(inside) > _SHOWN else ""
+    return ", ".join(inside[:_SHOWN]) + more if inside else "nothing"

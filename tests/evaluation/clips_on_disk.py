@@ -1,0 +1,73 @@
+"""Small clips, written where a bench would look for them, and a model that needs no weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def moving(seed: int, frames: int = 4, size: tuple[int, int] = (48, 64)) -> list[np.ndarray]:
+    """A textured page that slides by, ``(H, W, 3)`` uint8 frames."""
+    rng = np.random.default_rng(seed)
+    height, width = size
+    page = rng.standard_normal((height + 16, width + 4 * frames + 16, 3)).astype(np.float32)
+    page = 128 + 160 * cv2.GaussianBlur(page, (0, 0), 2.0)
+    page[::8] += 30
+    page = np.clip(np.rint(page), 0, 255).astype(np.uint8)
+    return [page[i : i + height, 3 * i : 3 * i + width].copy() for i in range(frames)]
+
+
+def write_frames(folder: Path, frames: Sequence[np.ndarray]) -> Path:
+    """PNG files ``00000000.png`` and so on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, frame in enumerate(frames):
+        cv2.imwrite(str(folder / f"{index:08d}.png"), cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+    return folder
+
+
+def write_video(path: Path, frames: Sequence[np.ndarray], codec: str = "ffv1", pixel_format: str = "bgr0") -> Path:
+    """A video of the frames; ffv1 bgr0 is lossless in RGB."""
+    import av
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream(codec, rate=24)
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = pixel_format
+        for frame in frames:
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        out.mux(stream.encode())
+    return path
+
+
+class FakeRestorer:
+    """Bicubic; a keyframe replaces its own frame, faded by the guidance. Counts its calls."""
+
+    name = "fake"
+
+    def __init__(self, weights: str = "1") -> None:
+        self.weights = weights
+        self.restored: list[int] = []
+        self.keyframes: list[list[int]] = []
+
+    def restore_clip(
+        self, lr: Tensor, keyframes: Sequence[tuple[int, Tensor]], size: tuple[int, int], guidance_scale: float
+    ) -> Iterator[Tensor]:
+        self.restored.append(len(lr))
+        self.keyframes.append([index for index, _ in keyframes])
+        images = dict(keyframes)
+        for index, frame in enumerate(lr):
+            up = F.interpolate(frame[None], size=size, mode="bicubic", align_corners=False)[0].clamp(0, 1)
+            yield torch.lerp(up, images[index], min(guidance_scale, 1.0)) if index in images else up
+
+    def fingerprint(self) -> str:
+        return f"fake {self.weights}"
+
+    def describe(self) -> dict[str, str]:
+        return {"name": self.name, "device": "cpu", "dtype": "float32", "fingerprint": self.fingerprint()}
