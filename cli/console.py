@@ -82,6 +82,8 @@ class TextReporter:
             left = event["seconds_left"]
             text = f"{event['fps']:.2f} fps, {human_seconds(left)} left" if left is not None else "starting"
             self._bar("restoring", event["done"], event["total"], text)
+        elif name == "resume":
+            self._line(f"Resume   {event['kept']} of {event['total']} frames are in {event['work']} already")
         elif name == "note":
             self._line(f"Note     {event['text']}")
         elif name == "done":
@@ -150,6 +152,8 @@ def done_lines(event: dict[str, Any]) -> list[str]:
         f"Wrote    {event['output']} ({event['width']}x{event['height']}, {event['frames']} frames{size}) "
         f"in {human_seconds(event['seconds'])}, {event['fps']:.2f} frames per second"
     ]
+    if event["work"]:
+        lines.append(f"Kept     {event['work']} for the next edit (sparkvsr clean {event['work']} removes it)")
     if event["compare"]:
         lines.append(f"Compare  {event['compare']}")
     return lines

@@ -13,7 +13,9 @@ def export(
     output: Annotated[Path, typer.Option("--output", "-o", help="Model folder to write.")],
     ema: Annotated[
         bool | None,
-        typer.Option("--ema/--no-ema", help="Take the moving average of the weights, or not; default: if there is one."),
+        typer.Option(
+            "--ema/--no-ema", help="Take the moving average of the weights, or not; default: if there is one."
+        ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing folder.")] = False,
 ) -> None:

@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 from sparkvsr import __version__
 from sparkvsr.errors import ConfigError, SparkVSRError
 
+from .clean import clean
 from .compare import compare
 from .console import print_error
 from .keyframes import keyframes
@@ -38,7 +39,9 @@ class ErrorBoundary(TyperGroup):
             self._report(exc, debug=ctx.params.get("debug", False))
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
-            print_error("interrupted; nothing was written under the output's name")
+            print_error(
+                "interrupted; nothing is left under the output's name, the same command goes on where this one stopped"
+            )
             raise typer.Exit(EXIT_INTERRUPTED) from None
 
     @staticmethod
@@ -76,6 +79,7 @@ def main(
 
 
 app.command()(upscale)
+app.command()(clean)
 app.command()(keyframes)
 app.command()(compare)
 

@@ -107,7 +107,9 @@ class TrainingScreen:
 
     def _on_done(self, event: dict[str, Any]) -> None:
         state = "stopped, saved" if event["interrupted"] else "done"
-        self._say(f"{state} at step {event['step']} after {_duration(event['seconds'])}: {event['output_dir']}/last.ckpt")
+        self._say(
+            f"{state} at step {event['step']} after {_duration(event['seconds'])}: {event['output_dir']}/last.ckpt"
+        )
         if event["interrupted"]:
             self._say(f"go on with: sparkvsr train ckpt={event['output_dir']}/last.ckpt")
         elif event["model_folder"]:

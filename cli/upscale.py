@@ -103,6 +103,16 @@ def upscale(
     ] = 42,
     start: Annotated[int, typer.Option("--start", help="First frame, counted from 0.")] = 0,
     frames: Annotated[int | None, typer.Option("--frames", help="Number of frames [default: to the end].")] = None,
+    work: Annotated[
+        Path | None,
+        typer.Option(
+            "--work",
+            help="Folder that keeps rendered segments, for the next edit. Default: beside the output, removed after "
+            "success unless --references is a folder.",
+        ),
+    ] = None,
+    no_work: Annotated[bool, typer.Option("--no-work", help="No work folder: nothing can be resumed.")] = False,
+    work_limit: Annotated[float, typer.Option("--work-limit", help="Largest size of the work folder in GB.")] = 20.0,
     compare: Annotated[bool, typer.Option("--compare", help="Also write a side-by-side video.")] = False,
     codec: Annotated[
         str, typer.Option("--codec", help="h264, hevc, av1, ffv1 (lossless), prores.", rich_help_panel=ENCODER)
@@ -163,6 +173,9 @@ def upscale(
             codec=codec,
             crf=crf,
             pixel_format=pixel_format,
+            work=work,
+            keep_work=not no_work,
+            work_limit_bytes=round(work_limit * 1e9),
         )
         loaded = load_for(options)
         if len(paths) == 1:

@@ -16,8 +16,8 @@ LAYERS = {
     "video": 2,
     "config": 2,
     "models": 3,
-    "losses": 4,
     "metrics": 4,
+    "losses": 4.5,  # perceptual losses take their networks from metrics
     "degradation": 4,
     "keyframes": 4,
     "inference": 5,
@@ -35,7 +35,7 @@ ALLOWED = {
     "omegaconf": {"config", "training"},
     "lightning": {"training", "data"},
     "av": {"video", "degradation"},
-    "diffusers": {"models"},
+    "diffusers": {"models", "training"},
 }
 
 

@@ -259,28 +259,46 @@ def test_truncated_file_gives_what_is_there_and_says_so(clip: Path, tmp_path: Pa
     assert 0 < frames < 60  # type: ignore[operator]
 
 
-def test_interrupt_leaves_nothing_and_exits_130(tmp_path: Path) -> None:
-    source = write_clip(tmp_path / "long.mp4", frames=400, size=(96, 128))
-    command = [
-        sys.executable,
-        "-c",
-        "from importlib.metadata import entry_points as e; next(iter(e(group='console_scripts', name='sparkvsr'))).load()()",
-    ]
+def interrupted(arguments: list[str | Path], stop: signal.Signals, after: int) -> int:
+    """Run the command and send it a signal once ``after`` frames were restored; gives its exit code."""
     process = subprocess.Popen(
-        [*command, "upscale", str(source), "--json", *BASELINE],
+        [sys.executable, "-c", ENTRY_POINT, "upscale", *map(str, arguments), "--json"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
     assert process.stdout is not None
     for line in process.stdout:
-        if json.loads(line)["event"] == "progress":
+        event = json.loads(line)
+        if event["event"] == "progress" and event["done"] >= after:
             break
-    process.send_signal(signal.SIGINT)
+    process.send_signal(stop)
     _, error = process.communicate(timeout=60)
-    assert process.returncode == 130, error
     assert "Traceback" not in error
-    assert [entry.name for entry in tmp_path.iterdir()] == ["long.mp4"]
+    return process.returncode
+
+
+def decoded(path: Path) -> list[bytes]:
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format="yuv420p").tobytes() for frame in container.decode(video=0)]
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_run_goes_on_and_gives_the_same_frames(tmp_path: Path, stop: signal.Signals) -> None:
+    source = write_clip(tmp_path / "long.mp4", frames=600, size=(96, 128), gop=250)
+    whole = tmp_path / "whole.mp4"
+    assert run(source, "-o", whole, *BASELINE).exit_code == 0
+    out = tmp_path / "out.mp4"
+    code = interrupted([source, "-o", out, *BASELINE], stop, after=250)
+    assert code == (130 if stop is signal.SIGINT else -9)
+    assert not out.exists()
+    result = run(source, "-o", out, "--json", *BASELINE)
+    assert result.exit_code == 0, result.output
+    events = {event["event"]: event for event in map(json.loads, result.stdout.splitlines())}
+    assert events["resume"]["kept"] >= 100
+    assert events["done"]["rendered"] == 600 - events["resume"]["kept"]
+    assert decoded(out) == decoded(whole)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["long.mp4", "out.mp4", "whole.mp4"]
 
 
 def test_disk_full_is_one_line_and_leaves_nothing(clip: Path, tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ keyframes are made or loaded only when the model asks for them, so that their nu
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from torch import Tensor
 from sparkvsr.errors import DecodeError
 from sparkvsr.keyframes.references import ReferenceMaker, resize_image
 from sparkvsr.keyframes.select import Shot
-from sparkvsr.models.interface import Keyframe, RestorationModel, ShotRequest
+from sparkvsr.models.interface import Keyframe, RestorationModel, Session, ShotRequest
 
 if TYPE_CHECKING:
     from sparkvsr.video import Frame
@@ -129,6 +129,50 @@ class RestoreSettings:
     seed: int = 42
 
 
+class Piece(Protocol):
+    """A run of frames of one shot."""
+
+    @property
+    def start(self) -> int:
+        """First frame of the clip."""
+
+    @property
+    def stop(self) -> int:
+        """Frame after the last."""
+
+    @property
+    def shot(self) -> Shot:
+        """The shot it belongs to."""
+
+
+P = TypeVar("P", bound=Piece)
+
+
+@dataclass(frozen=True)
+class WholeShot:
+    """A shot as one piece."""
+
+    shot: Shot
+
+    @property
+    def start(self) -> int:
+        """First frame."""
+        return self.shot.start
+
+    @property
+    def stop(self) -> int:
+        """Frame after the last."""
+        return self.shot.stop
+
+
+@dataclass(frozen=True)
+class PieceEnd(Generic[P]):
+    """All frames of a piece were given; with the model's state, if the shot goes on and the model can save it."""
+
+    piece: P
+    state: dict[str, Tensor] | None
+
+
 def restore_stream(
     model: RestorationModel,
     frames: Iterable[Frame],
@@ -136,7 +180,7 @@ def restore_stream(
     keyframe_indices: Sequence[int],
     loader: KeyframeLoader | None,
     settings: RestoreSettings,
-) -> Iterator[tuple[Frame, Tensor]]:
+) -> Generator[tuple[Frame, Tensor], None, None]:
     """Restore a clip frame by frame, in order, with memory bounded by the chunk.
 
     Args:
@@ -151,44 +195,87 @@ def restore_stream(
     Raises:
         DecodeError: the stream ended before the last shot did.
     """
+    pieces = [WholeShot(shot) for shot in shots]
+    for item in restore_pieces(model, frames, pieces, keyframe_indices, loader, settings):
+        if not isinstance(item, PieceEnd):
+            yield item
+
+
+def restore_pieces(
+    model: RestorationModel,
+    frames: Iterable[Frame],
+    pieces: Sequence[P],
+    keyframe_indices: Sequence[int],
+    loader: KeyframeLoader | None,
+    settings: RestoreSettings,
+    state: Mapping[str, Tensor] | None = None,
+) -> Generator[tuple[Frame, Tensor] | PieceEnd[P], None, None]:
+    """Restore contiguous pieces, and say where each ends.
+
+    Args:
+        frames: the LR frames ``[pieces[0].start, pieces[-1].stop)``, in order.
+        pieces: contiguous; a shot begins with its first piece unless ``state`` is given for the first.
+        state: of the model before the first piece, if that is not the first of its shot.
+        keyframe_indices, loader, settings: as for ``restore_stream``.
+
+    Raises:
+        DecodeError: the stream ended before the last piece did.
+    """
     source = iter(frames)
-    for shot in shots:
-        keyframes: Mapping[int, Keyframe] = {} if loader is None else ShotKeyframes(shot, keyframe_indices, loader)
-        first = next(source, None)
-        if first is None:
-            _ended_early(shot)
-        request = ShotRequest(
-            num_frames=shot.num_frames,
-            lr_size=(first.pixels.shape[-2], first.pixels.shape[-1]),
-            size=settings.working_size,
-            keyframes=keyframes,
-            guidance_scale=settings.guidance_scale,
-            chunk_frames=settings.chunk_frames,
-            tile=settings.tile,
-            seed=settings.seed,
-        )
-        session = model.open_session(request)
-        waiting: deque[Frame] = deque()
+    waiting: deque[Frame] = deque()
+    session: Session | None = None
+    for piece in pieces:
+        shot = piece.shot
         chunk: list[Frame] = []
-        for position in range(shot.num_frames):
-            frame = first if position == 0 else next(source, None)
+        for index in range(piece.start, piece.stop):
+            frame = next(source, None)
             if frame is None:
-                _ended_early(shot)
+                msg = f"the clip ended inside the shot [{shot.start}, {shot.stop}); was the file changed meanwhile?"
+                raise DecodeError(msg)
+            if session is None:
+                session = _open_session(model, frame, shot, keyframe_indices, loader, settings)
+                if state is not None and piece.start > shot.start:
+                    session.import_state(state, piece.start - shot.start)
+                state = None
             chunk.append(frame)
             waiting.append(frame)
-            if len(chunk) == settings.chunk_frames or position == shot.num_frames - 1:
+            if len(chunk) == settings.chunk_frames or index == piece.stop - 1:
                 restored = session.push(torch.stack([item.pixels for item in chunk]).float())
                 chunk = []
                 yield from _matched(waiting, restored, settings.size)
-        yield from _matched(waiting, session.finish(), settings.size)
+        assert session is not None
+        after = None
+        if piece.stop == shot.stop:
+            yield from _matched(waiting, session.finish(), settings.size)
+            session = None
+        else:
+            after = session.export_state()
         if waiting:
             msg = f"model {model.name} kept {len(waiting)} frames of the shot at {shot.start} back"
             raise RuntimeError(msg)
+        yield PieceEnd(piece, after)
 
 
-def _ended_early(shot: Shot) -> NoReturn:
-    msg = f"the clip ended inside the shot [{shot.start}, {shot.stop}); was the file changed meanwhile?"
-    raise DecodeError(msg)
+def _open_session(
+    model: RestorationModel,
+    first: Frame,
+    shot: Shot,
+    keyframe_indices: Sequence[int],
+    loader: KeyframeLoader | None,
+    settings: RestoreSettings,
+) -> Session:
+    keyframes: Mapping[int, Keyframe] = {} if loader is None else ShotKeyframes(shot, keyframe_indices, loader)
+    request = ShotRequest(
+        num_frames=shot.num_frames,
+        lr_size=(first.pixels.shape[-2], first.pixels.shape[-1]),
+        size=settings.working_size,
+        keyframes=keyframes,
+        guidance_scale=settings.guidance_scale,
+        chunk_frames=settings.chunk_frames,
+        tile=settings.tile,
+        seed=settings.seed,
+    )
+    return model.open_session(request)
 
 
 def _matched(waiting: deque[Frame], restored: Tensor, size: tuple[int, int]) -> Iterator[tuple[Frame, Tensor]]:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
+from torch import Tensor
 
 from sparkvsr.errors import ConfigError, DecodeError, KeyframeError
 from sparkvsr.inference.progress import Hook
+from sparkvsr.keyframes.checks import content_notes
 from sparkvsr.keyframes.choice import KeyframeChoice
 from sparkvsr.keyframes.references import FolderMaker, ReferenceMaker, make_reference_maker
 from sparkvsr.keyframes.select import Selection, Shot, shots_from_cuts
 from sparkvsr.keyframes.shots import detect_cuts
 from sparkvsr.models.interface import ModelPlan, RestorationModel, needs_blind_pass
 from sparkvsr.shapes import OutputSize, output_size
-from sparkvsr.video import EncodeOptions, Frame, VideoInfo, VideoReader, iframe_indices, probe
+from sparkvsr.video import EncodeOptions, Frame, VideoInfo, VideoReader, iframe_indices, probe, read_frames
 
 MAX_GUIDANCE = 10.0
 
@@ -53,6 +56,10 @@ class UpscaleOptions:
         overwrite: replace an existing output.
         deinterlace: ``auto``, ``on``, ``off``.
         encode: codec settings.
+        work: work folder, kept after success; None takes one beside the output, which is removed after success
+            unless the references come from a folder (then the next edit renders only what it changes).
+        keep_work: False renders without a work folder: nothing is left after a crash.
+        work_limit_bytes: size above which segments of earlier runs are dropped from the work folder.
     """
 
     scale: float | None = None
@@ -74,6 +81,30 @@ class UpscaleOptions:
     overwrite: bool = False
     deinterlace: str = "auto"
     encode: EncodeOptions = field(default_factory=EncodeOptions)
+    work: Path | None = None
+    keep_work: bool = True
+    work_limit_bytes: int | None = 20_000_000_000
+
+
+@dataclass
+class ClipRecord:
+    """What the pass over the clip found besides the cuts.
+
+    Attributes:
+        start: index of the first frame.
+        times: presentation time and duration of each frame in the clip's time base.
+        digests: hash of each frame's pixels.
+        warnings: of the reader.
+    """
+
+    start: int
+    times: list[tuple[int | None, int | None]] = field(default_factory=list)
+    digests: list[bytes] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def digest(self, index: int) -> bytes:
+        """Hash of the frame at an index of the clip."""
+        return self.digests[index - self.start]
 
 
 @dataclass(frozen=True)
@@ -91,6 +122,7 @@ class UpscaleJob:
         plan: chunk, tile and memory of the model.
         guided_passes: 1 or 2.
         notes: lines for the user.
+        record: times and hashes of the LR frames.
     """
 
     info: VideoInfo
@@ -105,19 +137,21 @@ class UpscaleJob:
     plan: ModelPlan
     guided_passes: int
     notes: tuple[str, ...]
+    record: ClipRecord
 
     @property
     def num_frames(self) -> int:
         """Frames that will be restored."""
         return self.shots[-1].stop - self.shots[0].start
 
-    def open_frames(self, start: int | None = None) -> Iterator[Frame]:
-        """LR frames from ``start`` (default: the job's first) to the job's last."""
+    def open_frames(self, start: int | None = None, stop: int | None = None) -> Generator[Frame, None, None]:
+        """LR frames ``[start, stop)``, by default all of the job."""
         first = self.shots[0].start if start is None else start
-        return open_frames(self.info.path, first, self.shots[-1].stop - first, self.options.deinterlace)
+        last = self.shots[-1].stop if stop is None else stop
+        return open_frames(self.info.path, first, last - first, self.options.deinterlace)
 
 
-def open_frames(path: Path, start: int, frames: int | None, deinterlace: str) -> Iterator[Frame]:
+def open_frames(path: Path, start: int, frames: int | None, deinterlace: str) -> Generator[Frame, None, None]:
     """Iterate over decoded frames; the file is closed when the iterator is."""
     with VideoReader(path, start=start, frames=frames, deinterlace=deinterlace) as reader:
         yield from reader
@@ -233,6 +267,8 @@ def prepare(
         raise ConfigError(msg)
     choice = options.keyframes
     maker = make_reference_maker(options.references, model.device) if choice.kind != "none" else None
+    if isinstance(maker, FolderMaker):
+        maker.check_clip(path)
     if isinstance(maker, FolderMaker) and choice.kind == "default":
         inside = [index for index in maker.indices if options.start <= index < stop]
         if not inside or (options.frames is None and options.start == 0 and len(inside) < len(maker.indices)):
@@ -246,8 +282,9 @@ def prepare(
     choice.check_early(options.start, stop)
 
     # 3. One pass over the clip: cuts, and the true number of frames.
-    shots = _find_shots(info, options, stop, hook)
+    shots, record = _read_through(info, options, stop, hook)
     notes: list[str] = [size.note] if size.note else []
+    notes += record.warnings
     true_stop = shots[-1].stop
     if true_stop < stop:
         notes.append(f"only {true_stop - options.start} of {stop - options.start} announced frames could be decoded")
@@ -261,6 +298,7 @@ def prepare(
         maker = make_reference_maker("bicubic")
     if isinstance(maker, FolderMaker):
         maker.check(selection.indices, (info.height, info.width))
+        notes += content_notes(maker, lambda indices: read_frames(path, indices), selection.indices)
 
     # 5. How the model runs.
     working = model.working_size((info.height, info.width), (size.height, size.width))
@@ -292,6 +330,7 @@ def prepare(
         plan=plan,
         guided_passes=passes,
         notes=(*notes, *plan.notes),
+        record=record,
     )
 
 
@@ -344,18 +383,27 @@ def plan_event(job: UpscaleJob) -> dict[str, Any]:
     }
 
 
-def _find_shots(info: VideoInfo, options: UpscaleOptions, stop: int, hook: Hook) -> list[Shot]:
+def _read_through(info: VideoInfo, options: UpscaleOptions, stop: int, hook: Hook) -> tuple[list[Shot], ClipRecord]:
+    """One pass over the clip with bounded memory: cuts, times, hashes."""
     start = options.start
     total = stop - start
     every = max(1, total // 100)
+    record = ClipRecord(start)
 
     def report(done: int) -> None:
         if done % every == 0 or done == total:
             hook({"event": "analysis", "done": done, "total": total})
 
-    frames = open_frames(info.path, start, total, options.deinterlace)
-    cuts, count = detect_cuts((frame.pixels for frame in frames), on_frame=report)
+    def noted(reader: VideoReader) -> Iterator[Tensor]:
+        for frame in reader:
+            record.times.append((frame.pts, frame.duration))
+            record.digests.append(hashlib.blake2b(frame.pixels.numpy().tobytes(), digest_size=16).digest())
+            yield frame.pixels
+
+    with VideoReader(info.path, start=start, frames=total, deinterlace=options.deinterlace) as reader:
+        cuts, count = detect_cuts(noted(reader), on_frame=report)
+        record.warnings += reader.warnings
     if count == 0:
         msg = f"{info.path} has no decodable frame from {start} on"
         raise DecodeError(msg)
-    return shots_from_cuts([start + cut for cut in cuts], start, start + count)
+    return shots_from_cuts([start + cut for cut in cuts], start, start + count), record

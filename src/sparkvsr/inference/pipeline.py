@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -13,7 +13,7 @@ _END = object()
 _POLL_SECONDS = 0.1
 
 
-def prefetch(items: Iterable[T], depth: int) -> Iterator[T]:
+def prefetch(items: Iterable[T], depth: int) -> Generator[T, None, None]:
     """Iterate in a thread of its own, at most ``depth`` items ahead.
 
     An exception of the source is raised here, after the items before it. Closing this generator (or an

@@ -9,9 +9,10 @@ input       path, kind, width, height, frames, fps, codec, audio, summary
 analysis    done, total (frames read while looking for cuts)
 plan        output, width, height, scale, model, device, dtype, shots, keyframes, dropped_keyframes,
             keyframe_method, references, guidance_scale, chunk_frames, tile, memory_bytes, notes
+resume      kept, total (frames that an earlier run has restored already), work (folder)
 note        text (something the user should know)
 progress    done, total, fps, seconds_left
-done        output, compare, width, height, frames, seconds, fps, bytes, notes
+done        output, compare, width, height, frames, rendered, seconds, fps, bytes, work, notes
 error       input, error (only on the command line, for one of several inputs)
 =========== ==========================================================================================
 """
@@ -59,3 +60,29 @@ class RateMeter:
             "fps": round(fps, 3),
             "seconds_left": None if left is None else round(left, 1),
         }
+
+
+class ProgressReporter:
+    """Counts frames and tells the hook, at most every half second and at the end.
+
+    Args:
+        hook: gets ``progress`` events.
+        total: number of frames to come.
+    """
+
+    INTERVAL_SECONDS = 0.5
+
+    def __init__(self, hook: Hook, total: int) -> None:
+        self._hook = hook
+        self._meter = RateMeter(total)
+        self._total = total
+        self._done = 0
+        self._shown = 0.0
+
+    def advance(self) -> None:
+        """One more frame is done."""
+        self._done += 1
+        now = time.monotonic()
+        if now - self._shown >= self.INTERVAL_SECONDS or self._done == self._total:
+            self._shown = now
+            self._hook(self._meter.update(self._done))

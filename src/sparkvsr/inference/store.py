@@ -76,6 +76,11 @@ class WorkStore:
             os.close(self._lock)
             self._lock = None
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no finished segment is there."""
+        return not any(self._segments.glob("*.json"))
+
     def path(self, key: str) -> Path:
         """Where the segment of a key lies or will lie."""
         return self._segments / f"{key}.mkv"

@@ -1,0 +1,30 @@
+"""`sparkvsr clean`: remove work folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sparkvsr.errors import ConfigError
+
+from .console import human_bytes
+
+
+def clean(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="PATH...", help="Work folders, folders that hold some, or outputs they belong to."),
+    ],
+) -> None:
+    """Remove work folders: rendered segments that `sparkvsr upscale` kept. Outputs are never touched."""
+    from sparkvsr.inference.store import find_work_folders, remove_work_folder
+
+    for path in paths:
+        folders = find_work_folders(path)
+        if not folders:
+            msg = f"{path} has no work folder of sparkvsr at, in or beside it; nothing was deleted"
+            raise ConfigError(msg)
+        for folder in folders:
+            typer.echo(f"Removed  {folder} ({human_bytes(remove_work_folder(folder))})")

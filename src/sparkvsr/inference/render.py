@@ -1,0 +1,193 @@
+"""Rendering a job's segments: only those that the work store does not hold, reading and encoding in threads."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import sparkvsr
+from sparkvsr.inference.engine import KeyframeLoader, PieceEnd, RestoreSettings, restore_pieces, restore_stream
+from sparkvsr.inference.job import UpscaleJob
+from sparkvsr.inference.pipeline import BackgroundSink, prefetch
+from sparkvsr.inference.progress import Hook, ProgressReporter
+from sparkvsr.inference.segments import SEGMENT_FRAMES, Segment, plan_segments
+from sparkvsr.inference.store import WorkStore, file_digest
+from sparkvsr.keyframes.references import FolderMaker, ReferenceMaker, resize_image
+from sparkvsr.video import Frame, VideoWriter
+
+LR_FRAMES_AHEAD = 4
+SR_FRAMES_WAITING = 4
+"""Queue lengths: enough to hide a slow moment of decoder or encoder, small enough for 4K frames (100 MB each)."""
+
+
+def settings_of(job: UpscaleJob) -> RestoreSettings:
+    """What decides the pixels of a job, besides model and keyframes."""
+    return RestoreSettings(
+        size=(job.size.height, job.size.width),
+        working_size=job.working_size,
+        guidance_scale=job.options.guidance_scale,
+        chunk_frames=job.plan.chunk_frames,
+        tile=job.plan.tile,
+        seed=job.options.seed,
+    )
+
+
+def keyframe_loader(job: UpscaleJob) -> KeyframeLoader:
+    """The loader of a job's keyframes."""
+    weights = job.maker.weights if isinstance(job.maker, FolderMaker) else None
+    return KeyframeLoader(job.open_frames, job.maker, job.working_size, weights)
+
+
+def restored_frames(job: UpscaleJob) -> Generator[tuple[Frame, Tensor], None, None]:
+    """All restored frames of a job, LR frame and ``(3, H, W)`` float32 in [0, 1], with reading in a thread."""
+    with ExitStack() as stack:
+        loader = keyframe_loader(job)
+        stack.callback(loader.close)
+        depth = max(LR_FRAMES_AHEAD, job.plan.chunk_frames)
+        frames = stack.enter_context(closing(prefetch(job.open_frames(), depth)))
+        yield from restore_stream(job.model, frames, job.shots, job.selection.indices, loader, settings_of(job))
+
+
+def segments_of(job: UpscaleJob) -> list[Segment]:
+    """The job's segments with their keys."""
+    settings = {
+        "version": sparkvsr.__version__,
+        "model": job.model.fingerprint(),
+        "device": job.model.device.type,
+        "dtype": str(job.model.dtype),
+        "size": [job.size.height, job.size.width, *job.working_size],
+        "guidance_scale": job.options.guidance_scale,
+        "seed": job.options.seed,
+        "tile": job.plan.tile,
+        # A model that cannot be continued in mid-shot may depend on where its chunks lie.
+        "chunk_frames": None if job.model.is_resumable else job.plan.chunk_frames,
+        "encode": repr(job.options.encode),
+        "picture": [job.info.pixel_format, repr(job.info.color), str(job.info.average_fps), repr(job.info.hdr)],
+        "threads": torch.get_num_threads(),
+    }
+    return plan_segments(
+        job.shots,
+        job.selection.indices,
+        lookahead=job.model.keyframe_lookahead,
+        longest=SEGMENT_FRAMES if job.model.is_resumable else None,
+        settings=settings,
+        frame_digest=job.record.digest,
+        keyframe_identity=lambda index: reference_identity(job.maker, index),
+    )
+
+
+def reference_identity(maker: ReferenceMaker, index: int) -> str:
+    """Text that changes when the HR image of a keyframe changes, without making the image."""
+    if isinstance(maker, FolderMaker):
+        return f"{file_digest(maker.paths[index])}*{maker.weights.get(index, 1.0)}"
+    return f"{maker.name}*{_weights_digest(maker.name)}"
+
+
+@lru_cache(maxsize=16)
+def _weights_digest(name: str) -> str:
+    if name == "lite":
+        from sparkvsr.models.lite.weights import fingerprint_of
+
+        return fingerprint_of(None)
+    path = Path(name)
+    return file_digest(path) if path.is_file() else hashlib.sha256(name.encode()).hexdigest()
+
+
+def missing_runs(segments: Sequence[Segment], store: WorkStore) -> tuple[list[list[Segment]], int]:
+    """Runs of segments that have to be rendered.
+
+    A run begins where a shot begins, or behind a segment whose model state is stored; where that state is lost, the
+    run begins earlier.
+
+    Returns:
+        Runs of neighbouring segments, and the number of frames that need not be rendered.
+    """
+    position = {segment.key: k for k, segment in enumerate(segments)}
+    needed = {k for k, segment in enumerate(segments) if not store.has(segment.key, segment.num_frames)}
+    for k in sorted(needed):
+        first = k
+        while (previous := segments[first].previous) is not None:
+            if position[previous] in needed or store.state(previous) is not None:
+                break
+            first = position[previous]
+            needed.add(first)
+    runs: list[list[Segment]] = []
+    for k in sorted(needed):
+        if runs and runs[-1][-1] is segments[k - 1]:
+            runs[-1].append(segments[k])
+        else:
+            runs.append([segments[k]])
+    kept = sum(segment.num_frames for k, segment in enumerate(segments) if k not in needed)
+    return runs, kept
+
+
+def render_segments(job: UpscaleJob, runs: Sequence[Sequence[Segment]], store: WorkStore, hook: Hook) -> None:
+    """Restore and encode the segments of some runs into the store.
+
+    Raises:
+        SparkVSRError: reading, restoring or encoding failed; finished segments stay in the store.
+    """
+    progress = ProgressReporter(hook, sum(segment.num_frames for run in runs for segment in run))
+    encoder = _SegmentEncoder(job, store)
+    with ExitStack() as stack:
+        stack.callback(encoder.abort)
+        loader = keyframe_loader(job)
+        stack.callback(loader.close)
+        stack.enter_context(torch.inference_mode())
+        sink = stack.enter_context(BackgroundSink(encoder.take, SR_FRAMES_WAITING))
+        depth = max(LR_FRAMES_AHEAD, job.plan.chunk_frames)
+        for run in runs:
+            previous = run[0].previous
+            state = None if previous is None else store.state(previous)
+            opened = job.open_frames(run[0].start, run[-1].stop)
+            with closing(prefetch(opened, depth)) as frames:
+                pieces = restore_pieces(job.model, frames, run, job.selection.indices, loader, settings_of(job), state)
+                for item in pieces:
+                    sink.put(item)
+                    if not isinstance(item, PieceEnd):
+                        progress.advance()
+
+
+class _SegmentEncoder:
+    """Writes what the engine gives into segment files; lives in the writing thread."""
+
+    def __init__(self, job: UpscaleJob, store: WorkStore) -> None:
+        self._job = job
+        self._store = store
+        self._size = (job.size.height, job.size.width)
+        self._partial = store.folder / "segments" / ".encoding.mkv"
+        self._writer: VideoWriter | None = None
+
+    def take(self, item: tuple[Frame, Tensor] | PieceEnd[Segment]) -> None:
+        """Encode a frame, or finish the segment."""
+        if isinstance(item, PieceEnd):
+            assert self._writer is not None
+            self._writer.close()
+            self._writer = None
+            self._partial.replace(self._store.path(item.piece.key))
+            self._store.commit(item.piece.key, item.piece.num_frames, item.state)
+            return
+        frame, sr = item
+        if self._writer is None:
+            self._writer = VideoWriter(
+                self._partial,
+                source=self._job.info,
+                size=self._size,
+                options=replace(self._job.options.encode, copy_streams=False),
+                overwrite=True,
+            )
+        alpha = None if frame.alpha is None else resize_image(frame.alpha, self._size)
+        self._writer.write(sr, frame.pts, frame.duration, alpha=alpha)
+
+    def abort(self) -> None:
+        """Drop an unfinished segment."""
+        if self._writer is not None:
+            self._writer.abort()
+            self._writer = None

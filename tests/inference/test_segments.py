@@ -1,0 +1,132 @@
+"""Which segments an edit reaches, and when a stored one may be used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from sparkvsr.errors import ConfigError, EncodeError
+from sparkvsr.inference.segments import plan_segments, segment_bounds
+from sparkvsr.inference.store import WorkStore, find_work_folders, remove_work_folder
+from sparkvsr.keyframes.select import Shot
+
+
+@pytest.mark.parametrize("num_frames", [1, 95, 96, 97, 200, 1000])
+def test_bounds_cover_the_shot_in_short_pieces(num_frames: int) -> None:
+    bounds = segment_bounds(Shot(7, 7 + num_frames), 96)
+    assert bounds[0][0] == 7
+    assert bounds[-1][1] == 7 + num_frames
+    assert all(a[1] == b[0] for a, b in zip(bounds, bounds[1:], strict=False))
+    assert all(0 < stop - start <= 96 for start, stop in bounds)
+    assert segment_bounds(Shot(0, num_frames), None) == [(0, num_frames)]
+
+
+def keys(shots: list[Shot], images: dict[int, str], lookahead: int | None = 32, **settings: object) -> list[str]:
+    segments = plan_segments(
+        shots,
+        sorted(images),
+        lookahead=lookahead,
+        longest=50,
+        settings=settings,
+        frame_digest=lambda index: index.to_bytes(4, "big"),
+        keyframe_identity=images.__getitem__,
+    )
+    return [segment.key for segment in segments]
+
+
+def changed(before: list[str], after: list[str]) -> list[int]:
+    assert len(before) == len(after)
+    return [k for k, (a, b) in enumerate(zip(before, after, strict=True)) if a != b]
+
+
+def test_an_edited_keyframe_changes_what_it_reaches_and_nothing_else() -> None:
+    shots = [Shot(0, 200), Shot(200, 400)]  # eight segments of 50 frames
+    images = {0: "a", 120: "b", 200: "c"}
+    before = keys(shots, images)
+    # 120 lies in segment 2; with a lookahead of 32 frames it reaches back to frame 88, which is in segment 1.
+    assert changed(before, keys(shots, {**images, 120: "edited"})) == [1, 2, 3]
+    assert changed(before, keys(shots, {**images, 200: "edited"})) == [4, 5, 6, 7]
+    assert changed(keys(shots, images, None), keys(shots, {**images, 120: "edited"}, None)) == [0, 1, 2, 3]
+
+
+def test_settings_change_every_key() -> None:
+    shots = [Shot(0, 100)]
+    assert changed(keys(shots, {}, guidance=1.0), keys(shots, {}, guidance=1.5)) == [0, 1]
+
+
+def put(store: WorkStore, key: str, data: bytes = b"segment", frames: int = 5) -> None:
+    store.path(key).write_bytes(data)
+    store.commit(key, frames, {"hidden": torch.arange(6.0).view(2, 3).t()})
+
+
+def test_a_stored_segment_is_found_with_its_state(tmp_path: Path) -> None:
+    with WorkStore(tmp_path / "work") as store:
+        put(store, "aa")
+        assert store.has("aa", 5)
+        assert not store.has("bb", 5)
+        state = store.state("aa")
+        assert state is not None
+        torch.testing.assert_close(state["hidden"], torch.arange(6.0).view(2, 3).t())
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "record", "no record", "frames"])
+def test_a_damaged_segment_is_never_used(tmp_path: Path, damage: str) -> None:
+    with WorkStore(tmp_path / "work") as store:
+        put(store, "aa")
+        path = store.path("aa")
+        if damage == "cut":
+            path.write_bytes(b"seg")
+        elif damage == "flip":
+            path.write_bytes(b"sEgment")
+        elif damage == "record":
+            path.with_suffix(".json").write_text("{")
+        elif damage == "no record":
+            path.with_suffix(".json").unlink()
+        assert not store.has("aa", 6 if damage == "frames" else 5)
+
+
+def test_damaged_state_is_not_used(tmp_path: Path) -> None:
+    with WorkStore(tmp_path / "work") as store:
+        put(store, "aa")
+        store.path("aa").with_suffix(".safetensors").write_bytes(b"nonsense")
+        assert store.state("aa") is None
+
+
+def test_the_size_limit_drops_the_oldest_unused_segments(tmp_path: Path) -> None:
+    with WorkStore(tmp_path / "work", limit_bytes=2500) as store:
+        for key in ("aa", "bb", "cc"):
+            put(store, key, bytes(1000))
+        assert store.prune({"aa"}) >= 1
+        assert store.has("aa", 5)
+        assert not store.has("bb", 5)
+
+
+def test_two_processes_do_not_share_a_folder(tmp_path: Path) -> None:
+    with (
+        WorkStore(tmp_path / "work"),
+        pytest.raises(EncodeError, match="another sparkvsr works in"),
+        WorkStore(tmp_path / "work"),
+    ):
+        pass
+    with WorkStore(tmp_path / "work"):
+        pass
+
+
+def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(EncodeError, match="holds other files"), WorkStore(tmp_path):
+        pass
+    with pytest.raises(ConfigError, match="not a work folder"):
+        remove_work_folder(tmp_path)
+    assert (tmp_path / "thesis.txt").exists()
+
+
+def test_work_folders_are_found_and_removed(tmp_path: Path) -> None:
+    with WorkStore(tmp_path / ".out.mp4.work") as store:
+        put(store, "aa")
+    assert find_work_folders(tmp_path) == [tmp_path / ".out.mp4.work"]
+    assert find_work_folders(tmp_path / "out.mp4") == [tmp_path / ".out.mp4.work"]
+    assert remove_work_folder(tmp_path / ".out.mp4.work") > 0
+    assert find_work_folders(tmp_path) == []
