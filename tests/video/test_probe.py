@@ -60,9 +60,10 @@ def test_variable_rate_is_seen(tmp_path: Path) -> None:
 
 
 def test_image_folder_and_pattern_are_in_natural_order(tmp_path: Path) -> None:
+    import torch
+
     from sparkvsr.video import VideoReader
     from sparkvsr.video.images import encode_image
-    import torch
 
     for index in (1, 2, 10, 11, 3):
         pixels = torch.from_numpy(picture(index)).permute(2, 0, 1)
@@ -159,7 +160,9 @@ def test_image_bomb_is_refused_before_decoding(tmp_path: Path, width: int, heigh
 def test_video_header_that_lies_about_its_size(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "l.mkv", codec="ffv1")
     data = path.read_bytes()
-    lied = data.replace(b"\xb0\x81\x40", b"\xb0\x83\x01\x86\xa0", 1).replace(b"\xba\x81\x30", b"\xba\x83\x01\x86\xa0", 1)
+    lied = data.replace(b"\xb0\x81\x40", b"\xb0\x83\x01\x86\xa0", 1).replace(
+        b"\xba\x81\x30", b"\xba\x83\x01\x86\xa0", 1
+    )
     path.write_bytes(lied)
     with pytest.raises(DecodeError):
         probe(path)

@@ -19,6 +19,7 @@ LAYOUTS = {
     "hevc CRA": ("a.mp4", "libx265", {"x265-params": "log-level=none:open-gop=1:keyint=8:bframes=3"}, "yuv420p"),
     "h264 in TS": ("a.ts", "libx264", {"bf": "3", "g": "8"}, "yuv420p"),
     "mpeg4 in AVI": ("a.avi", "mpeg4", {"bf": "2", "g": "8"}, "yuv420p"),
+    "h264 in AVI": ("a.avi", "libx264", {"bf": "3", "g": "8"}, "yuv420p"),
     "mjpeg": ("a.avi", "mjpeg", {}, "yuvj420p"),
     "vp9": ("a.webm", "libvpx-vp9", {"g": "8", "deadline": "realtime", "cpu-used": "8"}, "yuv420p"),
 }
@@ -97,7 +98,11 @@ def test_edit_list_hides_frames(tmp_path: Path, ffmpeg, ffprobe) -> None:
 
 def test_interlaced_is_deinterlaced_with_a_word(tmp_path: Path) -> None:
     path = write_clip(
-        tmp_path / "i.mkv", codec="mpeg2video", num_frames=12, options={"flags": "+ildct+ilme", "top": "1"}, size=(64, 64)
+        tmp_path / "i.mkv",
+        codec="mpeg2video",
+        num_frames=12,
+        options={"flags": "+ildct+ilme", "top": "1"},
+        size=(64, 64),
     )
     info = probe(path)
     assert info.is_interlaced
@@ -148,9 +153,7 @@ def test_truncated_file_gives_what_is_there(tmp_path: Path) -> None:
 
 
 def test_truncated_fast_start_mp4_gives_what_is_there_and_tells(tmp_path: Path) -> None:
-    path = write_clip(
-        tmp_path / "t.mp4", num_frames=60, size=(160, 128), container_options={"movflags": "+faststart"}
-    )
+    path = write_clip(tmp_path / "t.mp4", num_frames=60, size=(160, 128), container_options={"movflags": "+faststart"})
     data = path.read_bytes()
     path.write_bytes(data[: len(data) * 2 // 3])
     reader = VideoReader(path)

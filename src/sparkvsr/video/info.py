@@ -172,7 +172,7 @@ def _probe_video(path: Path, scan: PacketScan) -> VideoInfo:
             num_frames=scan.num_frames,
             num_frames_is_exact=scan.is_exact,
             average_fps=fps,
-            duration_seconds=float(scan.num_frames / fps) if not scan.has_pts else _span_seconds(scan, fps),
+            duration_seconds=_span_seconds(scan, fps) if scan.times else float(scan.num_frames / fps),
             codec=stream.codec_context.codec.canonical_name,
             pixel_format=first.format.name,
             bit_depth=min(16, frame_bit_depth(first.format.name)),
@@ -189,7 +189,7 @@ def _probe_video(path: Path, scan: PacketScan) -> VideoInfo:
             num_attachments=counts["attachment"],
             num_other_streams=len(container.streams) - 1 - sum(counts.values()),
             time_base=scan.time_base,
-            start_pts=scan.pts[0] if scan.has_pts else 0,
+            start_pts=scan.times[0] if scan.times else 0,
             hdr=hdr_metadata(first),
             stream_index=stream.index,
             warnings=tuple(warnings),
@@ -224,15 +224,15 @@ def _average_fps(stream: av.video.stream.VideoStream, scan: PacketScan) -> Fract
     declared = stream.average_rate or stream.guessed_rate or stream.base_rate
     if declared and Fraction(1, 100) <= declared <= 1000:
         return Fraction(declared)
-    if len(scan.pts) > 1:
-        measured = (len(scan.pts) - 1) / ((scan.pts[-1] - scan.pts[0]) * scan.time_base)
+    if len(scan.times) > 1:
+        measured = (len(scan.times) - 1) / ((scan.times[-1] - scan.times[0]) * scan.time_base)
         return Fraction(measured).limit_denominator(1001)
     return DEFAULT_SEQUENCE_FPS
 
 
 def _span_seconds(scan: PacketScan, fps: Fraction) -> float:
     last = scan.last_duration * scan.time_base or 1 / fps
-    return float((scan.pts[-1] - scan.pts[0]) * scan.time_base + last)
+    return float((scan.times[-1] - scan.times[0]) * scan.time_base + last)
 
 
 def _is_interlaced(stream: av.video.stream.VideoStream, frames: list[av.VideoFrame]) -> bool | None:

@@ -47,10 +47,10 @@ class CodecSpec:
 
 
 CODECS: dict[str, CodecSpec] = {
-    "h264": CodecSpec("libx264", (".mp4", ".m4v", ".mov", ".mkv", ".ts", ".avi"), 16, "veryfast"),
+    "h264": CodecSpec("libx264", (".mp4", ".m4v", ".mov", ".mkv", ".ts"), 16, "veryfast"),
     "hevc": CodecSpec("libx265", (".mp4", ".m4v", ".mov", ".mkv", ".ts"), 18, "fast"),
     "av1": CodecSpec("libsvtav1", (".mp4", ".mkv", ".webm"), 24, "8"),
-    "ffv1": CodecSpec("ffv1", (".mkv", ".avi"), None, None),
+    "ffv1": CodecSpec("ffv1", (".mkv",), None, None),
     "prores": CodecSpec("prores_ks", (".mov", ".mkv"), None, None),
 }
 MUXERS = {
@@ -60,7 +60,6 @@ MUXERS = {
     ".mkv": "matroska",
     ".webm": "webm",
     ".ts": "mpegts",
-    ".avi": "avi",
 }
 VIDEO_SUFFIXES = tuple(sorted({suffix for spec in CODECS.values() for suffix in spec.containers}))
 
@@ -229,9 +228,9 @@ def _chroma_of(name: str) -> str:
     pixel_format = av.VideoFormat(name, 64, 64)
     if pixel_format.is_rgb or pixel_format.has_palette:
         return "rgb"
-    if not any(component.is_chroma for component in pixel_format.components):
+    if len(pixel_format.components) < 3:
         return "420"
-    across, down = 64 // pixel_format.chroma_width(), 64 // pixel_format.chroma_height()
+    across, down = 64 // pixel_format.chroma_width(64), 64 // pixel_format.chroma_height(64)
     return {(1, 1): "444", (2, 1): "422"}.get((across, down), "420")
 
 

@@ -199,7 +199,9 @@ def _round_codes(plane: Tensor, bits: int) -> np.ndarray:
 def pixels_to_frame(pixels: Tensor, pixel_format: str, tags: ColorTags, alpha: Tensor | None = None) -> av.VideoFrame:
     """Convert RGB to a frame that an encoder takes.
 
-    Chroma is subsampled for the left-sited layout of H.264, HEVC and AV1: [1 2 1]/4 across, the mean of two rows down.
+    Chroma is subsampled for the left-sited layout of H.264, HEVC and AV1, with short half-band filters
+    ([-1 0 9 16 9 0 -1]/32 across, [-1 9 9 -1]/16 down): they hardly blur what was subsampled before, where the usual
+    averages would soften colour with every generation.
 
     Args:
         pixels: ``(3, h, w)`` float32 RGB in [0, 1].
@@ -248,8 +250,14 @@ def _subsample(plane: Tensor, frame: av.VideoFrame) -> Tensor:
     h, w = plane.shape
     rows, columns = frame.format.chroma_height(h), frame.format.chroma_width(w)
     if rows * 2 == h:
-        plane = (plane[0::2] + plane[1::2]).mul_(0.5)
+        upper, lower = plane[0::2], plane[1::2]
+        above = torch.cat([lower[:1], lower[:-1]])
+        below = torch.cat([upper[1:], upper[-1:]])
+        plane = (upper + lower).mul_(9 / 16).sub_(above + below, alpha=1 / 16)
     if columns * 2 == w:
-        left = torch.cat([plane[:, :1], plane[:, 1:-1:2]], dim=1)
-        plane = (left + plane[:, 1::2]).mul_(0.25).add_(plane[:, 0::2], alpha=0.5)
+        even, odd = plane[:, 0::2], plane[:, 1::2]
+        left1 = torch.cat([odd[:, :1], odd[:, :-1]], dim=1)
+        left3 = torch.cat([left1[:, :1], left1[:, :-1]], dim=1)
+        right3 = torch.cat([odd[:, 1:], odd[:, -1:]], dim=1)
+        plane = (left1 + odd).mul_(9 / 32).sub_(left3 + right3, alpha=1 / 32).add_(even, alpha=0.5)
     return plane

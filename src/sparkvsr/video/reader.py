@@ -193,8 +193,8 @@ class VideoReader:
         matrix = display_matrix(frame)
         pixels = as_displayed(pixels, matrix)
         alpha = None if alpha is None else as_displayed(alpha, matrix)
-        pts = scan.pts[index] if scan.has_pts else None
-        return Frame(index, pts, _duration(scan, index) if scan.has_pts else None, pixels, alpha)
+        pts = scan.times[index] if index < len(scan.times) else None
+        return Frame(index, pts, _duration(scan, index), pixels, alpha)
 
     def _indexed(
         self, scan: PacketScan, start: int, stop: int, *, may_seek: bool = True
@@ -308,11 +308,14 @@ def _seek_timestamp(scan: PacketScan, start: int) -> int | None:
 
 
 def _duration(scan: PacketScan, index: int) -> int | None:
-    if index + 1 < len(scan.pts):
-        return scan.pts[index + 1] - scan.pts[index]
+    times = scan.times
+    if index >= len(times):
+        return None
+    if index + 1 < len(times):
+        return times[index + 1] - times[index]
     if scan.last_duration > 0:
         return scan.last_duration
-    return scan.pts[-1] - scan.pts[-2] if len(scan.pts) > 1 else None
+    return times[-1] - times[-2] if len(times) > 1 else None
 
 
 def read_frames(path: str | Path, indices: Sequence[int], *, deinterlace: str = "auto") -> dict[int, Tensor]:

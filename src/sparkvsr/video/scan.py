@@ -27,7 +27,10 @@ class PacketScan:
     """What the packets of the main video stream say, in display order."""
 
     pts: array = field(default_factory=lambda: array("q"))
-    """Presentation times in `time_base` units, ascending; empty when the file has none that are usable."""
+    """Presentation times in `time_base` units, ascending, the same that the decoder gives; empty without such."""
+    times: array = field(default_factory=lambda: array("q"))
+    """`pts`, or for files that have only decoding times (AVI) those: frame k is shown when packet k is due. Empty when
+    there are none at all (raw streams)."""
     iframe_indices: list[int] = field(default_factory=list)
     sync_indices: list[int] = field(default_factory=list)
     """The subset of I-frames that a decoder can start at."""
@@ -67,7 +70,7 @@ def _collect(container: av.container.InputContainer, stream: av.video.stream.Vid
     pts, dts, flags, durations = array("q"), array("q"), bytearray(), array("q")
     codec = stream.codec_context.codec.canonical_name
     parser = slice_parser(codec, stream.codec_context.extradata)
-    has_all_pts = True
+    has_all_pts = has_all_dts = True
     try:
         with decoding(path):
             for packet in container.demux(stream):
@@ -75,6 +78,7 @@ def _collect(container: av.container.InputContainer, stream: av.video.stream.Vid
                     continue  # the flush at the end, dropped frames of AVI
                 shown = packet.pts if packet.pts is not None else packet.dts
                 has_all_pts &= packet.pts is not None or (shown is not None and codec in ("mjpeg", "rawvideo"))
+                has_all_dts &= packet.dts is not None
                 pts.append(shown if shown is not None else len(pts))
                 dts.append(packet.dts if packet.dts is not None else pts[-1])
                 durations.append(packet.duration or 0)
@@ -85,6 +89,9 @@ def _collect(container: av.container.InputContainer, stream: av.video.stream.Vid
         if not pts:
             raise
         scan.damage = str(exc)
+    # AVI stores no presentation times. FFmpeg finds them for MPEG-4; for H.264 it makes some up in decoding order.
+    is_avi_reordered = container.format.name == "avi" and bool(stream.codec_context.has_b_frames)
+    has_all_pts &= not (is_avi_reordered and all(a < b for a, b in pairwise(pts)))
     scan.is_exact = codec not in _INEXACT_CODECS and scan.damage is None
 
     order = sorted(range(len(pts)), key=pts.__getitem__) if has_all_pts else list(range(len(pts)))
@@ -99,7 +106,10 @@ def _collect(container: av.container.InputContainer, stream: av.video.stream.Vid
     scan.num_frames = len(order)
     is_unique = has_all_pts and all(pts[a] < pts[b] for a, b in pairwise(order))
     if is_unique:
-        scan.pts = array("q", (pts[i] for i in order))
+        scan.pts = scan.times = array("q", (pts[i] for i in order))
+    elif has_all_dts:
+        due = sorted(dts[i] for i in order)
+        scan.times = array("q", due) if all(a < b for a, b in pairwise(due)) else array("q")
     for index, i in enumerate(order):
         if flags[i] & _INTRA:
             scan.iframe_indices.append(index)
@@ -119,8 +129,8 @@ def _collect(container: av.container.InputContainer, stream: av.video.stream.Vid
 
 def _is_vfr(scan: PacketScan) -> bool:
     """More than one tick (and more than 2 ms, the rounding of Matroska) between the shortest and longest step."""
-    if len(scan.pts) < 3:
+    if len(scan.times) < 3:
         return False
-    steps = [b - a for a, b in pairwise(scan.pts)]
+    steps = [b - a for a, b in pairwise(scan.times)]
     spread = max(steps) - min(steps)
     return spread > 1 and spread * scan.time_base > Fraction(2, 1000)

@@ -60,9 +60,9 @@ class VideoSink:
         self._last_dts: int | None = None
         self._first_pts = 0
         self._copier: StreamCopier | None = None
-        path.parent.mkdir(parents=True, exist_ok=True)
         self._partial = path.with_name(f".{path.stem}.partial{path.suffix}")
         with encoding(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
             container_options = {"movflags": "+faststart"} if path.suffix.lower() in _MP4_SUFFIXES else {}
             self._container = av.open(
                 os.fspath(self._partial.absolute()),
