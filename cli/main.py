@@ -19,7 +19,11 @@ from sparkvsr.errors import ConfigError, SparkVSRError
 from .clean import clean
 from .compare import compare
 from .console import print_error
+from .eval import eval_app
+from .export import export
 from .keyframes import keyframes
+from .metrics import metrics
+from .train import train
 from .upscale import upscale
 
 EXIT_INTERRUPTED = 130
@@ -79,9 +83,13 @@ def main(
 
 
 app.command()(upscale)
-app.command()(clean)
 app.command()(keyframes)
 app.command()(compare)
+app.add_typer(eval_app, name="eval")
+app.command()(metrics)
+app.command()(train)
+app.command()(export)
+app.command()(clean)
 
 
 def run() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ def test_bounds_cover_the_shot_in_short_pieces(num_frames: int) -> None:
     bounds = segment_bounds(Shot(7, 7 + num_frames), 96)
     assert bounds[0][0] == 7
     assert bounds[-1][1] == 7 + num_frames
-    assert all(a[1] == b[0] for a, b in zip(bounds, bounds[1:], strict=False))
+    assert all(a[1] == b[0] for a, b in pairwise(bounds))
     assert all(0 < stop - start <= 96 for start, stop in bounds)
     assert segment_bounds(Shot(0, num_frames), None) == [(0, num_frames)]
 
