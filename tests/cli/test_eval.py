@@ -1,0 +1,164 @@
+"""`sparkvsr eval` as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from sparkvsr.cli.main import app
+from typer.testing import CliRunner, Result
+
+
+def invoke(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, ["eval", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``GT`` and ``SR`` with two clips of three frames."""
+    root = tmp_path_factory.mktemp("clips")
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        page = cv2.GaussianBlur(rng.integers(0, 255, (48, 80, 3)).astype(np.uint8), (0, 0), 1.5)
+        for kind, blur in (("GT", 0.01), ("SR", 1.0)):
+            folder = root / kind / name
+            folder.mkdir(parents=True)
+            for index in range(3):
+                frame = cv2.GaussianBlur(page[:, 4 * index : 4 * index + 64], (0, 0), blur)
+                cv2.imwrite(str(folder / f"{index:03d}.png"), frame)
+    return root
+
+
+def test_files_are_measured_and_written(clips: Path, tmp_path: Path) -> None:
+    result = invoke("--pred", clips / "SR", "--gt", clips / "GT", "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "mean over clips" in result.stdout
+    assert "ground truth's own" in result.stdout
+    record = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert f"{record['metrics']['psnr']['mean']:.3f}" in result.stdout
+    for name in ("results.csv", "results.md", "report.html"):
+        assert (tmp_path / "out" / name).stat().st_size > 0
+    again = invoke("--pred", clips / "SR", "--gt", clips / "GT", "-o", tmp_path / "out")
+    assert "kept from before" in again.stderr
+
+
+def test_demo_runs_with_the_baseline(tmp_path: Path) -> None:
+    result = invoke("--bench", "demo", "--model", "bicubic", "--frames", "2", "--clips", "zoom", "-o", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert "bicubic on demo, blind" in result.stdout
+    record = json.loads((tmp_path / "results.json").read_text())
+    assert set(record["metrics"]) == {"psnr", "psnr_y", "ssim", "ssim_y", "ewarp_dis", "tof", "flicker"}
+
+
+def test_several_benches_get_a_folder_each(clips: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.yaml").write_text(
+            "title: t\nkind: paired\nscale: 4\nnum_clips: 2\ndegradation: bd\nmetrics: psnr\nprimary: psnr\n"
+            "gt_folders: [GT]\nlr_folders: [LQ]\nlr_required: false\nget: x\n"
+        )
+    benches = [part for name in ("one", "two") for part in ("--bench", tmp_path / f"{name}.yaml")]
+    result = invoke(*benches, "--model", "bicubic", "--data-root", clips, "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    runs = [tmp_path / "out" / name / "results.json" for name in ("one", "two")]
+    report = invoke("report", *runs, "-o", tmp_path / "report.md")
+    assert report.exit_code == 0, report.output
+    assert "psnr (higher is better)" in report.stdout
+    assert "different benches: one, two" in report.stdout
+    assert "B - A" in (tmp_path / "report.md").read_text()
+    as_json = invoke("report", runs[0], "-o", tmp_path / "report.json")
+    assert as_json.exit_code == 0
+    assert json.loads((tmp_path / "report.json").read_text())["metrics"]["psnr"]["comparisons"] == []
+
+
+def test_check_says_what_is_wrong_and_fails(clips: Path, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "title: t\nkind: paired\nscale: 4\nclips: [a, b, c]\nframes: 4\ndegradation: bicubic\nlr_required: false\n"
+        "metrics: psnr\nprimary: psnr\ngt_folders: [GT]\nlr_folders: [LQ]\nget: x\n"
+    )
+    result = invoke("--check", "--bench", path, "--data-root", clips)
+    assert result.exit_code == 1
+    assert "a: GT 3 frames 64x48, LR frames are made" in result.stdout
+    assert "problem: a: has 3 frames, the protocol has 4" in result.stdout
+    assert "missing: c" in result.stdout
+    assert "data/README.md" in result.stderr
+    assert invoke("--check", "--bench", "demo").exit_code == 0
+
+
+def test_benches_are_listed() -> None:
+    result = invoke("--bench", "list")
+    assert result.exit_code == 0
+    assert "REDS4" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--pred", "x", "-o", "o"], "--pred and --gt belong together"),
+        (["--pred", "x", "--gt", "y", "--bench", "demo", "-o", "o"], "give either --bench"),
+        (["-o", "o"], "give either --bench"),
+        (["--bench", "demo"], "eval needs -o DIR"),
+        (["--bench", "REDS5", "-o", "o"], "did you mean REDS4"),
+        (["--check", "--pred", "x", "--gt", "y"], "--check needs --bench"),
+        (["--bench", "demo", "--metrics", "beauty", "-o", "o"], "'beauty' is unknown"),
+        (["--bench", "demo", "--keyframes", "some", "-o", "o"], "keyframes 'some' is unknown"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2(arguments: list[str], message: str) -> None:
+    result = invoke(*arguments)
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr
+    assert isinstance(result.exception, SystemExit)
+
+
+def test_no_arguments_show_the_help() -> None:
+    result = invoke()
+    assert "--bench" in result.output
+
+
+ENTRY_POINT = (
+    "from importlib.metadata import entry_points as e; next(iter(e(group='console_scripts', name='sparkvsr'))).load()()"
+)
+
+
+def quick(*arguments: str | Path, **environment: str) -> tuple[subprocess.CompletedProcess[str], float]:
+    """Run the installed command and take its CPU time, which a busy machine does not stretch."""
+    import os
+    import resource
+
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", ENTRY_POINT, "eval", *map(str, arguments)], capture_output=True, text=True, timeout=60,
+        check=False, env={**os.environ, **environment},
+    )  # fmt: skip
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return done, min(used, time.monotonic() - started)
+
+
+def test_missing_data_are_said_within_two_seconds(tmp_path: Path) -> None:
+    done, seconds = quick("--bench", "UDM10", "--data-root", tmp_path, "-o", tmp_path / "out")
+    assert done.returncode == 1
+    assert "UDM10 was not found; expected" in done.stderr
+    assert "data/README.md" in done.stderr
+    assert seconds < 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_metrics_are_exit_code_3_within_two_seconds(tmp_path: Path) -> None:
+    done, seconds = quick(
+        "--bench", "demo", "--metrics", "default,niqe,ewarp_raft", "-o", tmp_path / "out",
+        XDG_CACHE_HOME=str(tmp_path), TORCH_HOME=str(tmp_path), SPARKVSR_WEIGHTS="",
+    )  # fmt: skip
+    assert done.returncode == 3
+    assert "niqe_pris_params.npz" in done.stderr
+    assert "raft_large_C_T_V1-22a6c225.pth" in done.stderr
+    assert seconds < 2
+    assert not (tmp_path / "out").exists()
