@@ -1,4 +1,4 @@
-"""The paper's model over the diffusers CogVideoX1.5 classes. Importing this package loads neither torch nor diffusers."""
+"""The paper's model over the diffusers CogVideoX1.5 classes. Importing this package loads no torch, no diffusers."""
 
 from __future__ import annotations
 

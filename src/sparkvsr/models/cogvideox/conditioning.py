@@ -65,7 +65,9 @@ def place_keyframes(lr_latents: Tensor, keyframe_latents: Mapping[int, Tensor], 
     for index, latents in keyframe_latents.items():
         slot = keyframe_slot(index, rule)
         if not 0 <= slot < lr_latents.shape[1]:
-            msg = f"keyframe {index} is outside the chunk ({lr_latents.shape[1]} latent frames); this is a planning error"
+            msg = (
+                f"keyframe {index} is outside the chunk ({lr_latents.shape[1]} latent frames); this is a planning error"
+            )
             raise KeyframeError(msg)
         placed[:, slot] = latents[:, 0].to(placed)
     return placed

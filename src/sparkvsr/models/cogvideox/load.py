@@ -11,6 +11,7 @@ import torch
 from sparkvsr.models.cogvideox.colour import DEFAULT_COLOUR, check_colour
 from sparkvsr.models.cogvideox.conditioning import SlotRule, keyframe_slot
 from sparkvsr.models.cogvideox.hub import resolve_folder
+from sparkvsr.models.cogvideox.lean_vae import make_lean
 from sparkvsr.models.cogvideox.loading import build_transformer, build_vae, load_weights, open_folder
 from sparkvsr.models.cogvideox.lora import merge_lora
 from sparkvsr.models.cogvideox.model import CogVideoXModel
@@ -19,7 +20,7 @@ from sparkvsr.models.cogvideox.pipeline import ChunkPipeline
 from sparkvsr.models.cogvideox.precision import apply_precision, choose_precision
 from sparkvsr.models.cogvideox.prompt import load_prompt_embedding
 from sparkvsr.models.cogvideox.schedule import velocity_coefficients
-from sparkvsr.models.cogvideox.vae import VideoVAE, drop_pointwise_caches
+from sparkvsr.models.cogvideox.vae import VideoVAE
 
 
 def load_cogvideox(
@@ -48,7 +49,7 @@ def load_cogvideox(
         precision: ``bf16``, ``fp16``, ``fp32``, or weight-only ``fp8`` and ``int8`` for the transformer; None takes
             bf16 on a GPU that has it and fp32 on the CPU.
         offload: ``auto``, ``none``, ``model``, ``sequential``.
-        vae_tiling: ``auto`` cuts frames only where memory asks for it; ``on`` uses the reference's tiles; ``off`` never.
+        vae_tiling: ``auto`` cuts frames where memory asks for it, ``on`` into the reference's tiles, ``off`` never.
         colour: ``none`` (parity), ``wavelet`` or ``adain``.
         carry: a chunk without a keyframe takes the last restored frame of its predecessor as one (off for parity).
         slot: ``floor`` (as trained) or ``exact``.
@@ -80,8 +81,7 @@ def load_cogvideox(
     for file in lora:
         merge_lora(transformer, Path(file).expanduser())
     transformer = apply_precision(transformer, chosen)
-    vae = load_weights(build_vae(folder.vae), folder.shards["vae"], chosen.dtype, home)
-    drop_pointwise_caches(vae)
+    vae = make_lean(load_weights(build_vae(folder.vae), folder.shards["vae"], chosen.dtype, home))
     if device.type == "cuda":
         vae.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     if compile_transformer:
@@ -93,12 +93,12 @@ def load_cogvideox(
         transformer, VideoVAE(vae, posterior), prompt.to(device), coefficients, device, slot, residency
     )
     return CogVideoXModel(
-        path.name if isinstance(path_or_hub_id, Path) or Path(path_or_hub_id).exists() else str(path_or_hub_id),
+        folder.path.resolve().name if Path(path_or_hub_id).expanduser().exists() else str(path_or_hub_id),
         folder,
         pipeline,
         residency,
         dtype=chosen.dtype,
-        precision=chosen.name,
+        precision=chosen,
         vae_tiling=vae_tiling,
         colour=colour,
         carry=carry,

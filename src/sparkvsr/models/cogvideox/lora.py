@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from sparkvsr.errors import WeightsError
 
-_PREFIX = re.compile(r"^(base_model\.model\.|transformer\.(?=transformer_blocks|patch_embed|proj_out|norm_out|time_|ofs_))")
+_PREFIX = re.compile(
+    r"^(base_model\.model\.|transformer\.(?=transformer_blocks|patch_embed|proj_out|norm_out|time_|ofs_))"
+)
 _PART = re.compile(r"^(?P<layer>.+?)\.(lora_(?P<side>A|B|down|up)(\.default)?\.weight|(?P<alpha>alpha))$")
 
 
@@ -42,7 +44,7 @@ def merge_lora(transformer: nn.Module, path: Path, strength: float = 1.0) -> int
     if unknown:
         more = ", ..." * (len(unknown) > 5)
         msg = (
-            f"{path} changes {len(unknown)} layers that this transformer lacks ({', '.join(sorted(unknown)[:5])}{more}); "
+            f"{path} changes {len(unknown)} layers this transformer lacks ({', '.join(sorted(unknown)[:5])}{more}); "
             "it was made for another model"
         )
         raise WeightsError(msg)

@@ -1,26 +1,39 @@
-"""The paper's model behind the common interface: CogVideoX1.5-5B-I2V with SparkVSR weights, one step (guide 1 and 2)."""
+"""The paper's model behind the common interface: CogVideoX1.5-5B-I2V, SparkVSR weights, one step (guide 1, 2)."""
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from sparkvsr.errors import ConfigError, KeyframeError, ResourceError
-from sparkvsr.models.cogvideox.chunks import MIN_CHUNK, largest_chunk, pad_frames, padded_length
+from sparkvsr.models.cogvideox.chunks import largest_chunk, pad_frames, padded_length
 from sparkvsr.models.cogvideox.colour import DEFAULT_COLOUR, check_colour
-from sparkvsr.models.cogvideox.conditioning import SlotRule, check_slots, keyframe_slot
+from sparkvsr.models.cogvideox.conditioning import SlotRule, check_slots
+from sparkvsr.models.cogvideox.geometry import SIDE_MULTIPLE, padded_size
 from sparkvsr.models.cogvideox.loading import ModelFolder
+from sparkvsr.models.cogvideox.memory import MemoryModel, choose_settings, free_memory, with_tile_batch
 from sparkvsr.models.cogvideox.offload import Residency
 from sparkvsr.models.cogvideox.pipeline import ChunkPipeline
+from sparkvsr.models.cogvideox.precision import Precision
 from sparkvsr.models.cogvideox.runner import ChunkRunner, is_out_of_memory
 from sparkvsr.models.cogvideox.session import ChunkSession
-from sparkvsr.models.cogvideox.settings import RunSettings
+from sparkvsr.models.cogvideox.settings import MIN_TILE_PX, RunSettings
 from sparkvsr.models.cogvideox.vae import WHOLE_FRAMES, VaeTiling
-from sparkvsr.models.interface import ModelPlan, RestorationModel, Session, ShotRequest, check_restore_arguments
+from sparkvsr.models.interface import (
+    ModelPlan,
+    RestorationModel,
+    Session,
+    ShotRequest,
+    check_restore_arguments,
+    needs_blind_pass,
+)
 
 REFERENCE_TILES = VaeTiling(reference=True)
 VAE_TILINGS = ("auto", "on", "off")
@@ -42,7 +55,7 @@ class CogVideoXModel(RestorationModel):
         residency: Residency,
         *,
         dtype: torch.dtype,
-        precision: str,
+        precision: Precision,
         vae_tiling: str = "auto",
         colour: str = DEFAULT_COLOUR,
         carry: bool = True,
@@ -56,7 +69,7 @@ class CogVideoXModel(RestorationModel):
         self.folder, self.pipeline, self.residency = folder, pipeline, residency
         self.precision, self.vae_tiling, self.colour, self.carry = precision, vae_tiling, colour, carry
         self.loras = tuple(loras)
-        self.memory_bytes: int | None = None
+        self._planned: dict[tuple[tuple[int, int], int, int | None], RunSettings] = {}
 
     @property
     def slot(self) -> SlotRule:
@@ -112,23 +125,122 @@ class CogVideoXModel(RestorationModel):
     def open_session(self, request: ShotRequest) -> Session:
         """See ``RestorationModel.open_session``.
 
+        Settings that ``plan`` chose for the same size, chunk and tile are used; otherwise they are chosen here for the
+        memory that is free, with the request's chunk as upper bound and its tile as given.
+
         Raises:
             KeyframeError: a keyframe is outside the shot, or two fall into one latent frame.
-            ConfigError: a chunk or tile too small for the network.
+            ConfigError: a tile too small for the network.
+            ResourceError: the memory is too small for the asked tile.
         """
         for index in request.keyframes:
             if not 0 <= index < request.num_frames:
-                msg = f"keyframe {index} is outside the shot ({request.num_frames} frames, 0 to {request.num_frames - 1})"
+                msg = (
+                    f"keyframe {index} is outside the shot ({request.num_frames} frames, 0 to {request.num_frames - 1})"
+                )
                 raise KeyframeError(msg)
         check_slots(request.keyframes, self.slot)
-        settings = RunSettings(chunk_frames=largest_chunk(request.chunk_frames))
+        planned = self._planned.get((request.size, request.chunk_frames, request.tile))
+        settings = planned or self._settings_for(request)
+        settings = replace(settings, chunk_frames=min(settings.chunk_frames, largest_chunk(request.chunk_frames)))
         runner = self._runner(request.size, request.guidance_scale, settings, request.seed)
         return ChunkSession(runner, request, carry=self.carry)
 
     def plan(
         self, lr_size: tuple[int, int], size: tuple[int, int], num_frames: int, *, guided_passes: int, memory_bytes: int
     ) -> ModelPlan:
-        raise NotImplementedError
+        """See ``RestorationModel.plan``. ``memory_bytes`` is what is free now; weights already loaded are not in it."""
+        resident = self._resident_bytes()
+        budget = memory_bytes + resident
+        settings = choose_settings(
+            self.memory_model,
+            size,
+            num_frames,
+            budget,
+            guided_passes=guided_passes,
+            can_swap=self.residency.can_swap,
+            swap=self.residency.mode == "model" and self.residency.can_swap,
+            vae_tiling=self.vae_tiling,
+        )
+        settings = with_tile_batch(
+            self.memory_model, settings, size, budget, guided_passes, aside=self.device.type == "cuda"
+        )
+        estimate = self.memory_model.estimate(settings, size, guided_passes=guided_passes)
+        tile = None
+        if settings.tile_px is not None:
+            scale = max(size[0] / lr_size[0], size[1] / lr_size[1])
+            tile = math.ceil(max(settings.tile_px) / scale)
+        self._planned[(size, settings.chunk_frames, tile)] = settings
+        gib = 2**30
+        notes = (
+            settings.describe(),
+            f"memory: VAE encode {estimate.encode / gib:.1f} GiB, transformer {estimate.transformer / gib:.1f} GiB, "
+            f"VAE decode {estimate.decode / gib:.1f} GiB, of {budget / gib:.1f} GiB",
+            *self.residency.notes,
+        )
+        return ModelPlan(settings.chunk_frames, tile, max(estimate.peak - resident, 0), notes)
+
+    def fingerprint(self) -> str:
+        """Weights, LoRAs and every option that changes a pixel."""
+        adapters = [_short_hash(path.read_bytes()) for path in self.loras]
+        options = (
+            f"{self.precision.name}/{self.dtype}/{self.vae_tiling}/{self.colour}/{self.carry}/{self.slot}"
+            f"/{self.pipeline.vae.posterior}/{self.pipeline.coefficients}"
+        )
+        return f"cogvideox-{self.folder.fingerprint()}-{_short_hash(repr((adapters, options)).encode())}"
+
+    @cached_property
+    def memory_model(self) -> MemoryModel:
+        """Memory by stage for this model's configs and precision."""
+        return MemoryModel(
+            self.folder.transformer,
+            self.folder.vae,
+            self.precision,
+            sequential=self.residency.mode == "sequential" and self.device.type != "cpu",
+        )
+
+    def _settings_for(self, request: ShotRequest) -> RunSettings:
+        tile_px = None
+        if request.tile is not None:
+            scale = request.size[0] / request.lr_size[0]
+            side = math.ceil(request.tile * scale / SIDE_MULTIPLE) * SIDE_MULTIPLE
+            if side < MIN_TILE_PX:
+                msg = (
+                    f"tile={request.tile} is {side} pixels of the output; this model needs at least {MIN_TILE_PX}: "
+                    f"use tile {math.ceil(MIN_TILE_PX / scale)} or more"
+                )
+                raise ConfigError(msg)
+            padded = padded_size(request.size)
+            if side < max(padded):
+                tile_px = (min(side, padded[0]), min(side, padded[1]))
+        passes = 2 if needs_blind_pass(request.guidance_scale, len(request.keyframes)) else 1
+        budget = free_memory(self.device) + self._resident_bytes()
+        settings = choose_settings(
+            self.memory_model,
+            request.size,
+            request.num_frames,
+            budget,
+            guided_passes=passes,
+            can_swap=self.residency.can_swap,
+            swap=self.residency.mode == "model" and self.residency.can_swap,
+            vae_tiling=self.vae_tiling,
+            longest_chunk=largest_chunk(request.chunk_frames),
+            tile_px=tile_px,
+            fixed_tile=True,
+        )
+        return with_tile_batch(
+            self.memory_model, settings, request.size, budget, passes, aside=self.device.type == "cuda"
+        )
+
+    def _resident_bytes(self) -> int:
+        """Bytes of the weights that are on the compute device already."""
+        networks = (self.pipeline.transformer, self.pipeline.vae.vae)
+        return sum(
+            tensor.numel() * tensor.itemsize
+            for network in networks
+            for tensor in network.state_dict().values()
+            if tensor.device.type == self.device.type
+        )
 
     def _runner(self, size: tuple[int, int], guidance_scale: float, settings: RunSettings, seed: int) -> ChunkRunner:
         return ChunkRunner(
@@ -141,3 +253,7 @@ class CogVideoXModel(RestorationModel):
             fixed_vae=self.vae_tiling != "auto",
             seed=seed,
         )
+
+
+def _short_hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]

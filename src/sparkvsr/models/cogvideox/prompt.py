@@ -55,7 +55,7 @@ def load_prompt_embedding(folder: Path, tokens: int, dim: int, cache: Path | Non
             return _read(home / EMBEDDING_FILE, tokens, dim)
     if not (folder / "text_encoder" / "config.json").is_file():
         msg = (
-            f"{folder} has neither {EMBEDDING_FOLDER}/{EMBEDDING_FILE} (key {EMBEDDING_KEY!r}, shape ({tokens}, {dim})) "
+            f"{folder} has no {EMBEDDING_FOLDER}/{EMBEDDING_FILE} (key {EMBEDDING_KEY!r}, shape ({tokens}, {dim})) "
             f"nor a text_encoder/ to compute it with; copy one of the two there (the DOVE repository ships the file "
             f"under pretrained_models/prompt_embeddings/)"
         )
@@ -88,9 +88,7 @@ def _check(embedding: Tensor, origin: Path, tokens: int, dim: int) -> Tensor:
     if embedding.ndim == 3 and embedding.shape[0] == 1:
         embedding = embedding[0]
     if tuple(embedding.shape) != (tokens, dim):
-        msg = (
-            f"{origin}: the prompt embedding has shape {tuple(embedding.shape)}; this transformer needs ({tokens}, {dim})"
-        )
+        msg = f"{origin}: the prompt embedding is {tuple(embedding.shape)}; this transformer needs ({tokens}, {dim})"
         raise WeightsError(msg)
     return embedding
 

@@ -31,7 +31,9 @@ class VelocityCoefficients:
         return self.signal * lr_latents - self.noise * velocity
 
 
-def velocity_coefficients(config: Mapping[str, Any], dtype: torch.dtype, timestep: int = TIMESTEP) -> VelocityCoefficients:
+def velocity_coefficients(
+    config: Mapping[str, Any], dtype: torch.dtype, timestep: int = TIMESTEP
+) -> VelocityCoefficients:
     """Compute the coefficients from a scheduler config, rounded as the reference rounds them.
 
     The library casts the cumulative product to the sample's dtype *before* the square roots, so in bfloat16 they are

@@ -221,7 +221,7 @@ class ChunkSession(Session):
             msg = "this session is over; open another one for the next shot"
             raise ValueError(msg)
         if lr.ndim != 4 or tuple(lr.shape[1:]) != wanted or lr.shape[0] < 1 or not lr.is_floating_point():
-            msg = f"`lr` must be float (n, {wanted[0]}, {wanted[1]}, {wanted[2]}) with n >= 1, got {lr.dtype} {tuple(lr.shape)}"
+            msg = f"`lr` must be float (n >= 1, {str(wanted)[1:]}, got {lr.dtype} {tuple(lr.shape)}"
             raise ValueError(msg)
         if self._pushed + lr.shape[0] > self._num_frames:
             msg = (

@@ -52,7 +52,9 @@ class RunSettings:
             vae = "whole"
         else:
             vae = f"tiles of {self.vae.tile[0] * 8}x{self.vae.tile[1] * 8} px"
-        extra = ", one network on the device at a time" * self.swap + ", two guidance passes" * (not self.batch_guidance)
+        extra = ", one network on the device at a time" * self.swap + ", two guidance passes" * (
+            not self.batch_guidance
+        )
         return f"chunks of {self.chunk_frames} frames, {tile}, VAE {vae}{extra}"
 
 

@@ -105,6 +105,4 @@ def normalised_weights(pieces: list[tuple[int, int]], unit: int) -> list[Tensor]
     total = torch.zeros(pieces[-1][1] * unit)
     for (start, stop), weight in zip(pieces, weights, strict=True):
         total[start * unit : stop * unit] += weight
-    return [
-        weight / total[start * unit : stop * unit] for (start, stop), weight in zip(pieces, weights, strict=True)
-    ]
+    return [weight / total[start * unit : stop * unit] for (start, stop), weight in zip(pieces, weights, strict=True)]

@@ -101,8 +101,8 @@ def restore_latents(
         ``(B, f, 16, h, w)``.
     """
     # 1. Even number of latent frames: copies of the first one lead (both halves), guide 2.7.
-    patch_t = transformer.config.patch_size_t  # type: ignore[union-attr]
-    copies = -lr_latents.shape[1] % patch_t
+    config: Any = transformer.config
+    copies = -lr_latents.shape[1] % config.patch_size_t
 
     def lead(latents: Tensor) -> Tensor:
         return torch.cat([latents[:, :1]] * copies + [latents], dim=1) if copies else latents

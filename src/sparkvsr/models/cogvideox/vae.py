@@ -5,8 +5,8 @@ Shapes: B batch, F pixel frames, f latent frames, H W pixels, h = H / 8, w = W /
 itself wants ``(B, C, F, H, W)`` in [-1, 1].
 
 The autoencoder is causal in time and works in groups of 8 frames (2 latent frames), the first group also taking the
-remainder (guide 1.6). The library walks the groups inside one call and so needs the whole clip at once; ``EncodeStream``
-and ``DecodeStream`` walk the same groups with the same cache, one piece at a time, and give the same bits.
+remainder (guide 1.6). The library walks the groups inside one call and so needs the whole clip at once;
+``EncodeStream`` and ``DecodeStream`` walk the same groups with the same cache, piece by piece, and give the same bits.
 """
 
 from __future__ import annotations
@@ -56,27 +56,6 @@ def group_sizes(length: int, group: int) -> list[int]:
 def num_latent_frames(num_frames: int) -> int:
     """Latent frames of a clip of 8n + 1 (or 8n) frames."""
     return (num_frames - 1) // 4 + 1
-
-
-def drop_pointwise_caches(vae: nn.Module) -> int:
-    """Stop 1x1x1 causal convolutions from keeping their whole input as a cache; return how many there were.
-
-    They need no past, but the library's slice ``[:, :, -0:]`` keeps everything: at full resolution two 16-channel
-    copies of every group for each of the decoder's norms. Outputs do not change.
-    """
-    from diffusers.models.autoencoders.autoencoder_kl_cogvideox import CogVideoXCausalConv3d
-
-    class PointwiseConv3d(CogVideoXCausalConv3d):
-        def forward(self, inputs: Tensor, conv_cache: Tensor | None = None) -> tuple[Tensor, None]:  # type: ignore[override]
-            del conv_cache
-            return self.conv(inputs), None
-
-    found = 0
-    for module in vae.modules():
-        if type(module) is CogVideoXCausalConv3d and module.time_kernel_size == 1:
-            module.__class__ = PointwiseConv3d
-            found += 1
-    return found
 
 
 class _Stream:
@@ -204,7 +183,8 @@ class VideoVAE:
         return mean * self.scaling_factor
 
     def _encode_stream(self, frames: FrameSource, num_frames: int) -> Tensor:
-        stream, moments, start = EncodeStream(self, num_frames), [], 0
+        stream, start = EncodeStream(self, num_frames), 0
+        moments: list[Tensor] = []
         for size in group_sizes(num_frames, FRAME_GROUP):
             moments.extend(stream.push(frames(start, start + size)))
             start += size

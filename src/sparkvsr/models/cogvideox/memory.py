@@ -1,0 +1,349 @@
+"""How much memory each stage needs, and the best settings that fit.
+
+The activations come from ``tracing`` on the meta device with the model's own configs and blocks, not from a table; the
+weights are counted. On top: ``SAFETY`` for what a trace cannot see (allocator fragments, kernel workspaces).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sparkvsr.errors import ResourceError
+from sparkvsr.models.cogvideox.chunks import MIN_CHUNK, largest_chunk, padded_length, plan_chunks
+from sparkvsr.models.cogvideox.geometry import SIDE_MULTIPLE, padded_size
+from sparkvsr.models.cogvideox.lean_vae import make_lean
+from sparkvsr.models.cogvideox.loading import build_transformer, build_vae
+from sparkvsr.models.cogvideox.precision import Precision, is_quantised_layer
+from sparkvsr.models.cogvideox.settings import MIN_TILE_PX, MIN_VAE_TILE, TILE_OVERLAP_PX, RunSettings
+from sparkvsr.models.cogvideox.tiles import spans
+from sparkvsr.models.cogvideox.tracing import peak_bytes
+from sparkvsr.models.cogvideox.transformer import predict_velocity
+from sparkvsr.models.cogvideox.vae import (
+    TILE_OVERLAP_CELLS,
+    VaeTiling,
+    VideoVAE,
+    num_latent_frames,
+)
+
+SAFETY = 1.12
+FIXED_BYTES = 400 << 20
+"""Device context and small buffers."""
+
+LONGEST_CHUNK = 105
+"""Longest chunk chosen by itself: its overlap of 9 costs 9 %; the time of attention grows with the square."""
+
+SHORTEST_GOOD_CHUNK = 33
+"""What the weights were trained on."""
+
+MOST_TILES_PER_SIDE = 12
+VAE_SHARE = 0.7
+"""Share of the autoencoder in the work of a 720p chunk (guide metrics_perf B2); weighs tile waste."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes by stage, weights on the device included."""
+
+    encode: int
+    transformer: int
+    decode: int
+
+    @property
+    def peak(self) -> int:
+        """The largest stage."""
+        return max(self.encode, self.transformer, self.decode)
+
+
+class MemoryModel:
+    """Memory of one model in one precision.
+
+    Args:
+        transformer_config: as in its ``config.json``.
+        vae_config: likewise.
+        precision: number types.
+        sequential: the transformer visits the device layer by layer.
+    """
+
+    def __init__(
+        self,
+        transformer_config: dict[str, Any],
+        vae_config: dict[str, Any],
+        precision: Precision,
+        *,
+        sequential: bool = False,
+    ) -> None:
+        self.dtype = precision.dtype
+        self._config = transformer_config
+        whole = build_transformer(transformer_config)
+        self.transformer_weights = sum(_weight_bytes(name, layer, precision) for name, layer in whole.named_modules())
+        if sequential:
+            self.transformer_weights //= transformer_config["num_layers"]
+        # Activations are alike in every layer: two show the peak of all.
+        self._transformer = build_transformer({**transformer_config, "num_layers": 2}).to(self.dtype)
+        self._vae = VideoVAE(make_lean(build_vae(vae_config).to(self.dtype)))
+        self.vae_weights = sum(p.numel() for p in self._vae.vae.parameters()) * self.dtype.itemsize
+        self._traced: dict[tuple[Any, ...], int] = {}
+
+    def encode_bytes(self, cells: tuple[int, int], batch: int = 1) -> int:
+        """Peak of encoding frames of ``cells`` latent cells, any length (two groups show it)."""
+
+        def frames(start: int, stop: int) -> Tensor:
+            return self._meta(batch, stop - start, 3, cells[0] * 8, cells[1] * 8)
+
+        return self._trace(("encode", cells, batch), lambda: self._vae.encode_from(frames, 17))
+
+    def decode_bytes(self, cells: tuple[int, int], batch: int = 1) -> int:
+        """Peak of decoding, frames leaving the device group by group."""
+        latents = self._meta(batch, 5, 16, *cells)
+        return self._trace(("decode", cells, batch), lambda: [None for _ in self._vae.decode_pieces(latents)])
+
+    def transformer_bytes(self, latents: tuple[int, int, int], batch: int = 1) -> int:
+        """Peak of one pass over ``(f, h, w)`` latent cells, leading copies not counted in f."""
+        frames = latents[0] + latents[0] % 2
+        noisy = self._meta(batch, frames, 32, *latents[1:])
+        prompt = self._meta(self._config["max_text_seq_length"], self._config["text_embed_dim"])
+        return self._trace(("transformer", latents, batch), lambda: predict_velocity(self._transformer, noisy, prompt))
+
+    def estimate(self, settings: RunSettings, size: tuple[int, int], *, guided_passes: int = 1) -> Estimate:
+        """Estimate the peak of each stage for output frames of ``size`` (before padding)."""
+        padded = padded_size(size)
+        region = tile_region(settings, padded)
+        cells = (region[0] // 8, region[1] // 8)
+        frames = num_latent_frames(settings.chunk_frames)
+        batch = settings.tile_batch
+
+        # 1. Autoencoder: one tile at a time. Peaks grow with the area, so one trace of the whole frame serves all.
+        frame = (padded[0] // 8, padded[1] // 8)
+        part = batch * cells[0] * cells[1] / (frame[0] * frame[1])
+        if settings.vae.reference:
+            part *= min(1.0, 30 * 45 / (cells[0] * cells[1]))
+        elif settings.vae.tile is not None:
+            row = spans(cells[0], settings.vae.tile[0], TILE_OVERLAP_CELLS)[0]
+            column = spans(cells[1], settings.vae.tile[1], TILE_OVERLAP_CELLS)[0]
+            part *= (row[1] * column[1]) / (cells[0] * cells[1])
+        pixels = padded[0] * padded[1] * 3
+        encode = self.encode_bytes(frame) * part + 2 * 9 * pixels * 4
+        decode = self.decode_bytes(frame) * part
+        if settings.vae.reference:
+            encode += batch * settings.chunk_frames * pixels * (4 + 2 * self.dtype.itemsize)
+            decode += 2 * batch * settings.chunk_frames * pixels * (4 + self.dtype.itemsize)
+
+        # 2. Transformer.
+        passes = 2 if guided_passes == 2 and settings.batch_guidance else 1
+        # Linear in the tokens as attention is fused; one trace of ten latent frames serves all.
+        text = self._config["max_text_seq_length"]
+        tokens = (frames + frames % 2) // 2 * (cells[0] // 2) * (cells[1] // 2) + text
+        traced_tokens = 5 * (frame[0] // 2) * (frame[1] // 2) + text
+        transformer = self.transformer_bytes((10, *frame)) * batch * passes * tokens / traced_tokens
+
+        # 3. What lies there all the time.
+        latents = 8 * frames * 16 * padded[0] * padded[1] // 64 * self.dtype.itemsize
+        vae_home = self.vae_weights if settings.swap else self.vae_weights + self.transformer_weights
+        transformer_home = self.transformer_weights if settings.swap else vae_home
+        beside = decode if settings.overlap_stages else 0
+        return Estimate(
+            encode=int(SAFETY * (encode + beside + latents)) + vae_home + FIXED_BYTES,
+            transformer=int(SAFETY * (transformer + beside + latents)) + transformer_home + FIXED_BYTES,
+            decode=int(SAFETY * (decode + latents)) + vae_home + FIXED_BYTES,
+        )
+
+    def _meta(self, *shape: int) -> Tensor:
+        return torch.empty(shape, dtype=self.dtype, device="meta")
+
+    def _trace(self, key: tuple[Any, ...], work: Any) -> int:
+        if key not in self._traced:
+            self._traced[key] = peak_bytes(work)
+        return self._traced[key]
+
+
+def tile_region(settings: RunSettings, padded: tuple[int, int]) -> tuple[int, int]:
+    """Pixels of one tile of the whole model (the frame itself without tiles)."""
+    if settings.tile_px is None:
+        return padded
+    rows = spans(padded[0], settings.tile_px[0], TILE_OVERLAP_PX, SIDE_MULTIPLE)
+    columns = spans(padded[1], settings.tile_px[1], TILE_OVERLAP_PX, SIDE_MULTIPLE)
+    return (rows[0][1], columns[0][1])
+
+
+def _weight_bytes(name: str, layer: nn.Module, precision: Precision) -> int:
+    itemsize = precision.dtype.itemsize
+    own = sum(parameter.numel() for parameter in layer.parameters(recurse=False)) * itemsize
+    if precision.storage != "full" and is_quantised_layer(name, layer):
+        weight: Tensor = layer.weight  # type: ignore[assignment]
+        own -= weight.numel() * (itemsize - 1)
+    return own
+
+
+@lru_cache(maxsize=64)
+def grids(
+    cells: tuple[int, int], overlap: int, least: int, multiple: int
+) -> tuple[tuple[tuple[int, int] | None, float], ...]:
+    """Tile sizes worth trying for a plane, with their waste (processed over covered area), least waste first."""
+    found: dict[tuple[int, int] | None, float] = {None: 1.0}
+    for rows in range(1, MOST_TILES_PER_SIDE + 1):
+        for columns in range(1, MOST_TILES_PER_SIDE + 1):
+            tile: Any = tuple(
+                -(-(side + (count - 1) * overlap) // (count * multiple)) * multiple
+                for side, count in zip(cells, (rows, columns), strict=True)
+            )
+            if rows * columns == 1 or min(tile) < min(least, *cells):
+                continue
+            area = 1
+            for side, part in zip(cells, tile, strict=True):
+                pieces = spans(side, part, overlap, multiple)
+                area *= sum(stop - start for start, stop in pieces)
+            found[tile] = area / (cells[0] * cells[1])
+    kept: list[tuple[tuple[int, int] | None, float]] = []
+    least_area = float("inf")
+    for size, waste in sorted(found.items(), key=lambda item: item[1]):
+        # Only what is smaller than everything with less waste can ever be the choice.
+        size_area = math.inf if size is None else size[0] * size[1]
+        if size is None or size_area < least_area:
+            kept.append((size, waste))
+            least_area = min(least_area, size_area)
+    return tuple(kept)
+
+
+def choose_settings(
+    memory: MemoryModel,
+    size: tuple[int, int],
+    num_frames: int,
+    memory_bytes: int,
+    *,
+    guided_passes: int = 1,
+    can_swap: bool = False,
+    swap: bool = False,
+    vae_tiling: str = "auto",
+    longest_chunk: int = LONGEST_CHUNK,
+    tile_px: tuple[int, int] | None = None,
+    fixed_tile: bool = False,
+) -> RunSettings:
+    """Choose the settings with the least wasted work that fit.
+
+    Args:
+        memory: memory model.
+        size: ``(H, W)`` output.
+        num_frames: of the shot.
+        memory_bytes: for everything, weights included.
+        guided_passes: 1 or 2.
+        can_swap: networks may be moved off the device.
+        swap: they always are (``--offload model``).
+        vae_tiling: ``auto``, ``on``, ``off``.
+        longest_chunk: upper bound.
+        tile_px: the only tile of the whole model to consider, with ``fixed_tile``.
+
+    Raises:
+        ResourceError: not even the smallest settings fit; says what they need.
+    """
+    smallest: Estimate | None = None
+    swaps = (True,) if swap else (False, True) if can_swap else (False,)
+    candidates = _candidates(
+        size, num_frames, guided_passes, swaps, vae_tiling, longest_chunk, tile_px, fixed_tile=fixed_tile
+    )
+    for settings, _ in sorted(candidates, key=lambda candidate: candidate[1]):
+        estimate = memory.estimate(settings, size, guided_passes=guided_passes)
+        if estimate.peak <= memory_bytes:
+            return settings
+        if smallest is None or estimate.peak < smallest.peak:
+            smallest = estimate
+    assert smallest is not None
+    msg = (
+        f"{memory_bytes / 2**30:.1f} GiB of memory are too little for {size[1]}x{size[0]}: the smallest settings "
+        f"need {smallest.peak / 2**30:.1f} GiB; use a smaller --scale, --precision int8 or --offload sequential"
+    )
+    raise ResourceError(msg)
+
+
+def _candidates(
+    size: tuple[int, int],
+    num_frames: int,
+    guided_passes: int,
+    swaps: tuple[bool, ...],
+    vae_tiling: str,
+    longest_chunk: int,
+    tile_px: tuple[int, int] | None,
+    *,
+    fixed_tile: bool,
+) -> Iterator[tuple[RunSettings, float]]:
+    """All settings with their waste: work done over work needed, plus a little for what is slower or less exact."""
+    padded = padded_size(size)
+    lengths = sorted(
+        {largest_chunk(min(longest_chunk, padded_length(num_frames), length)) for length in CHUNKS}, reverse=True
+    )
+    whole_tiles = grids(padded, TILE_OVERLAP_PX, MIN_TILE_PX, SIDE_MULTIPLE)
+    if fixed_tile:
+        whole_tiles = ((tile_px, 1.0),)
+    for tile, tile_waste in whole_tiles:
+        region = tile_region(RunSettings(MIN_CHUNK, tile), padded)
+        for vae, vae_waste in _vae_tilings((region[0] // 8, region[1] // 8), vae_tiling):
+            for length in lengths:
+                chunk_waste = _chunk_waste(num_frames, length)
+                for swap in swaps:
+                    for batched in (True, False) if guided_passes == 2 else (True,):
+                        waste = chunk_waste * tile_waste * (1 - VAE_SHARE + VAE_SHARE * vae_waste)
+                        # Tiles of the whole model change the picture more than those of the autoencoder.
+                        # Short chunks have an overlap of one frame and little context: a last resort.
+                        waste += 0.5 * (length < min(SHORTEST_GOOD_CHUNK, padded_length(num_frames)))
+                        waste += 0.03 * (tile is not None) + 0.01 * swap + 0.005 * (not batched)
+                        yield RunSettings(length, tile, 1, vae, batched, swap), waste
+
+
+CHUNKS = (105, 97, 81, 65, 57, 49, 41, 33, 25, 17, 9)
+
+
+@lru_cache(maxsize=256)
+def _chunk_waste(num_frames: int, chunk_frames: int) -> float:
+    return sum(chunk.stop - chunk.start for chunk in plan_chunks(num_frames, chunk_frames)) / num_frames
+
+
+def _vae_tilings(cells: tuple[int, int], vae_tiling: str) -> Iterator[tuple[VaeTiling, float]]:
+    if vae_tiling == "on":
+        yield VaeTiling(reference=True), 1.43
+    elif vae_tiling == "off":
+        yield VaeTiling(), 1.0
+    else:
+        for tile, waste in grids(cells, TILE_OVERLAP_CELLS, MIN_VAE_TILE, 1):
+            yield VaeTiling(tile), waste
+
+
+def with_tile_batch(
+    memory: MemoryModel,
+    settings: RunSettings,
+    size: tuple[int, int],
+    memory_bytes: int,
+    guided_passes: int,
+    *,
+    aside: bool,
+) -> RunSettings:
+    """Run as many tiles at once as fit (a power of two) and, with ``aside``, overlap stages if both fit."""
+    while settings.tile_px is not None and settings.tile_batch < 8:
+        doubled = replace(settings, tile_batch=settings.tile_batch * 2)
+        if memory.estimate(doubled, size, guided_passes=guided_passes).peak > memory_bytes:
+            break
+        settings = doubled
+    overlapped = replace(settings, overlap_stages=True)
+    if (
+        aside
+        and not settings.swap
+        and memory.estimate(overlapped, size, guided_passes=guided_passes).peak <= memory_bytes
+    ):
+        return overlapped
+    return settings
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can be allocated on a device now."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
+    import psutil
+
+    # Apple's GPUs share the main memory.
+    return int(psutil.virtual_memory().available)

@@ -1,0 +1,97 @@
+"""A CogVideoX model small enough for tests, with the real structure, and folders to load it from.
+
+Sizes: 2 heads x 16 because the rotary embedding splits a head 1/4, 3/8, 3/8 and needs even parts; 2 layers so that text
+and video streams meet twice; 4 autoencoder blocks because the spatial factor 8 is three halvings; 16 latent channels and
+patches of 2x2x2 are fixed by the checks; groups of 2 because the narrowest block has 4 channels.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from sparkvsr.models.cogvideox.loading import build_transformer, build_vae
+from sparkvsr.models.cogvideox.prompt import EMBEDDING_FILE, EMBEDDING_FOLDER, EMBEDDING_KEY
+
+TOKENS, TEXT_DIM = 4, 16
+
+TRANSFORMER: dict[str, Any] = {
+    "_class_name": "CogVideoXTransformer3DModel",
+    "num_attention_heads": 2,
+    "attention_head_dim": 16,
+    "in_channels": 32,
+    "out_channels": 16,
+    "num_layers": 2,
+    "time_embed_dim": 16,
+    "ofs_embed_dim": 16,
+    "text_embed_dim": TEXT_DIM,
+    "max_text_seq_length": TOKENS,
+    "patch_size": 2,
+    "patch_size_t": 2,
+    "patch_bias": False,
+    "sample_height": 4,  # smaller than the clips of the tests: the rotary grid must not be bound by it
+    "sample_width": 4,
+    "sample_frames": 81,
+    "use_rotary_positional_embeddings": True,
+}
+VAE: dict[str, Any] = {
+    "_class_name": "AutoencoderKLCogVideoX",
+    "block_out_channels": [4, 4, 8, 8],
+    "layers_per_block": 1,
+    "latent_channels": 16,
+    "norm_num_groups": 2,
+    "sample_height": 64,  # library tiles of 32 x 48 pixels
+    "sample_width": 96,
+    "scaling_factor": 0.7,
+    "invert_scale_latents": True,
+}
+SCHEDULER: dict[str, Any] = {
+    "_class_name": "CogVideoXDDIMScheduler",
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "prediction_type": "v_prediction",
+    "rescale_betas_zero_snr": True,
+    "snr_shift_scale": 1.0,
+    "clip_sample": False,
+    "set_alpha_to_one": True,
+    "steps_offset": 0,
+    "timestep_spacing": "trailing",
+}
+
+
+def write_nano(folder: Path, *, shards: int = 1, dtype: torch.dtype = torch.float32) -> Path:
+    """Write a model folder with random weights; the transformer in ``shards`` files with an index if more than one."""
+    torch.manual_seed(7)
+    for name, config, build in (("transformer", TRANSFORMER, build_transformer), ("vae", VAE, build_vae)):
+        home = folder / name
+        home.mkdir(parents=True)
+        (home / "config.json").write_text(json.dumps(config))
+        state = {key: tensor.to(dtype).contiguous() for key, tensor in build(config, "cpu").state_dict().items()}
+        if name == "transformer" and shards > 1:
+            names = sorted(state)
+            files = {key: f"diffusion_pytorch_model-{i % shards + 1:05d}-of-{shards:05d}.safetensors" for i, key in enumerate(names)}
+            for file in set(files.values()):
+                save_file({key: state[key] for key in names if files[key] == file}, home / file)
+            (home / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps({"weight_map": files}))
+        else:
+            save_file(state, home / "diffusion_pytorch_model.safetensors")
+    (folder / "scheduler").mkdir()
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(SCHEDULER))
+    (folder / EMBEDDING_FOLDER).mkdir()
+    save_file({EMBEDDING_KEY: torch.randn(TOKENS, TEXT_DIM)}, folder / EMBEDDING_FOLDER / EMBEDDING_FILE)
+    return folder
+
+
+def moving_gradient(frames: int, height: int, width: int) -> torch.Tensor:
+    """``(F, 3, h, w)`` in [0, 1]: a colour ramp that shifts by half a pixel per frame, so order and position show."""
+    x = torch.arange(width).float().view(1, 1, 1, -1)
+    y = torch.arange(height).float().view(1, 1, -1, 1)
+    t = torch.arange(frames).float().view(-1, 1, 1, 1)
+    phase = torch.tensor([0.0, 1.0, 2.0]).view(1, 3, 1, 1)
+    return 0.5 + 0.4 * torch.sin((x + 0.5 * t) / 5 + y / 7 + phase)
