@@ -88,7 +88,8 @@ class TrainingScreen:
     def _on_step(self, event: dict[str, Any]) -> None:
         terms = "  ".join(f"{name} {value:.4g}" for name, value in event["terms"].items())
         line = (
-            f"{terms}  learning rate {event['learning_rate']:.2e}  {event['samples_per_second']:.2f} samples/s  "
+            f"mean loss {event['loss_mean']:.4g}  now {terms}  learning rate {event['learning_rate']:.2e}  "
+            f"{event['samples_per_second']:.2f} samples/s  "
             f"{_duration(event['seconds_left'])} left"
         )
         if self._is_live:

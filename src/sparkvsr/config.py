@@ -85,7 +85,7 @@ def load_config(path: str | Path) -> DictConfig:
     except (OSError, OmegaConfBaseException, ValueError) as exc:
         msg = f"{file} cannot be read as the configuration of a run: {str(exc).splitlines()[0]}"
         raise ConfigError(msg) from exc
-    except Exception as exc:  # noqa: BLE001  (yaml's own errors, without importing yaml here)
+    except Exception as exc:
         msg = f"{file} is not valid YAML: {str(exc).splitlines()[0]}"
         raise ConfigError(msg) from exc
     if not isinstance(loaded, DictConfig):

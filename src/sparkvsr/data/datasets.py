@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -143,15 +142,26 @@ class PairedClips(Dataset[TrainSample]):
         iframes = clip.iframe_indices
         if iframes is not None:
             iframes = [index - first for index in iframes if 0 <= index - first < num_frames]
-        indices = [] if request.is_image else self._policy(num_frames, rng, iframes)
-        return TrainSample(
-            lr=lr,
-            hr=hr,
-            keyframes=self._keyframes(lr, hr, indices, rng),
-            keyframe_indices=indices,
-            number=request.number,
-            name=clip.name,
-        )
+        sample = self.with_keyframes(lr, hr, iframes, request, rng)
+        sample.name = clip.name
+        return sample
+
+    def with_keyframes(
+        self, lr: Tensor, hr: Tensor, iframes: list[int] | None, request: SampleRequest, rng: np.random.Generator
+    ) -> TrainSample:
+        """Choose keyframes for a pair and make their images.
+
+        Args:
+            lr: ``(F, 3, h, w)``.
+            hr: ``(F, 3, H, W)``.
+            iframes: intra frames of the file; None or ``[-1]`` if not known.
+            request: stills get no keyframe (guide 5.2).
+            rng: decides.
+        """
+        known = None if iframes is None or iframes == [-1] else iframes
+        indices = [] if request.is_image else self._policy(lr.shape[0], rng, known)
+        keyframes = self._keyframes(lr, hr, indices, rng)
+        return TrainSample(lr, hr, keyframes, indices, number=request.number, iframe_indices=iframes)
 
     def _read(
         self, request: SampleRequest, num_frames: int, size: tuple[int, int], rng: np.random.Generator
@@ -216,16 +226,10 @@ class ValidationClips(Dataset[TrainSample]):
 
     def __getitem__(self, index: int) -> TrainSample:
         """Clip ``index`` with its first frame as the keyframe."""
-        sample = self._pairs[SampleRequest(index)]
-        return sample
+        return self._pairs[SampleRequest(index)]
 
 
 def clip_name(source: ClipSource, index: int) -> str:
     """What a source calls a clip, for messages."""
     name = getattr(source, "name", None)
     return str(name(index)) if callable(name) else f"clip {index}"
-
-
-def stack_frames(frames: list[Tensor], num_frames: int) -> Tensor:
-    """``(num_frames, 3, H, W)``; a short list repeats its last frame (guide 6.1)."""
-    return torch.stack([*frames, *[frames[-1]] * (num_frames - len(frames))])

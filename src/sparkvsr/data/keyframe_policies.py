@@ -71,9 +71,7 @@ class RandomPolicy:
         snap: positions are multiples of it (4 keeps keyframes on whole latent frames).
     """
 
-    def __init__(
-        self, dropout: float = 0.1, min_keyframe_gap: int = 4, max_keyframes: int = 9, snap: int = 4
-    ) -> None:
+    def __init__(self, dropout: float = 0.1, min_keyframe_gap: int = 4, max_keyframes: int = 9, snap: int = 4) -> None:
         _check(dropout, min_keyframe_gap, max_keyframes, snap)
         self._dropout, self._gap, self._most, self._snap = dropout, min_keyframe_gap, max_keyframes, snap
 
@@ -121,9 +119,7 @@ class IframePolicy:
         gop_frames: shortest and longest assumed group.
     """
 
-    def __init__(
-        self, dropout: float = 0.1, min_keyframe_gap: int = 4, gop_frames: Sequence[int] = (8, 48)
-    ) -> None:
+    def __init__(self, dropout: float = 0.1, min_keyframe_gap: int = 4, gop_frames: Sequence[int] = (8, 48)) -> None:
         _check(dropout, min_keyframe_gap, *gop_frames)
         self._dropout, self._gap, self._gop = dropout, min_keyframe_gap, (int(gop_frames[0]), int(gop_frames[1]))
 

@@ -36,6 +36,7 @@ class TrainSample:
         keyframe_indices: K frame indices, strictly increasing.
         number: of the request; seeds what the model draws for this sample.
         name: where it comes from.
+        iframe_indices: intra frames of the file within the clip, None if unknown.
         extras: what the model asked to be computed with the sample (motion, latents).
     """
 
@@ -45,6 +46,7 @@ class TrainSample:
     keyframe_indices: list[int]
     number: int = 0
     name: str = ""
+    iframe_indices: list[int] | None = None
     extras: dict[str, Tensor] = field(default_factory=dict)
 
 

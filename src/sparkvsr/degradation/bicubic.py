@@ -31,9 +31,7 @@ class BicubicDegradation:
             raise ConfigError(msg)
         self._crf = None if crf is None else (int(crf[0]), int(crf[1]))
 
-    def __call__(
-        self, hr: Tensor, rng: np.random.Generator, *, scale: int = 4, is_image: bool = False
-    ) -> Tensor:
+    def __call__(self, hr: Tensor, rng: np.random.Generator, *, scale: int = 4, is_image: bool = False) -> Tensor:
         """See ``Degradation``."""
         size = (hr.shape[-2] // scale, hr.shape[-1] // scale)
         lr = F.interpolate(hr, size=size, mode="bicubic", antialias=True, align_corners=False)

@@ -22,9 +22,7 @@ class Degradation(Protocol):
     margin: float
     extra_frames: int
 
-    def __call__(
-        self, hr: Tensor, rng: np.random.Generator, *, scale: int = 4, is_image: bool = False
-    ) -> Tensor:
+    def __call__(self, hr: Tensor, rng: np.random.Generator, *, scale: int = 4, is_image: bool = False) -> Tensor:
         """Degrade one clip.
 
         Args:

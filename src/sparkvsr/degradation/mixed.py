@@ -24,7 +24,9 @@ class MixedDegradation:
 
     def __init__(self, parts: Mapping[str, Degradation], weights: Mapping[str, float]) -> None:
         if set(parts) != set(weights):
-            msg = f"degradation.weights has {sorted(weights)}, degradation.parts has {sorted(parts)}; use the same names"
+            msg = (
+                f"degradation.weights has {sorted(weights)}, degradation.parts has {sorted(parts)}; use the same names"
+            )
             raise ConfigError(msg)
         if min(weights.values()) < 0 or sum(weights.values()) <= 0:
             msg = f"degradation.weights={dict(weights)} must not be negative and at least one must be above 0"
@@ -36,9 +38,7 @@ class MixedDegradation:
         self.margin = max(self._parts[name].margin for name in self._names)
         self.extra_frames = max(self._parts[name].extra_frames for name in self._names)
 
-    def __call__(
-        self, hr: Tensor, rng: np.random.Generator, *, scale: int = 4, is_image: bool = False
-    ) -> Tensor:
+    def __call__(self, hr: Tensor, rng: np.random.Generator, *, scale: int = 4, is_image: bool = False) -> Tensor:
         """See ``Degradation``."""
         name = self._names[int(rng.choice(len(self._names), p=self._shares))]
         return self._parts[name](hr, rng, scale=scale, is_image=is_image)

@@ -75,6 +75,10 @@ class DistsDistance(PerceptualDistance):
     def __init__(self, layers: Sequence[tuple[Tensor, Tensor]], alpha: Tensor, beta: Tensor) -> None:
         super().__init__(layers)
         total = alpha.sum() + beta.sum()
+        self.alpha: Tensor
+        self.beta: Tensor
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("alpha", (alpha / total).float())
         self.register_buffer("beta", (beta / total).float())
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
@@ -86,11 +90,14 @@ class DistsDistance(PerceptualDistance):
 
     def compare(self, first: list[Tensor], second: list[Tensor]) -> Tensor:
         """See ``PerceptualDistance``."""
-        alphas, betas = self.alpha.split(_DISTS_CHANNELS, dim=1), self.beta.split(_DISTS_CHANNELS, dim=1)  # type: ignore[operator]
+        alphas, betas = self.alpha.split(_DISTS_CHANNELS, dim=1), self.beta.split(_DISTS_CHANNELS, dim=1)
         similarity = first[0].new_zeros(first[0].shape[0])
         for a, b, alpha, beta in zip(first, second, alphas, betas, strict=True):
             mean_a, mean_b = a.mean((2, 3), keepdim=True), b.mean((2, 3), keepdim=True)
-            var_a, var_b = ((a - mean_a) ** 2).mean((2, 3), keepdim=True), ((b - mean_b) ** 2).mean((2, 3), keepdim=True)
+            var_a, var_b = (
+                ((a - mean_a) ** 2).mean((2, 3), keepdim=True),
+                ((b - mean_b) ** 2).mean((2, 3), keepdim=True),
+            )
             covariance = (a * b).mean((2, 3), keepdim=True) - mean_a * mean_b
             texture = (2 * mean_a * mean_b + 1e-6) / (mean_a**2 + mean_b**2 + 1e-6)
             structure = (2 * covariance + 1e-6) / (var_a + var_b + 1e-6)
@@ -109,6 +116,8 @@ class LpipsDistance(PerceptualDistance):
     def __init__(self, layers: Sequence[tuple[Tensor, Tensor]], heads: Sequence[Tensor]) -> None:
         super().__init__(layers)
         self.heads = nn.ParameterList([nn.Parameter(head, requires_grad=False) for head in heads])
+        self.shift: Tensor
+        self.scale: Tensor
         self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188]).view(1, 3, 1, 1))
         self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450]).view(1, 3, 1, 1))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from sparkvsr.data.samples import TrainBatch
 from sparkvsr.training.progress import Hook
 
 RATE_WINDOW_SECONDS = 30.0
+# One batch says little: a busy clip has many times the loss of a flat one.
+LOSS_WINDOW_STEPS = 50
 
 
 class Progress(Callback):
@@ -26,6 +29,7 @@ class Progress(Callback):
     def __init__(self, hook: Hook) -> None:
         self._hook, self._samples_per_step = hook, 1
         self._marks: list[tuple[float, int]] = []
+        self._losses: deque[float] = deque(maxlen=LOSS_WINDOW_STEPS)
         self._seen_step = -1
 
     def set_samples_per_step(self, count: int) -> None:
@@ -42,11 +46,12 @@ class Progress(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """One event per optimiser step."""
-        del outputs, batch, batch_idx
+        del pl_module, outputs, batch, batch_idx
         step = trainer.global_step
         if step == self._seen_step or not trainer.is_global_zero:
             return
         self._seen_step = step
+        self._losses.append(float(trainer.callback_metrics.get("train/loss", float("nan"))))
         now = time.monotonic()
         self._marks.append((now, step))
         while len(self._marks) > 2 and now - self._marks[0][0] > RATE_WINDOW_SECONDS:
@@ -68,6 +73,7 @@ class Progress(Callback):
                 "step": step,
                 "total": trainer.max_steps,
                 "terms": terms,
+                "loss_mean": sum(self._losses) / len(self._losses),
                 "learning_rate": float(metrics.get("train/learning_rate", 0.0)),
                 "samples_per_second": rate * self._samples_per_step,
                 "seconds_left": (trainer.max_steps - step) / rate if rate > 0 else None,
@@ -122,7 +128,7 @@ class StepCheckpoint(ModelCheckpoint):
 
 
 class ValidationClipWriter(Callback):
-    """Writes what validation restored: ``validation/step-000500/<clip>.png`` (LR, result, truth side by side) and ``.mp4``.
+    """Writes what validation restored to ``validation/step-000500/``: LR, result and truth side by side as PNG and mp4.
 
     Args:
         folder: the run folder.

@@ -120,7 +120,9 @@ def load_network_state(path: Path, adapter: TrainingAdapter) -> tuple[dict[str, 
 
 
 def _is_sharded(path: Path) -> bool:
-    return path.is_dir() and ((path / "latest").is_file() or (path / ".metadata").is_file() or (path / "checkpoint").is_dir())
+    return path.is_dir() and (
+        (path / "latest").is_file() or (path / ".metadata").is_file() or (path / "checkpoint").is_dir()
+    )
 
 
 def _read_sharded(path: Path) -> dict[str, Any]:

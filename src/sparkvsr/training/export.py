@@ -65,7 +65,13 @@ def export_model(run: Path, folder: Path, *, ema: bool | None = None, overwrite:
 
 
 def write_card(
-    folder: Path, adapter: TrainingAdapter, config: DictConfig, checkpoint: dict[str, Any], source: Path, *, has_ema: bool
+    folder: Path,
+    adapter: TrainingAdapter,
+    config: DictConfig,
+    checkpoint: dict[str, Any],
+    source: Path,
+    *,
+    has_ema: bool,
 ) -> None:
     """Write ``README.md`` and ``training_config.json`` beside the weights."""
     values = checkpoint.get(CHECKPOINT_KEY, {})
@@ -78,7 +84,8 @@ tags: [video-super-resolution, keyframes]
 
 # {folder.name.lstrip(".").split(".")[0]}
 
-Video super-resolution x{config.data.scale}, guided by keyframes. Trained with sparkvsr {values.get("version", "unknown")}.
+Video super-resolution x{config.data.scale}, guided by keyframes.
+Trained with sparkvsr {values.get("version", "unknown")}.
 
 | | |
 |---|---|

@@ -33,13 +33,15 @@ def add_lora(adapter: TrainingAdapter, *, rank: int, alpha: float, targets: Sequ
     network.requires_grad_(False)
     try:
         inject_adapter_in_model(
-            LoraConfig(r=rank, lora_alpha=alpha, target_modules=adapter.lora_targets(targets), lora_dropout=0.0),
+            LoraConfig(r=rank, lora_alpha=int(alpha), target_modules=adapter.lora_targets(targets), lora_dropout=0.0),
             network,
             adapter_name=_PREFIX,
         )
     except ValueError as exc:
         names = sorted({name.rpartition(".")[2] for name, _ in network.named_modules() if name})[:12]
-        msg = f"optimizer.lora.targets={list(targets)} match no layer of this model; its layers end in {', '.join(names)}"
+        msg = (
+            f"optimizer.lora.targets={list(targets)} match no layer of this model; its layers end in {', '.join(names)}"
+        )
         raise ConfigError(msg) from exc
 
 

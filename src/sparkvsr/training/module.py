@@ -75,7 +75,7 @@ class RestorationTraining(LightningModule):
             return terms
         pixels = self.adapter.decode(restored, framewise=True)
         terms = self.loss(pixels, self.adapter.target_frames(batch.hr, pixels))
-        return terms
+        return dict(terms)
 
     def training_step(self, batch: TrainBatch, batch_index: int) -> Tensor:
         """One micro-batch."""

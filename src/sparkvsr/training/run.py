@@ -167,7 +167,10 @@ def _resumed_checkpoint(config: DictConfig) -> Path | None:
         return (folder / "last.ckpt").resolve()
     found = newest_run(folder.parent, config.stage)
     if found is None:
-        msg = f"ckpt=last: {folder.parent} holds no run of stage {config.stage} with a last.ckpt; give its path: ckpt=PATH"
+        msg = (
+            f"ckpt=last: {folder.parent} holds no run of stage {config.stage} with a last.ckpt; "
+            "give its path: ckpt=PATH"
+        )
         raise ConfigError(msg)
     return found / "last.ckpt"
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from sparkvsr.data.samples import TrainBatch
@@ -46,11 +46,12 @@ class CogVideoXAdapter(TrainingAdapter):
     """
 
     family = "cogvideox"
+    vae: Any
 
     def __init__(
         self,
-        transformer: nn.Module,
-        vae: nn.Module,
+        transformer: Any,
+        vae: Any,
         prompt: Tensor,
         scheduler_config: Mapping[str, Any],
         *,
@@ -64,13 +65,13 @@ class CogVideoXAdapter(TrainingAdapter):
             msg = f"model.posterior={posterior} is unknown; use sample (as published) or mode"
             raise ConfigError(msg)
         self.network = transformer
-        self.vae: Any = vae.requires_grad_(False).eval()
+        self.vae = vae.requires_grad_(False).eval()
         if vae_tiling:
             self.vae.enable_tiling()
         self.register_buffer("prompt", prompt, persistent=False)
         self._scheduler_config = dict(scheduler_config)
         self._posterior, self._checkpointing, self._source = posterior, gradient_checkpointing, source
-        self._vae_scale = float(self.vae.config.scaling_factor)
+        self._vae_scale = float(vae.config.scaling_factor)
         if gradient_checkpointing:
             self.enable_gradient_checkpointing()
 
@@ -104,7 +105,8 @@ class CogVideoXAdapter(TrainingAdapter):
     def encode(self, batch: TrainBatch, *, framewise: bool, with_hr: bool) -> LatentBatch:
         """See ``TrainingAdapter``. LR is brought to HR size bilinearly first (guide 2.2)."""
         if "lr_latents" in batch.extras:
-            lr_latents, hr_latents = batch.extras["lr_latents"], batch.extras["hr_latents"]
+            lr_latents = batch.extras["lr_latents"]
+            hr_latents: Tensor | None = batch.extras["hr_latents"]
         else:
             size = batch.hr.shape[-2:]
             flat = F.interpolate(batch.lr.flatten(0, 1), size=size, mode="bilinear", align_corners=False)
@@ -124,9 +126,11 @@ class CogVideoXAdapter(TrainingAdapter):
 
     def restore(self, latents: LatentBatch) -> Tensor:
         """See ``TrainingAdapter``: guide 2.7; the leading copies are dropped before the loss (guide 10.1 no. 10)."""
-        dtype = torch.get_autocast_dtype(latents.lr.device.type) if torch.is_autocast_enabled(
-            latents.lr.device.type
-        ) else latents.lr.dtype
+        dtype = (
+            torch.get_autocast_dtype(latents.lr.device.type)
+            if torch.is_autocast_enabled(latents.lr.device.type)
+            else latents.lr.dtype
+        )
         coefficients = velocity_coefficients(self._scheduler_config, dtype)
         prompt: Any = self.prompt
         return restore_latents(self.network, latents.lr, latents.keyframes, prompt, coefficients)
@@ -150,7 +154,7 @@ class CogVideoXAdapter(TrainingAdapter):
         return frames.transpose(1, 2).float() * 0.5 + 0.5
 
     def _encode_pixels(self, pixels: Tensor, numbers: Tensor, stream: int, *, framewise: bool) -> Tensor:
-        """``(B, F, 3, H, W)`` to ``(B, f, 16, h, w)``; one clip at a time, so that memory does not grow with the batch."""
+        """``(B, F, 3, H, W)`` to ``(B, f, 16, h, w)``; one clip at a time, so that memory stays that of one."""
         rows = []
         dtype = next(self.vae.parameters()).dtype
         for row, number in zip(pixels, numbers.tolist(), strict=True):
@@ -198,7 +202,6 @@ class CogVideoXAdapter(TrainingAdapter):
             shutil.copyfile(self._source / "model_index.json", index)
         else:
             index.write_text(json.dumps(_MODEL_INDEX, indent=2) + "\n")
-
 
     def read_folder(self, folder: Path) -> dict[str, Tensor]:
         """See ``TrainingAdapter``."""

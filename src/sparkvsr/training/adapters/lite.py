@@ -76,8 +76,8 @@ class LiteAdapter(TrainingAdapter):
         """Motion between neighbours and to the keyframe in use, on the LR grid.
 
         Returns:
-            ``step`` and ``to_key`` ``(F, 2, h, w)``, ``round_trip`` ``(F, 1, h, w)`` in LR pixels, ``key_slot`` ``(F,)``:
-            which of the sample's keyframes a frame uses, -1 for none.
+            ``step`` and ``to_key`` ``(F, 2, h, w)``, ``round_trip`` ``(F, 1, h, w)`` in LR pixels, ``key_slot``
+            ``(F,)``: which of the sample's keyframes a frame uses, -1 for none.
         """
         lr = sample.lr.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
         greys = [grey_of(image) for image in lr]
@@ -142,7 +142,6 @@ class LiteAdapter(TrainingAdapter):
         upscaler = KeyframeUpscalerNet(self.upscaler.config)
         upscaler.load_state_dict(_part(weights, "upscaler."))
         save_lite(folder, propagator, upscaler)
-
 
     def read_folder(self, folder: Path) -> dict[str, Tensor]:
         """See ``TrainingAdapter``."""

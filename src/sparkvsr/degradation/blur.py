@@ -1,0 +1,125 @@
+"""Blur kernels of the second-order pipeline (guide 6.5) and their application."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from kornia.filters import filter2d
+from numpy.typing import NDArray
+from torch import Tensor
+
+KERNEL_TYPES = ("iso", "aniso", "generalized_iso", "generalized_aniso", "plateau_iso", "plateau_aniso", "sinc")
+KERNEL_SHARES = (0.405, 0.225, 0.108, 0.027, 0.108, 0.027, 0.1)
+KERNEL_SIZES = tuple(range(7, 22, 2))
+
+
+@dataclass(frozen=True)
+class BlurRange:
+    """What blur parameters are drawn from.
+
+    Attributes:
+        probability: that there is any blur.
+        sigma: of both axes, in pixels.
+        types: see ``KERNEL_TYPES``.
+        shares: of the types.
+    """
+
+    probability: float
+    sigma: tuple[float, float] = (0.2, 3.0)
+    types: tuple[str, ...] = KERNEL_TYPES
+    shares: tuple[float, ...] = KERNEL_SHARES
+
+
+def gaussian_kernel(
+    size: int, sigma: tuple[float, float], theta: float, *, kind: str = "gaussian", beta: float = 1.0
+) -> NDArray[np.float64]:
+    """Gaussian ``exp(-q/2)``, generalised ``exp(-q^beta/2)`` or plateau ``1/(q^beta + 1)``, sum 1.
+
+    Args:
+        size: odd side of the kernel.
+        sigma: along the two axes of the rotated ellipse.
+        theta: rotation in radians.
+        kind: ``gaussian``, ``generalized`` or ``plateau``.
+        beta: shape.
+    """
+    axis = np.arange(size) - size // 2
+    x, y = np.meshgrid(axis, axis)
+    rotation = np.array([[math.cos(theta), -math.sin(theta)], [math.sin(theta), math.cos(theta)]])
+    inverse = np.linalg.inv(rotation @ np.diag([sigma[0] ** 2, sigma[1] ** 2]) @ rotation.T)
+    points = np.stack([x, y], axis=-1).astype(np.float64)
+    q = np.einsum("...i,ij,...j->...", points, inverse, points)
+    shaped = q if kind == "gaussian" else q**beta
+    kernel = 1 / (shaped + 1) if kind == "plateau" else np.exp(-0.5 * shaped)
+    return kernel / kernel.sum()
+
+
+def sinc_kernel(size: int, cutoff: float) -> NDArray[np.float64]:
+    """Circular low-pass ``w J1(w rho) / (2 pi rho)``, sum 1; it rings, as resized and sharpened footage does."""
+    axis = np.arange(size) - size // 2
+    x, y = np.meshgrid(axis, axis)
+    rho = np.hypot(x, y)
+    safe = np.where(rho > 0, rho, 1.0)
+    bessel = torch.special.bessel_j1(torch.from_numpy(cutoff * safe)).numpy()
+    kernel = np.where(rho > 0, cutoff * bessel / (2 * np.pi * safe), cutoff**2 / (4 * np.pi))
+    return kernel / kernel.sum()
+
+
+def draw_kernels(
+    spec: BlurRange, num_frames: int, rng: np.random.Generator, *, flickering_shape: bool
+) -> Tensor | None:
+    """Kernels of a clip.
+
+    Args:
+        spec: ranges.
+        num_frames: F.
+        rng: decides.
+        flickering_shape: draw the shape of generalised and plateau kernels anew for each frame, between 1 and the
+            clip's own, as the published code does by accident (guide 6.5).
+
+    Returns:
+        ``(F, k, k)`` float32, or None for no blur.
+    """
+    if rng.random() >= spec.probability:
+        return None
+    size = int(rng.choice(KERNEL_SIZES))
+    shares = np.array(spec.shares) / sum(spec.shares)
+    kind = spec.types[int(rng.choice(len(spec.types), p=shares))]
+    if kind == "sinc":
+        low = math.pi / 3 if size < 13 or spec.types == ("sinc",) else math.pi / 5
+        kernels = [sinc_kernel(size, rng.uniform(low, math.pi))] * num_frames
+        return torch.from_numpy(np.stack(kernels)).float()
+    sigma_x, sigma_y = rng.uniform(*spec.sigma, size=2)
+    theta = rng.uniform(-math.pi, math.pi)
+    if kind.endswith("_iso") or kind == "iso":
+        sigma_y, theta = sigma_x, 0.0
+    family = kind.partition("_")[0] if "_" in kind else "gaussian"
+    clip_beta = float(rng.uniform(0.5, 4) if family == "generalized" else rng.uniform(1, 2))
+    if family == "gaussian" or not flickering_shape:
+        kernel = gaussian_kernel(size, (sigma_x, sigma_y), theta, kind=family, beta=clip_beta)
+        return torch.from_numpy(np.stack([kernel] * num_frames)).float()
+    betas = [float(rng.uniform(min(clip_beta, 1), max(clip_beta, 1))) for _ in range(num_frames)]
+    frames = [gaussian_kernel(size, (sigma_x, sigma_y), theta, kind=family, beta=beta) for beta in betas]
+    return torch.from_numpy(np.stack(frames)).float()
+
+
+def apply_kernels(clip: Tensor, kernels: Tensor) -> Tensor:
+    """Correlate each frame with its kernel, borders reflected without repeating the edge.
+
+    Args:
+        clip: ``(F, 3, H, W)``.
+        kernels: ``(F, k, k)``.
+    """
+    room = kernels.shape[-1] // 2
+    border = "reflect" if min(clip.shape[-2:]) > room else "replicate"
+    if bool((kernels == kernels[:1]).all()):
+        return filter2d(clip, kernels[:1], border_type=border)
+    return filter2d(clip, kernels, border_type=border)
+
+
+def as_range(values: Sequence[float]) -> tuple[float, float]:
+    """Two numbers of a configuration list."""
+    return float(values[0]), float(values[1])
