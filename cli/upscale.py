@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sparkvsr.models.interface import RestorationModel
 
 SIZE, KEYFRAMES, MODEL, ENCODER = "Output size", "Keyframes", "Model", "Encoder"
+LARGE = "cogvideox models only"
 
 
 def upscale(
@@ -101,6 +102,36 @@ def upscale(
     seed: Annotated[
         int, typer.Option("--seed", help="For --random and for models that sample.", rich_help_panel=MODEL)
     ] = 42,
+    precision: Annotated[
+        str | None,
+        typer.Option("--precision", help="bf16, fp16, fp32, fp8, int8 [default: by device].", rich_help_panel=LARGE),
+    ] = None,
+    offload: Annotated[
+        str | None,
+        typer.Option("--offload", help="none, model, sequential [default: by memory].", rich_help_panel=LARGE),
+    ] = None,
+    vae_tiling: Annotated[
+        str | None, typer.Option("--vae-tiling", help="auto, on, off [default: auto].", rich_help_panel=LARGE)
+    ] = None,
+    colour: Annotated[
+        str | None,
+        typer.Option("--colour", help="Match colours to the LR clip: none, wavelet, adain.", rich_help_panel=LARGE),
+    ] = None,
+    carry: Annotated[
+        bool | None,
+        typer.Option(
+            "--carry/--no-carry",
+            help="A chunk without a keyframe takes its predecessor's last frame as one [default: on].",
+            rich_help_panel=LARGE,
+        ),
+    ] = None,
+    slot: Annotated[
+        str | None,
+        typer.Option("--slot", help="Latent slot of a keyframe: floor (as trained), exact.", rich_help_panel=LARGE),
+    ] = None,
+    lora: Annotated[
+        list[str] | None, typer.Option("--lora", help="LoRA file to merge; may be repeated.", rich_help_panel=LARGE)
+    ] = None,
     start: Annotated[int, typer.Option("--start", help="First frame, counted from 0.")] = 0,
     frames: Annotated[int | None, typer.Option("--frames", help="Number of frames [default: to the end].")] = None,
     work: Annotated[
@@ -147,6 +178,15 @@ def upscale(
         }
     )
     paths = _expand(inputs)
+    large = {
+        "precision": precision,
+        "offload": offload,
+        "vae_tiling": vae_tiling,
+        "colour": colour,
+        "carry": carry,
+        "slot": slot,
+        "lora": lora or None,
+    }
     reporter = JsonReporter() if json else TextReporter()
     with reporter as report:
         # Torch and all that is imported only now: help and usage errors stay quick.
@@ -160,6 +200,7 @@ def upscale(
             references=references,
             guidance_scale=guidance,
             model=model,
+            model_options={name: value for name, value in large.items() if value is not None},
             device=device,
             dtype=dtype,
             chunk_frames=chunk_frames,

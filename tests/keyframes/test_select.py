@@ -98,3 +98,12 @@ def test_iframes_are_read_only_where_they_are_needed() -> None:
 
     assert KeyframeChoice("scenes").select([Shot(0, 9), Shot(9, 20)], never, 0).indices == (0, 9)
     assert KeyframeChoice("none").select([Shot(0, 9)], never, 0).indices == ()
+
+
+def test_keyframes_are_moved_to_the_multiples_of_their_shot_unless_the_user_fixed_them() -> None:
+    shots = [Shot(0, 50), Shot(50, 90)]
+    moved = KeyframeChoice("iframes").select(shots, lambda: [0, 7, 50, 61], 0, multiple=4)
+    assert moved.indices == (0, 4, 50, 58)
+    assert "moved back" in moved.method
+    fixed = KeyframeChoice("manual", indices=(7, 61)).select(shots, lambda: [], 0, multiple=4)
+    assert fixed.indices == (7, 61)

@@ -290,7 +290,7 @@ def prepare(
         notes.append(f"only {true_stop - options.start} of {stop - options.start} announced frames could be decoded")
 
     # 4. Keyframes and their images.
-    selection = choice.select(shots, lambda: iframe_indices(path), options.seed)
+    selection = choice.select(shots, lambda: iframe_indices(path), options.seed, multiple=model.keyframe_multiple)
     if selection.dropped:
         shown = ", ".join(map(str, selection.dropped[:8])) + (", ..." if len(selection.dropped) > 8 else "")
         notes.append(f"dropped {len(selection.dropped)} keyframes closer than 4 frames to another: {shown}")

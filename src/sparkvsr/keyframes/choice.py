@@ -64,14 +64,21 @@ class KeyframeChoice:
         elif self.kind == "random":
             select.random_frames(self.number, whole, 0)
 
-    def select(self, shots: Sequence[Shot], iframe_indices: Callable[[], Sequence[int]], seed: int) -> Selection:
+    def select(
+        self, shots: Sequence[Shot], iframe_indices: Callable[[], Sequence[int]], seed: int, *, multiple: int = 1
+    ) -> Selection:
         """Choose.
 
         Args:
             shots: of the part of the clip that is restored.
             iframe_indices: called only where I-frames are needed.
             seed: for ``random``.
+            multiple: see ``select.snapped``; keyframes that the user fixed stay where they are.
         """
+        selection = self._select(shots, iframe_indices, seed)
+        return selection if self.kind == "manual" else select.snapped(selection, shots, multiple)
+
+    def _select(self, shots: Sequence[Shot], iframe_indices: Callable[[], Sequence[int]], seed: int) -> Selection:
         if self.kind == "none":
             return select.none()
         if self.kind == "manual":

@@ -83,6 +83,26 @@ def keep_apart(
     return Selection(tuple(sorted(kept)), tuple(sorted(dropped)), method)
 
 
+def snapped(selection: Selection, shots: Sequence[Shot], multiple: int) -> Selection:
+    """Move keyframes back to multiples of ``multiple`` frames after their shot's start.
+
+    The large model places a keyframe exactly only there (one latent covers four frames). Keyframes that meet on
+    one frame become one.
+    """
+    if multiple <= 1:
+        return selection
+    moved = {
+        shot.start + (index - shot.start) // multiple * multiple
+        for shot in shots
+        for index in selection.indices
+        if index in shot
+    }
+    if moved == set(selection.indices):
+        return selection
+    method = f"{selection.method}, moved back to every {multiple}th frame of the shot"
+    return Selection(tuple(sorted(moved)), selection.dropped, method)
+
+
 def manual(indices: Sequence[int], start: int, stop: int, *, gap: int = MIN_KEYFRAME_GAP) -> Selection:
     """Keyframes typed by the user: used as they are, or refused.
 

@@ -123,6 +123,7 @@ class RestorationModel(ABC):
         dtype: parameter and compute type.
         keyframe_lookahead: a keyframe changes no frame that lies more than this many frames before it; None if
             it may change any frame of its shot.
+        keyframe_multiple: keyframes lie exactly only at multiples of this many frames after the shot's start.
         is_resumable: whether sessions export their state, so that a shot can be continued in its middle.
     """
 
@@ -130,6 +131,7 @@ class RestorationModel(ABC):
     device: torch.device
     dtype: torch.dtype
     keyframe_lookahead: int | None = None
+    keyframe_multiple: int = 1
     is_resumable: bool = False
 
     @abstractmethod

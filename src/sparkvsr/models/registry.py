@@ -84,6 +84,8 @@ def load_model(
     """
     resolved_device, resolved_dtype = resolve_device(device), resolve_dtype(dtype)
     name = str(name_or_path)
+    if name in BUILT_IN_MODELS:
+        _refuse_options(name, options)
     if name == "bicubic":
         from sparkvsr.models.bicubic import BicubicModel
 
@@ -120,6 +122,7 @@ def _load_path(
 
         return load_cogvideox(path, device=device, dtype=dtype, **options)
     if any(path.glob("*.safetensors")):
+        _refuse_options(str(path), options)
         from sparkvsr.models.lite.model import load_lite
 
         return load_lite(path, device=device, dtype=dtype)
@@ -129,3 +132,10 @@ def _load_path(
         f"(cogvideox), or the weights of lite as sparkvsr export writes them"
     )
     raise WeightsError(msg)
+
+
+def _refuse_options(name: str, options: dict[str, Any]) -> None:
+    if options:
+        names = ", ".join("--" + option.replace("_", "-") for option in options)
+        msg = f"{names}: only for cogvideox models, not for {name}; leave it out (--dtype sets the precision of lite)"
+        raise ConfigError(msg)

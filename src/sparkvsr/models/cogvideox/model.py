@@ -47,6 +47,8 @@ class CogVideoXModel(RestorationModel):
     the result differs; how the shot is cut into ``push`` calls never matters.
     """
 
+    keyframe_multiple = 4
+
     def __init__(
         self,
         name: str,
