@@ -1,4 +1,4 @@
-"""Motion between LR frames for `lite`: dense inverse search flow on the LR grid. The only module here that needs OpenCV.
+"""Motion between LR frames for `lite`: dense inverse search flow on the LR grid.
 
 Conventions: images are uint8 ``(h, w, 3)`` RGB or ``(h, w)`` grey; a flow ``a_to_b`` is float32 ``(h, w, 2)`` in LR
 pixels, (x, y), and says where in image b the pixel of image a is found: ``a[p] ~ b[p + flow[p]]``.
@@ -11,6 +11,7 @@ object is made for each call (well under a millisecond).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -76,8 +77,9 @@ def sample(image: NDArray[np.float32], flow: Flow) -> NDArray[np.float32]:
     return cv2.remap(image, pixel_grid(*flow.shape[:2]) + flow, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
+@lru_cache(maxsize=4)
 def pixel_grid(height: int, width: int) -> Flow:
-    """``(height, width, 2)`` with the x and y of every pixel."""
+    """``(height, width, 2)`` with the x and y of every pixel; shared, not to be written to."""
     return np.stack(np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)), axis=-1)
 
 

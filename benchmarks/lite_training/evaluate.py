@@ -1,0 +1,174 @@
+"""The table of the model card: lite on the public ground-truth clips.
+
+    python benchmarks/lite_training/evaluate.py [--weights FOLDER] [--rows bicubic blind keyed ...] [--json out.json]
+
+PSNR-Y (BT.601 studio range, no border), mean over frames 1.. up to 32 (frame 0 carries the keyframe), sides cropped to
+multiples of 16, LR by antialiased bicubic /4 rounded to 8 bit. `*_crf23` rows: the LR clip went through x264 crf 23.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from degradation import shrink_by_four, through_x264
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sparkvsr.models.lite.model import LiteModel, load_lite
+from sparkvsr.models.lite.motion import grey_of
+from sparkvsr.models.lite.upscaler import load_keyframe_upscaler
+
+ROWS = ("bicubic", "blind", "flow_and_blend", "keyed", "lite_keyframe", "upscaler_every_frame")
+WRONG_ROWS = ("wrong_scene", "wrong_black", "wrong_shift32", "wrong_before_cut")
+CRF_ROWS = ("bicubic_crf23", "blind_crf23", "keyed_crf23")
+FRAMES = 33
+
+
+def load_clip(path: Path) -> NDArray:
+    """First frames, uint8 ``(n, H, W, 3)``, sides cropped to multiples of 16."""
+    frames = []
+    with av.open(str(path)) as container:
+        for frame in container.decode(video=0):
+            frames.append(frame.to_ndarray(format="rgb24"))
+            if len(frames) == FRAMES:
+                break
+    clip = np.stack(frames)
+    return clip[:, : clip.shape[1] // 16 * 16, : clip.shape[2] // 16 * 16]
+
+
+def as_tensor(clip: NDArray) -> Tensor:
+    """uint8 NHWC to float NCHW in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(clip)).permute(0, 3, 1, 2).float().div(255)
+
+
+def psnr_y(restored: Tensor, truth: Tensor) -> float:
+    """Mean over frames; the result is rounded to 8 bit first."""
+    weights = torch.tensor([65.481, 128.553, 24.966]).view(1, 3, 1, 1)
+    values = []
+    for a, b in zip(restored, truth, strict=True):
+        a8 = (a.clamp(0, 1) * 255).round() / 255
+        error = ((a8 - b)[None] * weights).sum(1).square().mean()
+        values.append(float(10 * torch.log10(255**2 / error)))
+    return float(np.mean(values))
+
+
+def flow_and_blend(lr: NDArray, key_hr: NDArray) -> Tensor:
+    """The classical baseline of guide/embedded_model.md, one direct flow to frame 0."""
+    dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    dis.setFinestScale(0)
+    h, w = lr.shape[1:3]
+    height, width = 4 * h, 4 * w
+    greys = [grey_of(image) for image in lr]
+    doubled = [cv2.resize(g, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC) for g in greys]
+
+    def remap(image: NDArray, flow: NDArray, how: int) -> NDArray:
+        ys, xs = np.mgrid[0 : flow.shape[0], 0 : flow.shape[1]].astype(np.float32)
+        return cv2.remap(image, xs + flow[..., 0], ys + flow[..., 1], how, borderMode=cv2.BORDER_REPLICATE)
+
+    out = []
+    for t in range(len(lr)):
+        to_key, from_key = dis.calc(doubled[t], doubled[0], None), dis.calc(doubled[0], doubled[t], None)
+        full = cv2.resize(to_key, (width, height)) * 2
+        warped = remap(key_hr.astype(np.float32), full, cv2.INTER_CUBIC)
+        trip = to_key + remap(from_key, to_key, cv2.INTER_LINEAR)
+        miss = cv2.resize(np.sqrt((trip**2).sum(-1)) * 2, (width, height))
+        there = remap(greys[0].astype(np.float32), cv2.resize(to_key, (w, h)) / 2, cv2.INTER_CUBIC)
+        photo = cv2.GaussianBlur(np.abs(greys[t].astype(np.float32) - there), (0, 0), 2)
+        confidence = np.exp(-((miss / 2) ** 2)) * np.exp(-((cv2.resize(photo, (width, height)) / 6) ** 2))
+        low = cv2.resize(warped, (w, h), interpolation=cv2.INTER_AREA)
+        detail = warped - cv2.resize(low, (width, height), interpolation=cv2.INTER_CUBIC)
+        base = cv2.resize(lr[t].astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
+        out.append((base + confidence[..., None] * detail) / 255)
+    return torch.from_numpy(np.stack(out)).permute(0, 3, 1, 2).float()
+
+
+def measure(
+    model: LiteModel, upscaler, rows: list[str], clips: dict[str, NDArray]
+) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, Tensor]]]:  # noqa: ANN001
+    """PSNR-Y by row and clip, and the middle frame of every row."""
+    names = list(clips)
+    table: dict[str, dict[str, float]] = {row: {} for row in rows}
+    middle: dict[str, dict[str, Tensor]] = {name: {} for name in names}
+    for number, name in enumerate(names):
+        truth8 = clips[name]
+        truth, lr8 = as_tensor(truth8), shrink_by_four(truth8)
+        lr = as_tensor(lr8)
+        lr_crf = as_tensor(through_x264(lr8, 23)) if any(row.endswith("crf23") for row in rows) else lr
+        foreign8 = clips[names[(number + 1) % len(names)]]
+        for row in rows:
+            target, drop = truth, 1
+            source = lr_crf if row.endswith("crf23") else lr
+            if row.startswith("bicubic"):
+                out = F.interpolate(source, scale_factor=4, mode="bicubic", align_corners=False)
+            elif row.startswith("blind"):
+                out = model.restore(source)
+            elif row.startswith("keyed"):
+                out = model.restore(source, truth[:1], [0])
+            elif row == "flow_and_blend":
+                out = flow_and_blend(lr8, truth8[0])
+            elif row == "lite_keyframe":
+                out = model.restore(lr, upscaler.upscale(lr[0])[None], [0])
+            elif row == "upscaler_every_frame":
+                out = torch.stack([upscaler.upscale(frame) for frame in lr])
+            elif row in ("wrong_before_cut", "blind_before_cut"):
+                sides = truth.shape[2:]
+                foreign = cv2.resize(foreign8[0], (sides[1], sides[0]), interpolation=cv2.INTER_AREA)
+                joined = torch.cat([as_tensor(shrink_by_four(foreign[None])), lr])
+                if row == "wrong_before_cut":
+                    out = model.restore(joined, as_tensor(foreign[None]), [0])[1:]
+                else:
+                    out = model.restore(joined)[1:]
+            else:
+                key = truth[:1]
+                if row == "wrong_black":
+                    key = torch.zeros_like(key)
+                elif row == "wrong_shift32":
+                    key = torch.roll(key, 32, -1)
+                else:
+                    sides = truth.shape[2:]
+                    key = as_tensor(cv2.resize(foreign8[0], (sides[1], sides[0]), interpolation=cv2.INTER_AREA)[None])
+                out = model.restore(lr, key, [0])
+            table[row][name] = psnr_y(out[drop:], target[drop:])
+            middle[name][row] = out[len(out) // 2]
+    return table, middle
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clips", type=Path, default=Path("/work/shared/data/public/gt"))
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--rows", nargs="+", default=[*ROWS, *WRONG_ROWS, "blind_before_cut", *CRF_ROWS])
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--pictures", type=Path, help="folder for the middle frames")
+    parser.add_argument("--dtype", choices=["auto", "fp32"], default="auto")
+    args = parser.parse_args()
+    clips = {path.stem: load_clip(path) for path in sorted(args.clips.iterdir()) if path.suffix in (".mp4", ".mkv")}
+    model = load_lite(args.weights, dtype=torch.float32 if args.dtype == "fp32" else "auto")
+    upscaler = load_keyframe_upscaler(args.weights)
+    start = time.monotonic()
+    table, middle = measure(model, upscaler, args.rows, clips)
+    print(f"{'':22s}" + "".join(f"{name[-9:]:>10s}" for name in clips) + f"{'mean':>10s}")
+    for row, values in table.items():
+        cells = [values[name] for name in clips]
+        print(f"{row:22s}" + "".join(f"{v:10.2f}" for v in cells) + f"{np.mean(cells):10.3f}")
+    print(f"{time.monotonic() - start:.0f} s")
+    if args.json:
+        args.json.write_text(json.dumps(table, indent=1) + "\n")
+    if args.pictures:
+        args.pictures.mkdir(parents=True, exist_ok=True)
+        for name, rows in middle.items():
+            for row, image in rows.items():
+                pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+                cv2.imwrite(str(args.pictures / f"{name}_{row}.png"), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""The embedded restoration model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sparkvsr.errors import KeyframeError, ResourceError
+from sparkvsr.models.interface import (
+    Keyframe,
+    ModelPlan,
+    RestorationModel,
+    Session,
+    ShotRequest,
+    check_restore_arguments,
+)
+from sparkvsr.models.lite.execution import NetworkRunner
+from sparkvsr.models.lite.network import SCALE, PropagatorNet
+from sparkvsr.models.lite.propagate import REACH, ShotPropagator
+from sparkvsr.models.lite.session import LiteSession
+from sparkvsr.models.lite.upscaler import default_dtype
+from sparkvsr.models.lite.weights import fingerprint_of, load_propagator
+
+CODE_VERSION = "lite-1"
+"""Raised whenever the same weights give other pixels."""
+
+SMALLEST_SIDE = 16
+
+# Measured peak above the weights (tests/models/test_lite_memory is a coarse check): bytes for each LR pixel of the
+# frame (pictures, flows, features), of a convolution's tile, and of a frame in the pushed chunk.
+_FRAME_BYTES = 4200
+_SECOND_PASS_BYTES = 600
+_TILE_BYTES = 900
+_CHUNK_BYTES = 48 * 4 + 12
+_FIXED_BYTES = 60_000_000
+
+
+class LiteModel(RestorationModel):
+    """Recurrent propagation of keyframe detail on the LR grid, always by 4.
+
+    Args:
+        net: float32 propagator, taken over.
+        device: where convolutions run; everything else stays on the CPU.
+        dtype: of the convolutions; None takes bf16 where it is fast, else float32.
+        fingerprint: of the weights.
+    """
+
+    keyframe_lookahead = REACH
+    is_resumable = True
+
+    def __init__(
+        self,
+        net: PropagatorNet,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype | None = None,
+        fingerprint: str = "",
+    ) -> None:
+        self.name = "lite"
+        self.device = torch.device(device)
+        self.dtype = dtype or default_dtype(self.device)
+        self._net = net.to(self.device, self.dtype).to(memory_format=torch.channels_last).eval()
+        self._fingerprint = fingerprint
+
+    def working_size(self, lr_size: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:  # noqa: ARG002
+        """Four times the LR size."""
+        return lr_size[0] * SCALE, lr_size[1] * SCALE
+
+    def restore(
+        self,
+        lr: Tensor,
+        keyframes: Tensor | None = None,
+        keyframe_indices: Sequence[int] = (),
+        *,
+        scale: float = 4.0,
+        guidance_scale: float = 1.0,
+    ) -> Tensor:
+        """See ``RestorationModel.restore``. Other scales than 4 are resized from 4, antialiased."""
+        h, w = lr.shape[-2:]
+        size = (round(h * scale), round(w * scale))
+        check_restore_arguments(lr, keyframes, keyframe_indices, size)
+        _check_frame_size((h, w))
+        native = (h * SCALE, w * SCALE)
+        keys: dict[int, Keyframe] = {}
+        if keyframes is not None and len(keyframes):
+            resized = _resize(keyframes.float().cpu(), native)
+            keys = {
+                index: Keyframe(lr[index].float().cpu(), image)
+                for index, image in zip(keyframe_indices, resized, strict=True)
+            }
+        propagator = self._propagator(keys, guidance_scale, None)
+        return torch.cat([_resize(propagator.step(frame.cpu())[None], size) for frame in lr])
+
+    def open_session(self, request: ShotRequest) -> Session:
+        """See ``RestorationModel.open_session``.
+
+        Raises:
+            KeyframeError: ``request.size`` is not four times ``request.lr_size``.
+        """
+        _check_frame_size(request.lr_size)
+        if tuple(request.size) != self.working_size(request.lr_size, request.size):
+            msg = f"lite works at 4 times the LR size {request.lr_size}, got {request.size}; see working_size"
+            raise KeyframeError(msg)
+        propagator = self._propagator(request.keyframes, request.guidance_scale, request.tile)
+        return LiteSession(propagator, request.lr_size)
+
+    def plan(
+        self, lr_size: tuple[int, int], size: tuple[int, int], num_frames: int, *, guided_passes: int, memory_bytes: int
+    ) -> ModelPlan:
+        """See ``RestorationModel.plan``. The chunk does not change the result, nor does the tile within rounding."""
+        del size
+        pixels = lr_size[0] * lr_size[1]
+        base = _FIXED_BYTES + pixels * (_FRAME_BYTES + _SECOND_PASS_BYTES * (guided_passes - 1))
+        for tile in (None, 512, 384, 256, 192, 128, 96, 64):
+            tile_pixels = pixels if tile is None else min(pixels, (tile + 24) ** 2)
+            if tile is not None and max(lr_size) <= tile:
+                continue
+            for chunk in (8, 4, 2, 1):
+                need = base + tile_pixels * _TILE_BYTES + min(chunk, num_frames) * pixels * _CHUNK_BYTES
+                if need <= memory_bytes:
+                    notes = () if tile is None else (f"tiles of {tile} px, so that it fits into memory",)
+                    return ModelPlan(min(chunk, num_frames), tile, need, notes)
+        msg = (
+            f"lite needs at least {need / 2**20:.0f} MiB for frames of {lr_size[1]}x{lr_size[0]}, "
+            f"{memory_bytes / 2**20:.0f} MiB are allowed; close other programs or take a smaller clip"
+        )
+        raise ResourceError(msg)
+
+    def fingerprint(self) -> str:
+        """Hash of the weights, version of the code, precision."""
+        return f"{CODE_VERSION}-{self._fingerprint}-{str(self.dtype).removeprefix('torch.')}"
+
+    def _propagator(self, keyframes, guidance_scale, tile):  # noqa: ANN001, ANN202
+        runner = NetworkRunner(self._net, self.device, self.dtype, tile)
+        return ShotPropagator(runner, keyframes, guidance_scale)
+
+
+def load_lite(
+    path: str | Path | None = None, device: str | torch.device = "cpu", dtype: torch.dtype | str | None = "auto"
+) -> LiteModel:
+    """Load the embedded model, or one from a folder.
+
+    Args:
+        path: folder as ``weights.save_lite`` writes it; None takes the embedded weights.
+        device: where convolutions run.
+        dtype: ``"auto"`` or None: bf16 where the CPU is fast at it, else float32.
+
+    Raises:
+        WeightsError: a weight file is missing, damaged or of another architecture.
+    """
+    folder = None if path is None else Path(path)
+    chosen = dtype if isinstance(dtype, torch.dtype) else None
+    return LiteModel(load_propagator(folder), device, chosen, fingerprint_of(folder))
+
+
+def _check_frame_size(lr_size: tuple[int, int]) -> None:
+    if min(lr_size) < SMALLEST_SIDE:
+        msg = f"lite needs frames of at least {SMALLEST_SIDE}x{SMALLEST_SIDE} pixels, got {lr_size[1]}x{lr_size[0]}"
+        raise ValueError(msg)
+
+
+def _resize(images: Tensor, size: tuple[int, int]) -> Tensor:
+    if tuple(images.shape[-2:]) == size:
+        return images
+    return F.interpolate(images, size=size, mode="bicubic", antialias=True, align_corners=False).clamp_(0, 1)

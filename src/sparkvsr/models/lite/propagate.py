@@ -1,0 +1,217 @@
+"""Restores the frames of one shot in order: the step shared by ``restore`` and by sessions.
+
+One object carries everything that goes from a frame to the next, so the result cannot depend on how frames are grouped.
+With guidance other than 1 there are two passes with states of their own, one that sees keyframes and one that does not;
+the motion between frames is estimated once for both.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sparkvsr.models.interface import Keyframe
+from sparkvsr.models.lite.cpu_kernels import CPU_KERNELS, to_numpy, to_tensor
+from sparkvsr.models.lite.execution import NetworkRunner
+from sparkvsr.models.lite.motion import (
+    Flow,
+    Grey,
+    KeyframeMotion,
+    flow_between,
+    grey_of,
+    round_trip_error,
+    sample,
+    track_keyframe,
+)
+from sparkvsr.models.lite.network import (
+    ROUND_TRIP_LR_PX,
+    Previous,
+    Reference,
+    StepResult,
+    agreement_of,
+    propagate_step,
+    trust,
+)
+from sparkvsr.models.lite.resemblance import is_cut, keyframe_weight, scene_weight
+
+REACH = 32
+"""How many frames ahead a coming keyframe is already used."""
+
+
+@dataclass
+class _ActiveKeyframe:
+    """A keyframe in use, ready for ``Reference``."""
+
+    lr: Tensor
+    hr: Tensor
+    grey: Grey
+    agreement: Tensor
+    weight: float
+    motion: KeyframeMotion | None = None
+
+
+@dataclass
+class _PassState:
+    output: Tensor
+    hidden: Tensor
+
+
+class ShotPropagator:
+    """Restores one shot, frame by frame.
+
+    Args:
+        runner: runs the network.
+        keyframes: by frame index within the shot, HR images at 4 times the LR size; read when first needed.
+        guidance_scale: 0 blind, 1 keyframes, in between a mixture; above 1 further towards the keyframes themselves.
+    """
+
+    def __init__(self, runner: NetworkRunner, keyframes: Mapping[int, Keyframe], guidance_scale: float = 1.0) -> None:
+        self._runner = runner
+        self._keyframes = keyframes
+        self._indices = sorted(keyframes) if guidance_scale > 0 else []
+        self._guidance = guidance_scale
+        self._active: dict[int, _ActiveKeyframe] = {}
+        self._cut_at = 0
+        self.next_index = 0
+        self._lr: Tensor | None = None
+        self._states: dict[str, _PassState] = {}
+        self._pass_names = ["keyed"] if self._indices else ["blind"]
+        if self._indices and 0 < guidance_scale < 1:
+            self._pass_names.append("blind")
+
+    @torch.inference_mode()
+    def step(self, frame: Tensor) -> Tensor:
+        """Restore the next frame: ``(3, h, w)`` float in [0, 1] to ``(3, 4h, 4w)`` float32 in [0, 1]."""
+        lr = frame.float()[None].contiguous(memory_format=torch.channels_last)
+        grey = _grey(lr)
+        step_flow: Flow | None = None
+        if self._lr is not None:
+            before = _grey(self._lr)
+            step_flow = flow_between(grey, before)
+            if is_cut(grey, before, step_flow):
+                self._start_anew()
+                step_flow = None
+        references = self._references(lr, grey, step_flow)
+        results = {}
+        for name in self._pass_names:
+            results[name] = propagate_step(
+                self._runner.net,
+                lr,
+                self._previous(name, step_flow),
+                references[0] if references and name == "keyed" else None,
+                others=references[1:] if name == "keyed" else (),
+                kernels=CPU_KERNELS,
+                refine=self._runner.refine,
+                fuse=self._runner.fuse,
+            )
+            self._states[name] = _PassState(results[name].output, results[name].hidden)
+        self._lr = lr
+        self.next_index += 1
+        return self._guided(results)[0].contiguous()
+
+    def export_state(self) -> dict[str, Tensor]:
+        """Everything carried to the next frame, as named tensors."""
+        state = {"cut_at": torch.tensor(self._cut_at)}
+        if self._lr is not None:
+            state["lr"] = self._lr.clone()
+        for name, one in self._states.items():
+            state[f"{name}.output"], state[f"{name}.hidden"] = one.output.clone(), one.hidden.clone()
+        for index, active in self._active.items():
+            if active.motion is not None:
+                state[f"key{index}.to_key"] = torch.from_numpy(active.motion.to_key.copy())
+                state[f"key{index}.from_key"] = torch.from_numpy(active.motion.from_key.copy())
+        return state
+
+    def import_state(self, state: Mapping[str, Tensor], next_index: int) -> None:
+        """Continue after ``export_state``."""
+        self.next_index = next_index
+        self._cut_at = int(state["cut_at"])
+        self._lr = state["lr"].contiguous(memory_format=torch.channels_last) if "lr" in state else None
+        self._states = {
+            name: _PassState(state[f"{name}.output"], state[f"{name}.hidden"])
+            for name in self._pass_names
+            if f"{name}.output" in state
+        }
+        self._active = {}
+        for index in self._indices:
+            if f"key{index}.to_key" in state:
+                active = self._load(index)
+                active.motion = KeyframeMotion(
+                    np.ascontiguousarray(state[f"key{index}.to_key"].numpy()),
+                    np.ascontiguousarray(state[f"key{index}.from_key"].numpy()),
+                )
+                self._active[index] = active
+
+    def _start_anew(self) -> None:
+        """Forget everything from before a cut."""
+        self._cut_at = self.next_index
+        self._states = {}
+        self._active = {index: one for index, one in self._active.items() if index >= self.next_index}
+
+    def _previous(self, name: str, step_flow: Flow | None) -> Previous | None:
+        state = self._states.get(name)
+        if state is None or self._lr is None or step_flow is None:
+            return None
+        return Previous(self._lr, state.output, state.hidden, to_tensor(step_flow), torch.ones(1, 1, 1, 1))
+
+    def _wanted(self) -> list[int]:
+        """The last keyframe since the start or the last cut, and the next one within reach."""
+        place = bisect_right(self._indices, self.next_index)
+        behind = [index for index in self._indices[:place][-1:] if index >= self._cut_at]
+        ahead = [index for index in self._indices[place : place + 1] if index <= self.next_index + REACH]
+        # On a keyframe itself, or without anything behind, one is enough.
+        return behind if behind == [self.next_index] else behind + ahead
+
+    def _references(self, lr: Tensor, grey: Grey, step_flow: Flow | None) -> list[Reference]:
+        wanted = self._wanted()
+        place = bisect_right(self._indices, self.next_index)
+        for index in [i for i in self._active if i not in self._indices[max(0, place - 1) : place + 1]]:
+            del self._active[index]
+        references = []
+        for index in wanted:
+            if index not in self._active:
+                self._active[index] = self._load(index)
+            key = self._active[index]
+            if key.weight <= 0:
+                continue
+            if index == self.next_index:
+                still = np.zeros((*grey.shape, 2), np.float32)
+                key.motion = KeyframeMotion(still, still)
+            else:
+                key.motion = track_keyframe(grey, key.grey, key.motion, step_flow)
+            weight = key.weight * scene_weight(grey, sample(key.grey.astype(np.float32), key.motion.to_key))
+            if weight <= 0:
+                continue
+            geometric = trust(to_tensor(round_trip_error(key.motion)), ROUND_TRIP_LR_PX) * weight
+            references.append(
+                Reference(key.lr, key.hr, key.agreement, to_tensor(key.motion.to_key), geometric)
+            )
+        return references
+
+    def _load(self, index: int) -> _ActiveKeyframe:
+        keyframe = self._keyframes[index]
+        lr = keyframe.lr.float()[None].contiguous(memory_format=torch.channels_last)
+        hr = keyframe.hr.float()[None].contiguous(memory_format=torch.channels_last)
+        weight = min(max(float(keyframe.weight), 0.0), 1.0) * keyframe_weight(hr, lr)
+        return _ActiveKeyframe(lr, hr, _grey(lr), agreement_of(hr, lr), weight)
+
+    def _guided(self, results: Mapping[str, StepResult]) -> Tensor:
+        if "blind" in results and "keyed" in results:
+            return torch.lerp(results["blind"].output, results["keyed"].output, self._guidance)
+        (result,) = results.values()
+        if self._guidance > 1 and result.key_picture is not None and result.key_geometric is not None:
+            # A keyed result already has the keyframe's detail; what is left is its colours and brightness, so further
+            # guidance moves onto the keyframe itself where the motion is sure. Extrapolating would overshoot it.
+            share = CPU_KERNELS.upscale(result.key_geometric).clamp(0, 1) * min(self._guidance - 1.0, 1.0)
+            return torch.lerp(result.output, result.key_picture, share).clamp(0, 1)
+        return result.output
+
+
+def _grey(lr: Tensor) -> Grey:
+    rgb = np.ascontiguousarray(to_numpy((lr * 255).round().clamp(0, 255)).astype(np.uint8))
+    return grey_of(rgb)

@@ -1,0 +1,48 @@
+"""A session of `lite`: every pushed frame comes straight back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from sparkvsr.models.interface import Session
+from sparkvsr.models.lite.propagate import ShotPropagator
+
+
+class LiteSession(Session):
+    """Restores one shot. Nothing is held back: frames ahead are only seen through their keyframes.
+
+    Args:
+        propagator: at the start of the shot.
+        lr_size: ``(h, w)`` that frames must have.
+    """
+
+    def __init__(self, propagator: ShotPropagator, lr_size: tuple[int, int]) -> None:
+        self._propagator = propagator
+        self._lr_size = lr_size
+
+    def push(self, lr: Tensor) -> Tensor:
+        """See ``Session.push``; as many frames come back as were pushed.
+
+        Raises:
+            ValueError: ``lr`` is not ``(n, 3, h, w)`` of the shot's size.
+        """
+        if lr.ndim != 4 or tuple(lr.shape[1:]) != (3, *self._lr_size):
+            msg = f"`lr` must be (n, 3, {self._lr_size[0]}, {self._lr_size[1]}), got {tuple(lr.shape)}"
+            raise ValueError(msg)
+        return torch.stack([self._propagator.step(frame) for frame in lr])
+
+    def finish(self) -> Tensor:
+        """Nothing is held back."""
+        h, w = self._lr_size
+        return torch.zeros(0, 3, 4 * h, 4 * w)
+
+    def export_state(self) -> dict[str, Tensor]:
+        """See ``Session.export_state``."""
+        return self._propagator.export_state()
+
+    def import_state(self, state: Mapping[str, Tensor], next_index: int) -> None:
+        """See ``Session.import_state``."""
+        self._propagator.import_state(state, next_index)

@@ -1,0 +1,84 @@
+"""The keyframe upscaler as the rest of the project sees it: one image in, four times the size out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sparkvsr.models.lite.network import SCALE, KeyframeUpscalerNet, to_pixels
+from sparkvsr.models.lite.weights import load_upscaler
+
+
+class KeyframeUpscaler:
+    """Upscales single images by 4.
+
+    Args:
+        net: float32 network, taken over.
+        device: where it runs.
+        dtype: precision of the convolutions; None takes bf16 on CPUs that have it, else float32.
+    """
+
+    def __init__(
+        self, net: KeyframeUpscalerNet, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+    ) -> None:
+        self.device = torch.device(device)
+        self.dtype = dtype or default_dtype(self.device)
+        self._net = net.to(self.device, self.dtype).to(memory_format=torch.channels_last).eval()
+
+    @torch.inference_mode()
+    def upscale(self, image: Tensor, tile: int | None = 256) -> Tensor:
+        """Upscale one image.
+
+        Args:
+            image: ``(3, h, w)`` float in [0, 1].
+            tile: side of a tile in LR pixels, None for the whole image at once; tiles leave no seams.
+
+        Returns:
+            ``(3, 4h, 4w)`` float32 in [0, 1] on the CPU.
+        """
+        if image.ndim != 3 or image.shape[0] != 3 or not image.is_floating_point():
+            msg = f"`image` must be float (3, h, w), got {image.dtype} {tuple(image.shape)}"
+            raise ValueError(msg)
+        lr = image.float().cpu()[None]
+        h, w = lr.shape[-2:]
+        # The bicubic part and the sum stay float32: bf16 has fewer grey levels than the 8 bit of the input.
+        out = F.interpolate(lr, scale_factor=SCALE, mode="bicubic", align_corners=False)
+        side, margin = tile or max(h, w), self._net.margin
+        for y in range(0, h, side):
+            for x in range(0, w, side):
+                y0, x0, y1, x1 = max(0, y - margin), max(0, x - margin), min(h, y + side), min(w, x + side)
+                part = lr[:, :, y0 : min(h, y1 + margin), x0 : min(w, x1 + margin)].to(self.device, self.dtype)
+                residual = self._net.residual(part.contiguous(memory_format=torch.channels_last))
+                inner = residual[:, :, y - y0 : y1 - y0, x - x0 : x1 - x0].float().cpu()
+                out[:, :, SCALE * y : SCALE * y1, SCALE * x : SCALE * x1] += to_pixels(inner)
+        return out[0].clamp_(0, 1)
+
+
+def load_keyframe_upscaler(
+    path: str | Path | None = None, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+) -> KeyframeUpscaler:
+    """The keyframe upscaler of a lite folder, or the embedded one.
+
+    Raises:
+        WeightsError: the weight file is missing or damaged.
+    """
+    return KeyframeUpscaler(load_upscaler(None if path is None else Path(path)), device, dtype)
+
+
+def default_dtype(device: torch.device) -> torch.dtype:
+    """bf16 where the CPU multiplies it natively, else float32; float16 on Apple GPUs is not worth its risks."""
+    if device.type == "cpu":
+        return torch.bfloat16 if cpu_has_fast_bf16() else torch.float32
+    return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+
+
+def cpu_has_fast_bf16() -> bool:
+    """Whether the CPU has bf16 dot products (AVX512-BF16 or AMX); emulated bf16 is slower than float32."""
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        check = getattr(torch.cpu, name, None)
+        if check is not None and check():
+            return True
+    return False
