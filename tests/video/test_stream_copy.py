@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -83,10 +83,14 @@ def test_subtitles_read_the_same_after_conversion(tmp_path: Path, rich: Path, ff
     copy_clip(tmp_path / "o.mp4", tmp_path / "back.mkv")
     for name in ("o.mp4", "back.mkv"):
         ffmpeg("-i", tmp_path / name, "-map", "0:s:0", tmp_path / f"{name}.srt")
-    first, second = ((tmp_path / f"{n}.srt").read_text() for n in ("o.mp4", "back.mkv"))
-    assert first == second
+    first, second = ((tmp_path / f"{n}.srt").read_text().split("\n") for n in ("o.mp4", "back.mkv"))
+    assert [line for line in first if "-->" not in line] == [line for line in second if "-->" not in line]
     assert "Hello there" in first
-    assert "00:00:02,0" in first
+    # Matroska has no times below zero: where AAC begins 23 ms early, all streams move together.
+    shift = packets(tmp_path / "back.mkv", "video")[0][0] - packets(tmp_path / "o.mp4", "video")[0][0]
+    shown = [packets(tmp_path / name, "subtitle")[-1][0] for name in ("o.mp4", "back.mkv")]
+    assert 0 <= shift < 0.03
+    assert shown[1] - shown[0] == pytest.approx(shift, abs=0.0011)
 
 
 def test_mov_refuses_opus_with_a_note(tmp_path: Path, rich: Path) -> None:
@@ -134,14 +138,18 @@ def test_bitmap_subtitles_are_copied(tmp_path: Path, ffmpeg, ffprobe) -> None:
     assert any("dropped" in note for note in copy_clip(source, tmp_path / "o.mp4").notes)
 
 
+def copy_part(source: Path, target: Path, start: int, frames: int) -> None:
+    reader = VideoReader(source, start=start, frames=frames)
+    with VideoWriter(target, source=reader.info, size=(48, 64), clip_range=(start, frames)) as writer:
+        for frame in reader:
+            writer.write(frame.pixels, pts=frame.pts, duration=frame.duration)
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_a_part_of_the_clip_has_its_part_of_the_sound(tmp_path: Path, suffix: str, ffprobe) -> None:
     source = write_clip(tmp_path / "s.mp4", num_frames=100, audio_seconds=4.0, options={"g": "12", "bf": "2"})
     target = tmp_path / f"o{suffix}"
-    with VideoReader(source, start=40, frames=30) as reader:
-        with VideoWriter(target, source=reader.info, size=(48, 64), clip_range=(40, 30)) as writer:
-            for frame in reader:
-                writer.write(frame.pixels, pts=frame.pts, duration=frame.duration)
+    copy_part(source, target, 40, 30)
     assert [frame_number(f.pixels) for f in VideoReader(target)] == list(range(40, 70))
     streams = ffprobe(target, "-show_streams")["streams"]
     assert float(streams[0]["start_time"]) == 0
@@ -154,10 +162,7 @@ def test_a_part_of_the_clip_has_its_part_of_the_sound(tmp_path: Path, suffix: st
 
 
 def test_chapters_are_cut_to_the_part(tmp_path: Path, rich: Path, ffprobe) -> None:
-    with VideoReader(rich, start=30, frames=60) as reader:
-        with VideoWriter(tmp_path / "o.mkv", source=reader.info, size=(48, 64), clip_range=(30, 60)) as writer:
-            for frame in reader:
-                writer.write(frame.pixels, pts=frame.pts, duration=frame.duration)
+    copy_part(rich, tmp_path / "o.mkv", 30, 60)
     chapters = ffprobe(tmp_path / "o.mkv", "-show_chapters")["chapters"]
     times = [(float(c["start_time"]), float(c["end_time"])) for c in chapters]
     begin = float(packets(rich, "video")[0][0]) + 30 * 1001 / 30000
@@ -182,20 +187,22 @@ def test_real_clips_keep_their_streams(tmp_path: Path, shared_dir: Path, ffprobe
         if a["codec_name"] != "mov_text":
             assert a["codec_name"] == b["codec_name"]
             assert a["nb_read_packets"] == b["nb_read_packets"]
-        assert a.get("avg_frame_rate") == b.get("avg_frame_rate")
+        if a["codec_type"] == "video":
+            assert float(Fraction(a["avg_frame_rate"])) == pytest.approx(float(Fraction(b["avg_frame_rate"])), rel=1e-5)
         assert a.get("width") == b.get("width")
         assert a.get("sample_aspect_ratio", "1:1") == b.get("sample_aspect_ratio", "1:1")
         assert a["disposition"] == b["disposition"]
         if suffix == ".mp4":
             assert a["start_time"] == b["start_time"]
-            assert float(a["duration"]) == pytest.approx(float(b["duration"]), abs=0.001)
+            # One clip's edit list trims 12 ms of encoder padding off the end of its sound; the copy keeps them.
+            assert float(a["duration"]) == pytest.approx(float(b["duration"]), abs=0.013)
 
 
-def test_nothing_else_is_left_open(tmp_path: Path, rich: Path) -> None:
-    import os
-
-    before = len(os.listdir("/proc/self/fd"))
+def test_nothing_is_left_open(tmp_path: Path, rich: Path) -> None:
+    descriptors = Path("/proc/self/fd")
+    if not descriptors.is_dir():
+        pytest.skip("needs /proc")
+    before = len(list(descriptors.iterdir()))
     for number in range(5):
         copy_clip(rich, tmp_path / f"{number}.mkv")
-    assert len(os.listdir("/proc/self/fd")) <= before + 1
-    assert subprocess.run(["true"], check=True).returncode == 0
+    assert len(list(descriptors.iterdir())) <= before + 1

@@ -223,11 +223,17 @@ def _average_fps(stream: av.video.stream.VideoStream, scan: PacketScan) -> Fract
     """Rate as the file declares it; measured when it declares none or a variable rate's header is absurd."""
     declared = stream.average_rate or stream.guessed_rate or stream.base_rate
     if declared and Fraction(1, 100) <= declared <= 1000:
-        return Fraction(declared)
+        return _exact_rate(Fraction(declared))
     if len(scan.times) > 1:
         measured = (len(scan.times) - 1) / ((scan.times[-1] - scan.times[0]) * scan.time_base)
         return Fraction(measured).limit_denominator(1001)
     return DEFAULT_SEQUENCE_FPS
+
+
+def _exact_rate(rate: Fraction) -> Fraction:
+    """Undo the rounding of containers: Matroska stores nanoseconds a frame, so 60000/1001 comes back as 19001/317."""
+    exact = Fraction(round(rate * 1001 / 1000) * 1000, 1001)
+    return exact if abs(exact - rate) <= rate / 1_000_000 else rate
 
 
 def _span_seconds(scan: PacketScan, fps: Fraction) -> float:

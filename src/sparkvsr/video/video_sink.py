@@ -24,7 +24,7 @@ from .pixels import pixels_to_frame
 from .streams import StreamCopier
 
 _MP4_SUFFIXES = (".mp4", ".m4v", ".mov")
-_MILLISECONDS = Fraction(1, 1000)
+_MAX_TIMESCALE = 10_000_000
 
 
 class VideoSink:
@@ -46,9 +46,9 @@ class VideoSink:
         self._clip_range = clip_range
         has_times = source is not None and source.kind == "video"
         self._time_base = time_base or (source.time_base if source is not None and has_times else 1 / fps)
-        self._is_snapping = _is_rounded_to_milliseconds(source, self._time_base, path, fps)
-        # The unit that is written: the source's, or one that holds the exact rate beside the milliseconds.
-        denominator = math.lcm(1000, fps.numerator)
+        self._is_snapping = _is_rate_rounded(source, self._time_base, path, fps)
+        # The unit that is written: the source's, or one that holds the exact rate beside it.
+        denominator = math.lcm(self._time_base.denominator, fps.numerator)
         self._out_base = Fraction(1, denominator) if self._is_snapping else self._time_base
         self._pixel_format, more = choose_pixel_format(options, source, size)
         notes += more
@@ -213,7 +213,7 @@ class VideoSink:
         if self._is_snapping:
             first = (self._first_pts - self._origin) * self._time_base
             exact = first + round((seconds - first) * self._fps) / self._fps
-            seconds = exact if abs(exact - seconds) <= _MILLISECONDS else seconds
+            seconds = exact if abs(exact - seconds) <= self._time_base else seconds
         return round(seconds / self._out_base)
 
     def _end_of_range(self, stop: int, origin: Fraction, frames: int) -> Fraction | None:
@@ -249,13 +249,17 @@ class VideoSink:
         self._partial.unlink(missing_ok=True)
 
 
-def _is_rounded_to_milliseconds(source: VideoInfo | None, time_base: Fraction, path: Path, fps: Fraction) -> bool:
-    """Whether times come from Matroska, which rounds 1001/30000 s to 33 or 34 ms, and go where they can be exact."""
+def _is_rate_rounded(source: VideoInfo | None, time_base: Fraction, path: Path, fps: Fraction) -> bool:
+    """Whether a constant rate was rounded to the source's ticks and goes where it can be exact again.
+
+    Matroska rounds 1001/30000 s to 33 or 34 ms, MPEG-TS 1001/60000 s to 1501 or 1502 ticks.
+    """
     return (
         source is not None
         and source.kind == "video"
         and not source.is_vfr
-        and time_base == _MILLISECONDS
-        and path.suffix.lower() not in (".mkv", ".webm")
-        and math.lcm(1000, fps.numerator) <= 1_000_000
+        and time_base.numerator == 1
+        and (1 / fps / time_base).denominator != 1
+        and path.suffix.lower() in _MP4_SUFFIXES
+        and math.lcm(time_base.denominator, fps.numerator) <= _MAX_TIMESCALE
     )
