@@ -100,7 +100,7 @@ def _layer(
     side = int(max(size) * _CANVAS_MARGIN)
     canvas = torch.from_numpy(_texture(rng, side)).permute(2, 0, 1)
     if cut_out:
-        canvas = torch.cat([canvas, torch.from_numpy(_blob(rng, side))[None]])
+        canvas = torch.cat([canvas, torch.from_numpy(soft_blob(rng, side))[None]])
     motion = Motion.draw(rng, speed)
     moved = warp_canvas(canvas, size, [motion.matrix(time) for time in times])
     return moved[:, :3], moved[:, 3:]
@@ -211,7 +211,7 @@ def _discs(rng: np.random.Generator, side: int) -> Image:
     return canvas
 
 
-def _blob(rng: np.random.Generator, side: int) -> Image:
+def soft_blob(rng: np.random.Generator, side: int) -> Image:
     """Mask of a rounded shape near the middle, with a one-pixel soft edge."""
     y, x = _grid(side)
     cx, cy = rng.uniform(0.3, 0.7, 2) * side

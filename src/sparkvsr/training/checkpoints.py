@@ -114,7 +114,7 @@ def load_network_state(path: Path, adapter: TrainingAdapter) -> tuple[dict[str, 
     config = checkpoint.get(CHECKPOINT_KEY, {}).get("config", {})
     state = network_state(checkpoint)
     if any(".lora_" in key for key in state):
-        msg = f"{path} was trained with LoRA; export it first and start from the model folder: sparkvsr export {path} -o DIR"
+        msg = f"{path} was trained with LoRA; make a model folder of it to start from: sparkvsr export {path} -o DIR"
         raise ConfigError(msg)
     return state, config
 

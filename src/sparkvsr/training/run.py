@@ -252,5 +252,7 @@ def _quiet_known_noise() -> None:
         ".*Trying to infer the `batch_size`.*",
         ".*lr_scheduler.step.*before.*optimizer.step.*",
         ".*GPU available but not used.*",
+        # the frozen VAE
+        ".*in eval mode at the start of training.*",
     ):
         warnings.filterwarnings("ignore", message=text)
