@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from sparkvsr.metrics.colour import Frame
 from sparkvsr.metrics.toolbox import Toolbox
 
 QUEUE_BYTES = 600_000_000
+METRIC_THREADS = 2
 
 Hook = Callable[[dict[str, Any]], None]
 
@@ -175,20 +177,27 @@ def _measure_all(
 ) -> None:
     """The measuring thread."""
     try:
-        for task in tasks:
-            record = _measure_one(queue, task, tools, options, folder, progress)
-            records[task.name] = record
-            _write_kept(folder, task, options, record)
-            progress.clip(task, record)
+        with ThreadPoolExecutor(METRIC_THREADS) as pool:
+            for task in tasks:
+                record = _measure_one(queue, task, tools, options, folder, progress, pool)
+                records[task.name] = record
+                _write_kept(folder, task, options, record)
+                progress.clip(task, record)
     except BaseException as exc:  # noqa: BLE001  (handed to the other thread, which raises it)
         progress.error = exc
         queue.fail(exc)
 
 
 def _measure_one(
-    queue: ByteQueue[_Item], task: ClipTask, tools: Toolbox, options: MeasureOptions, folder: Path, progress: _Progress
+    queue: ByteQueue[_Item],
+    task: ClipTask,
+    tools: Toolbox,
+    options: MeasureOptions,
+    folder: Path,
+    progress: _Progress,
+    pool: Executor,
 ) -> dict[str, Any]:
-    meter = ClipMeter(options.specs, tools, border=options.border, every=options.every, fps=task.fps)
+    meter = ClipMeter(options.specs, tools, border=options.border, every=options.every, fps=task.fps, pool=pool)
     primary = next((spec for spec in options.specs if spec.name == options.primary), None)
     extremes = ExtremeFrames(primary.higher_is_better is not False) if primary else None
     truth = task.gt.frames() if task.gt is not None else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 
 from sparkvsr.errors import MetricError
@@ -68,20 +69,30 @@ class ClipMeter:
         border: pixels left out on each side by PSNR and SSIM.
         every: slow metrics score only frames 0, N, 2N and so on.
         fps: frames per second, for metrics that know about time.
+        pool: where metrics without networks run side by side; None runs them one after another.
     """
 
     def __init__(
-        self, specs: Sequence[MetricSpec], tools: Toolbox, *, border: int = 0, every: int = 1, fps: float = 25.0
+        self,
+        specs: Sequence[MetricSpec],
+        tools: Toolbox,
+        *,
+        border: int = 0,
+        every: int = 1,
+        fps: float = 25.0,
+        pool: Executor | None = None,
     ) -> None:
         if every < 1:
             msg = f"--every must be at least 1, got {every}"
             raise MetricError(msg)
         self.scores = {spec.name: ClipScore() for spec in specs}
-        self._specs = list(specs)
+        # The slowest first, so that the others run beside it.
+        self._specs = sorted(specs, key=lambda spec: -spec.seconds)
         self._tools = tools
         self._border = border
         self._every = every
         self._fps = fps
+        self._pool = pool
         self._index = 0
         self._before: FramePair | None = None
         self._vmaf: VmafMeter | None = None
@@ -97,6 +108,7 @@ class ClipMeter:
             MetricError: the sizes differ, or an outside program failed.
         """
         pair = FramePair(sr, gt, self._border)
+        concurrent: list[Future[None]] = []
         for spec in self._specs:
             score = self.scores[spec.name]
             if spec.kind == "clip":
@@ -108,7 +120,13 @@ class ClipMeter:
                 if spec.gt_value and pair.has_gt:
                     score.gt_values.append(None)
                 continue
-            self._score(spec, score, pair)
+            if self._pool is not None and not spec.weights and not spec.packages:
+                # OpenCV and numpy leave the interpreter free; networks use all cores by themselves.
+                concurrent.append(self._pool.submit(self._score, spec, score, pair))
+            else:
+                self._score(spec, score, pair)
+        for future in concurrent:
+            future.result()
         self._before = pair
         self._index += 1
 

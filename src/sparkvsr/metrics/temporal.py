@@ -68,16 +68,19 @@ def warp(image: npt.NDArray[Any], flow: Flow) -> npt.NDArray[np.float32]:
 def visible(forward: Flow, backward: Flow) -> npt.NDArray[np.bool_]:
     """``(H, W)``: pixels whose forward and backward flow agree and that are not at a motion boundary."""
     returned = warp(backward, forward)
-    height, width = forward.shape[:2]
-    total = forward + returned
-    mismatch = np.sum(total * total, axis=2)
-    energy = np.sum(forward * forward, axis=2) + np.sum(returned * returned, axis=2)
-    occluded = mismatch > _OCCLUSION_RELATIVE * energy + _OCCLUSION_ABSOLUTE
-    gradient = np.zeros((height, width), np.float32)
-    gradient[:, :-1] += np.sum(np.diff(forward, axis=1) ** 2, axis=2)
-    gradient[:-1, :] += np.sum(np.diff(forward, axis=0) ** 2, axis=2)
-    boundary = gradient > _BOUNDARY_RELATIVE * np.sum(forward * forward, axis=2) + _BOUNDARY_ABSOLUTE
+    speed = _squared_length(forward)
+    mismatch = _squared_length(forward + returned)
+    occluded = mismatch > _OCCLUSION_RELATIVE * (speed + _squared_length(returned)) + _OCCLUSION_ABSOLUTE
+    gradient = np.zeros(forward.shape[:2], np.float32)
+    gradient[:, :-1] += _squared_length(forward[:, 1:] - forward[:, :-1])
+    gradient[:-1, :] += _squared_length(forward[1:] - forward[:-1])
+    boundary = gradient > _BOUNDARY_RELATIVE * speed + _BOUNDARY_ABSOLUTE
     return np.asarray(~(occluded | boundary))
+
+
+def _squared_length(field: Flow) -> npt.NDArray[np.float32]:
+    """``(H, W, 2)`` to ``(H, W)``."""
+    return np.asarray(cv2.transform(field * field, np.ones((1, 2), np.float32)), dtype=np.float32)
 
 
 def masked_warping_error(first: Frame, second: Frame, flow: Flow, mask: npt.NDArray[np.bool_]) -> float | None:
