@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -267,7 +267,8 @@ def _write_text(output: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(output)
     except OSError as exc:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         msg = f"{output} cannot be written ({exc.strerror}); check the folder's permissions and the disk"
         raise EncodeError(msg) from exc
 

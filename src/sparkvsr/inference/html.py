@@ -71,7 +71,7 @@ _TEMPLATE = """<!doctype html>
 <style>
 :root { color-scheme: dark; }
 body { margin: 0; background: #16181b; color: #e8e8e8; font: 15px/1.5 system-ui, sans-serif; }
-main { max-width: @WIDTH@px; margin: 0 auto; padding: 12px; }
+main { max-width: max(@WIDTH@px, 720px); margin: 0 auto; padding: 12px; }
 #stage { position: relative; overflow: hidden; cursor: ew-resize; touch-action: none; user-select: none;
  aspect-ratio: @WIDTH@ / @HEIGHT@; background: #000; outline-offset: 3px; }
 #stage img { position: absolute; inset: 0; width: 100%; height: 100%; display: block; pointer-events: none; }

@@ -14,13 +14,14 @@ import tempfile
 from array import array
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from sparkvsr.errors import ConfigError, DecodeError, KeyframeError, SparkVSRError
+from sparkvsr.errors import ConfigError, DecodeError, EncodeError, KeyframeError, SparkVSRError
 from sparkvsr.inference.job import input_event
 from sparkvsr.inference.progress import Hook, silent
 from sparkvsr.keyframes.checks import content_notes
@@ -151,10 +152,7 @@ def make_keyframes(
     hook(_plan_event(folder, selection, analysis.shots, maker))
 
     # 3. Their images, beside the final folder.
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
-        work = Path(temporary)
-        (work / LR_FOLDER).mkdir()
+    with _beside(folder) as work:
         entries, tiles, failed = _make_all(
             info, work, selection, analysis, maker, (size.height, size.width), options, hook
         )
@@ -162,7 +160,7 @@ def make_keyframes(
             msg = f"no reference could be made; the first failed with: {next(iter(failed.values()))}"
             raise KeyframeError(msg)
         notes += [f"keyframe {index} was left out: {why}" for index, why in failed.items()]
-        (work / SHEET_NAME).write_bytes(encode_image(contact_sheet(tiles), ".png", bits=8))
+        _write(work / SHEET_NAME, contact_sheet(tiles))
         manifest = Manifest(
             keyframes=tuple(entries),
             fingerprint=clip_fingerprint(path),
@@ -229,6 +227,21 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
         raise KeyframeError(msg)
 
 
+@contextmanager
+def _beside(folder: Path) -> Iterator[Path]:
+    """A temporary folder on the same disk, with a place for LR frames in it."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent)
+    except OSError as exc:
+        msg = f"-o {folder} cannot be made ({exc.strerror}); check the folder's permissions or give another -o"
+        raise KeyframeError(msg) from exc
+    with temporary as name:
+        work = Path(name)
+        (work / LR_FOLDER).mkdir()
+        yield work
+
+
 def _analyse(info: VideoInfo, options: KeyframeOptions, hook: Hook) -> _Analysis:
     """One pass over the clip: cuts, times, and sharpness where it decides."""
     times, sharpness = array("d"), array("d")
@@ -275,8 +288,8 @@ def _make_all(
 
     def one(index: int, lr: Tensor) -> SheetTile:
         hr = maker.make(lr, size, index)
-        (work / LR_FOLDER / image_name(index)).write_bytes(encode_image(lr, ".png", bits=8))
-        (work / image_name(index)).write_bytes(encode_image(hr, ".png", bits=8))
+        _write(work / LR_FOLDER / image_name(index), lr)
+        _write(work / image_name(index), hr)
         return SheetTile(index, analysis.times[index], shot_of[index], thumbnail(hr))
 
     def collect(finished: set[Future[SheetTile]], pending: dict[Future[SheetTile], int]) -> None:
@@ -289,9 +302,6 @@ def _make_all(
                 if not options.keep_going:
                     raise
                 failed[index] = error = str(exc)
-            except OSError as exc:
-                msg = f"the images of keyframe {index} cannot be written ({exc.strerror}); is the disk full?"
-                raise KeyframeError(msg) from exc
             total = len(selection.indices)
             hook(
                 {"event": "reference", "index": index, "done": len(tiles) + len(failed), "total": total, "error": error}
@@ -331,6 +341,14 @@ def _lr_frames(info: VideoInfo, indices: Sequence[int], deinterlace: str) -> Ite
     batch = max(1, LR_BATCH_BYTES // (info.height * info.width * 3 * 4))
     for start in range(0, len(indices), batch):
         yield from read_frames(info.path, indices[start : start + batch], deinterlace=deinterlace).items()
+
+
+def _write(path: Path, image: Tensor) -> None:
+    try:
+        path.write_bytes(encode_image(image, ".png", bits=8))
+    except OSError as exc:
+        msg = f"{path.name} cannot be written into {path.parent} ({exc.strerror}); is the disk full?"
+        raise EncodeError(msg) from exc
 
 
 def image_name(index: int) -> str:

@@ -32,9 +32,10 @@ def load_image_pipeline(path: str, device: str | torch.device = "cpu") -> Any:
     if local.exists() and not (local / "model_index.json").is_file():
         msg = f"{local} is not the folder of a diffusers pipeline: it has no model_index.json"
         raise WeightsError(msg)
-    dtype = torch.float16 if torch.device(device).type == "cuda" else torch.float32
+    # Half precision from the start where it is used, so that a large pipeline is not loaded twice as large.
+    options = {"torch_dtype": torch.float16} if torch.device(device).type == "cuda" else {}
     try:
-        pipeline = DiffusionPipeline.from_pretrained(str(local) if local.exists() else path, torch_dtype=dtype)
+        pipeline = DiffusionPipeline.from_pretrained(str(local) if local.exists() else path, **options)
         if not takes_image(pipeline):
             pipeline = AutoPipelineForImage2Image.from_pipe(pipeline)
         pipeline = pipeline.to(device)

@@ -181,9 +181,10 @@ def _split(url: str) -> tuple[str, dict[str, str]]:
         raise ConfigError(msg)
     settings = dict(parse_qsl(parts.fragment, keep_blank_values=True))
     unknown = sorted(set(settings) - _SETTINGS)
-    if unknown or (parts.fragment and not settings):
+    if unknown or (parts.fragment and not all(settings.values())):
         what = unknown[0] if unknown else parts.fragment
-        msg = f"--references {_shown(url)}: unknown setting {what!r} behind '#'; use {', '.join(sorted(_SETTINGS))}"
+        names = ", ".join(sorted(_SETTINGS))
+        msg = f"--references {_shown(url)}: {what!r} behind '#' is no setting; use {names}, like size=1536x1024"
         raise ConfigError(msg)
     if settings.get("style", "fal") not in _STYLES:
         msg = f"--references {_shown(url)}: style {settings['style']!r} is unknown; use {' or '.join(_STYLES)}"

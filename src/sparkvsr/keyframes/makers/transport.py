@@ -87,9 +87,15 @@ class Requester:
                 problem, wanted_pause = self._explain(exc), _retry_after(exc)
                 if exc.code not in _RETRIED:
                     raise KeyframeError(problem) from None
+            except urllib.error.URLError as exc:
+                problem, wanted_pause = self._clean(f"{self._name} cannot be reached ({exc.reason})"), None
             except (OSError, HTTPException, ValueError) as exc:
-                reason = getattr(exc, "reason", None) or exc
-                problem, wanted_pause = self._clean(f"{self._name} cannot be reached ({reason})"), None
+                # The request had been sent: the work may have been done and charged, so it is not sent again.
+                msg = self._clean(
+                    f"{self._name} did not answer ({str(exc) or type(exc).__name__}) within {self._timeout:g} seconds; "
+                    f"give it more with --timeout"
+                )
+                raise KeyframeError(msg) from None
             if attempt == MAX_ATTEMPTS:
                 break
             if self._closed.wait(min(MAX_PAUSE_SECONDS, wanted_pause if wanted_pause is not None else pause)):
