@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 import sys
+import time
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -132,6 +135,24 @@ def test_nothing_is_left_after_a_failure(clip: Path, tmp_path: Path) -> None:
     maker = f"command:{sys.executable} -c 'import sys; sys.exit(\"no luck\")' {{input}} {{output}}"
     fails(run(clip, "--scenes", "-o", tmp_path / "refs", "--references", maker), 1, "exit 1): no luck")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_ends_the_programs_and_leaves_nothing(clip: Path, tmp_path: Path) -> None:
+    flag = tmp_path / "flag"
+    script = tmp_path / "slow.py"
+    script.write_text(f"import pathlib, time; pathlib.Path({str(flag)!r}).touch(); time.sleep(100)")
+    code = "from importlib.metadata import entry_points as e\n[x] = e(group='console_scripts', name='sparkvsr')\nx.load()()"
+    maker = f"command:{sys.executable} {script} {{input}} {{output}}"
+    arguments = ["keyframes", str(clip), "--scenes", "-o", str(tmp_path / "refs"), "--references", maker]
+    process = subprocess.Popen([sys.executable, "-c", code, *arguments], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 90
+    while not flag.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    stderr = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, stderr
+    assert "interrupted" in stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["flag", "slow.py"]
 
 
 PICKY = """

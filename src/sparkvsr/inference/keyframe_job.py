@@ -299,7 +299,8 @@ def _make_all(
             try:
                 tiles[index] = future.result()
             except SparkVSRError as exc:
-                if not options.keep_going:
+                # A full disk spoils the next one as well.
+                if not options.keep_going or isinstance(exc, EncodeError):
                     raise
                 failed[index] = error = str(exc)
             total = len(selection.indices)
