@@ -159,7 +159,7 @@ class Worker:
             if self._connection.poll(limit_seconds):
                 return str(self._connection.recv())
             outcome = "hung"
-        except EOFError:
+        except (EOFError, ConnectionError):
             self._process.join(5)
             outcome = f"crashed (exit code {self._process.exitcode})"
         self._process.kill()
