@@ -25,14 +25,16 @@ def images() -> tuple[torch.Tensor, torch.Tensor]:
 
 def library_weights(name: str, home: Path) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Random convolutions, also put where torchvision looks for its own, so that torchmetrics takes them."""
-    network = getattr(torchvision.models, name)()
-    state = {key: torch.zeros(1).expand(value.shape) for key, value in network.state_dict().items()}
+    with torch.device("meta"):  # shapes only: filling 138 M numbers takes seconds
+        shapes = {key: value.shape for key, value in getattr(torchvision.models, name)().state_dict().items()}
+    state = {key: torch.zeros(1).expand(shape) for key, shape in shapes.items()}
     convolutions = []
     for layer in LAYERS[name]:
-        for part in ("weight", "bias"):
-            key = f"features.{layer}.{part}"
-            state[key] = network.state_dict()[key].clone() + (0.05 if part == "bias" else 0)
-        convolutions.append((state[f"features.{layer}.weight"], state[f"features.{layer}.bias"]))
+        weight, bias = f"features.{layer}.weight", f"features.{layer}.bias"
+        fan_in = shapes[weight][1:].numel()
+        state[weight] = torch.randn(shapes[weight]) * (2 / fan_in) ** 0.5
+        state[bias] = torch.full(shapes[bias], 0.05)
+        convolutions.append((state[weight], state[bias]))
     folder = home / "hub" / "checkpoints"
     folder.mkdir(parents=True, exist_ok=True)
     torch.save(state, folder / FILES[name])

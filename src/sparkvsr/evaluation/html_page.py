@@ -66,7 +66,7 @@ def html_page(record: dict[str, Any], pictures: Path) -> str:
         _results(record),
         _notes(record),
         "<h2>Worst and best frames</h2><p class=quiet>Drag across a picture to wipe. Each shows the window with the "
-        "largest error, at full size.</p>",
+        "largest error.</p>",
         _pictures(record, pictures),
         "<h2>Over frames</h2>",
         _plots(record),

@@ -48,6 +48,8 @@ def computed(record: dict[str, Any]) -> list[str]:
 def notes(record: dict[str, Any]) -> list[str]:
     """What a reader must know beside the numbers, one line each."""
     lines = []
+    if record["run"].get("subset"):
+        lines.append(f"not the whole bench, and not to be compared with published rows: {record['run']['subset']}")
     for name, item in record["metrics"].items():
         if item["status"] == "skipped":
             lines.append(f"{name} was skipped: {item['reason']}; {'; '.join(item['needs'])}")
