@@ -8,9 +8,11 @@ patches of 2x2x2 are fixed by the checks; groups of 2 because the narrowest bloc
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import save_file
 
@@ -65,6 +67,15 @@ SCHEDULER: dict[str, Any] = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tensors this small gain nothing from threads, and on a busy machine their barriers cost ten times the work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def write_nano(folder: Path, *, shards: int = 1, dtype: torch.dtype = torch.float32) -> Path:
     """Write a model folder with random weights; the transformer in ``shards`` files with an index if more than one."""
     torch.manual_seed(7)
@@ -75,7 +86,10 @@ def write_nano(folder: Path, *, shards: int = 1, dtype: torch.dtype = torch.floa
         state = {key: tensor.to(dtype).contiguous() for key, tensor in build(config, "cpu").state_dict().items()}
         if name == "transformer" and shards > 1:
             names = sorted(state)
-            files = {key: f"diffusion_pytorch_model-{i % shards + 1:05d}-of-{shards:05d}.safetensors" for i, key in enumerate(names)}
+            files = {
+                key: f"diffusion_pytorch_model-{i % shards + 1:05d}-of-{shards:05d}.safetensors"
+                for i, key in enumerate(names)
+            }
             for file in set(files.values()):
                 save_file({key: state[key] for key in names if files[key] == file}, home / file)
             (home / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps({"weight_map": files}))

@@ -30,14 +30,15 @@ def test_chunk_plans_of_every_length(chunk_frames: int) -> None:
         assert chunks[0].start == 0
         assert chunks[-1].stop == total
         assert num_frames <= total < num_frames + 8
-        assert len({chunk.stop - chunk.start for chunk in chunks}) == 1
+        lengths = [chunk.stop - chunk.start for chunk in chunks]
+        assert max(lengths) - min(lengths) in (0, 8)
         for chunk in chunks:
             assert chunk.start % 8 == 0
             assert (chunk.stop - chunk.start) % 8 == 1
             assert chunk.stop - chunk.start <= chunk_frames
         for before, after in zip(chunks, chunks[1:], strict=False):
             overlap = before.stop - after.start
-            assert overlap >= fit_overlap(chunk_frames)
+            assert overlap == fit_overlap(chunk_frames)
             assert overlap % 8 == 1, "the last shared frame must have an exact slot in the later chunk"
             assert after.start > before.start
         for before, after in zip(chunks, chunks[2:], strict=False):

@@ -2,7 +2,7 @@
 
 The autoencoder keeps the length only of clips of 8n + 1 frames, and the keyframe slots are exact only where a chunk
 starts at a multiple of 4; the reference breaks both (guide 10.1 no. 3 and 4). Here every chunk has 8n + 1 frames and
-starts at a multiple of 8, the last one is shifted back instead of merged, and overlaps have 8n + 1 frames, so that the
+starts at a multiple of 8, none is merged or much shorter than the others, and overlaps have 8n + 1 frames, so that the
 last shared frame, which ``carry`` uses as a keyframe, has a local index that is a multiple of 8.
 """
 
@@ -42,16 +42,16 @@ def fit_overlap(chunk_frames: int, overlap_frames: int = OVERLAP_FRAMES) -> int:
 
 
 def plan_chunks(num_frames: int, chunk_frames: int, overlap_frames: int = OVERLAP_FRAMES) -> list[Chunk]:
-    """Cut a shot into the fewest chunks, all equally long.
+    """Cut a shot into the fewest chunks, as equally long as steps of 8 allow.
 
     Args:
         num_frames: frames of the shot, >= 1.
         chunk_frames: most frames at once; rounded down to 8n + 1, at least 9.
-        overlap_frames: least frames shared by neighbours, 8n + 1.
+        overlap_frames: frames shared by neighbours, 8n + 1.
 
     Returns:
-        Chunks in order: lengths are one and the same 8n + 1, starts multiples of 8, together they cover
-        ``[0, padded_length(num_frames))`` and no more; neighbours share an 8n + 1 of frames.
+        Chunks in order: lengths are 8n + 1 and differ by one step at most, starts are multiples of 8, together they
+        cover ``[0, padded_length(num_frames))`` and no more; neighbours share exactly ``fit_overlap`` frames.
 
     Raises:
         ValueError: ``num_frames`` below 1.
@@ -65,9 +65,13 @@ def plan_chunks(num_frames: int, chunk_frames: int, overlap_frames: int = OVERLA
     # In steps of 8: a chunk has n steps and one frame, an overlap m steps and one frame.
     steps, size, shared = (total - 1) // STEP, (most - 1) // STEP, (fit_overlap(most, overlap_frames) - 1) // STEP
     count = -(-(steps - shared) // (size - shared))
-    even = -(-(steps + (count - 1) * shared) // count)
-    starts = [round(i * (steps - even) / (count - 1)) for i in range(count)]
-    return [Chunk(start * STEP, (start + even) * STEP + 1) for start in starts]
+    even, longer = divmod(steps + (count - 1) * shared, count)
+    chunks, start = [], 0
+    for index in range(count):
+        stop = start + even + (index < longer)
+        chunks.append(Chunk(start * STEP, stop * STEP + 1))
+        start = stop - shared
+    return chunks
 
 
 def fade_in_weights(count: int) -> Tensor:

@@ -7,7 +7,7 @@ weights are counted. On top: ``SAFETY`` for what a trace cannot see (allocator f
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -23,12 +23,15 @@ from sparkvsr.models.cogvideox.loading import build_transformer, build_vae
 from sparkvsr.models.cogvideox.precision import Precision, is_quantised_layer
 from sparkvsr.models.cogvideox.settings import MIN_TILE_PX, MIN_VAE_TILE, TILE_OVERLAP_PX, RunSettings
 from sparkvsr.models.cogvideox.tiles import spans
-from sparkvsr.models.cogvideox.tracing import peak_bytes
+from sparkvsr.models.cogvideox.tracing import flops, peak_bytes
 from sparkvsr.models.cogvideox.transformer import predict_velocity
 from sparkvsr.models.cogvideox.vae import (
+    FRAME_GROUP,
+    LATENT_GROUP,
     TILE_OVERLAP_CELLS,
     VaeTiling,
     VideoVAE,
+    group_sizes,
     num_latent_frames,
 )
 
@@ -36,8 +39,11 @@ SAFETY = 1.12
 FIXED_BYTES = 400 << 20
 """Device context and small buffers."""
 
-LONGEST_CHUNK = 105
-"""Longest chunk chosen by itself: its overlap of 9 costs 9 %; the time of attention grows with the square."""
+LONGEST_CHUNK = 145
+"""Longest chunk chosen by itself. An overlap of 9 costs less in a longer one, attention more."""
+
+ATTENTION_COST = 0.0008
+"""Waste that a frame more in a chunk counts for: attention grows with the square."""
 
 SHORTEST_GOOD_CHUNK = 33
 """What the weights were trained on."""
@@ -97,19 +103,59 @@ class MemoryModel:
         def frames(start: int, stop: int) -> Tensor:
             return self._meta(batch, stop - start, 3, cells[0] * 8, cells[1] * 8)
 
-        return self._trace(("encode", cells, batch), lambda: self._vae.encode_from(frames, 17))
+        return self._trace(("encode", cells, batch), lambda: peak_bytes(lambda: self._vae.encode_from(frames, 17)))
 
     def decode_bytes(self, cells: tuple[int, int], batch: int = 1) -> int:
         """Peak of decoding, frames leaving the device group by group."""
         latents = self._meta(batch, 5, 16, *cells)
-        return self._trace(("decode", cells, batch), lambda: [None for _ in self._vae.decode_pieces(latents)])
+
+        def drop_pieces() -> None:
+            for _ in self._vae.decode_pieces(latents):
+                pass
+
+        return self._trace(("decode", cells, batch), lambda: peak_bytes(drop_pieces))
 
     def transformer_bytes(self, latents: tuple[int, int, int], batch: int = 1) -> int:
         """Peak of one pass over ``(f, h, w)`` latent cells, leading copies not counted in f."""
         frames = latents[0] + latents[0] % 2
         noisy = self._meta(batch, frames, 32, *latents[1:])
         prompt = self._meta(self._config["max_text_seq_length"], self._config["text_embed_dim"])
-        return self._trace(("transformer", latents, batch), lambda: predict_velocity(self._transformer, noisy, prompt))
+        return self._trace(
+            ("transformer", latents, batch),
+            lambda: peak_bytes(lambda: predict_velocity(self._transformer, noisy, prompt)),
+        )
+
+    def encode_flops(self, cells: tuple[int, int], num_frames: int) -> int:
+        """FLOPs of encoding ``num_frames`` frames of ``cells`` latent cells. Groups are alike but for the first."""
+        first, *rest = group_sizes(num_frames, FRAME_GROUP)
+        return self._encode_group(cells, first) + len(rest) * self._encode_group(cells, FRAME_GROUP)
+
+    def decode_flops(self, cells: tuple[int, int], num_latents: int) -> int:
+        """FLOPs of decoding ``num_latents`` latent frames of ``cells`` latent cells."""
+        first, *rest = group_sizes(num_latents, LATENT_GROUP)
+        return self._decode_group(cells, first) + len(rest) * self._decode_group(cells, LATENT_GROUP)
+
+    def transformer_flops(self, latents: tuple[int, int, int]) -> int:
+        """FLOPs of one pass over ``(f, h, w)`` latent cells, leading copies not counted in f."""
+        frames, height, width = latents
+        noisy = self._meta(1, frames + frames % 2, 32, height, width)
+        prompt = self._meta(self._config["max_text_seq_length"], self._config["text_embed_dim"])
+
+        def count(layers: int) -> int:
+            network = build_transformer({**self._config, "num_layers": layers}).to(self.dtype)
+            return flops(lambda: predict_velocity(network, noisy, prompt))
+
+        # Every layer costs the same: two counts give all.
+        one, two = (self._trace(("flops", latents, layers), lambda n=layers: count(n)) for layers in (1, 2))
+        return one + (self._config["num_layers"] - 1) * (two - one)
+
+    def _encode_group(self, cells: tuple[int, int], size: int) -> int:
+        frames = self._meta(1, size, 3, cells[0] * 8, cells[1] * 8)
+        return self._trace(("encode flops", cells, size), lambda: flops(lambda: self._vae.encode(frames)))
+
+    def _decode_group(self, cells: tuple[int, int], size: int) -> int:
+        latents = self._meta(1, size, 16, *cells)
+        return self._trace(("decode flops", cells, size), lambda: flops(lambda: list(self._vae.decode_pieces(latents))))
 
     def estimate(self, settings: RunSettings, size: tuple[int, int], *, guided_passes: int = 1) -> Estimate:
         """Estimate the peak of each stage for output frames of ``size`` (before padding)."""
@@ -157,9 +203,9 @@ class MemoryModel:
     def _meta(self, *shape: int) -> Tensor:
         return torch.empty(shape, dtype=self.dtype, device="meta")
 
-    def _trace(self, key: tuple[Any, ...], work: Any) -> int:
+    def _trace(self, key: tuple[Any, ...], work: Callable[[], int]) -> int:
         if key not in self._traced:
-            self._traced[key] = peak_bytes(work)
+            self._traced[key] = work()
         return self._traced[key]
 
 
@@ -223,7 +269,7 @@ def choose_settings(
     vae_tiling: str = "auto",
     longest_chunk: int = LONGEST_CHUNK,
     tile_px: tuple[int, int] | None = None,
-    fixed_tile: bool = False,
+    fixed: bool = False,
 ) -> RunSettings:
     """Choose the settings with the least wasted work that fit.
 
@@ -237,16 +283,15 @@ def choose_settings(
         swap: they always are (``--offload model``).
         vae_tiling: ``auto``, ``on``, ``off``.
         longest_chunk: upper bound.
-        tile_px: the only tile of the whole model to consider, with ``fixed_tile``.
+        tile_px: the only tile of the whole model to consider, with ``fixed``.
+        fixed: chunk and tile were asked for: that tile, and the longest chunk that fits.
 
     Raises:
         ResourceError: not even the smallest settings fit; says what they need.
     """
     smallest: Estimate | None = None
     swaps = (True,) if swap else (False, True) if can_swap else (False,)
-    candidates = _candidates(
-        size, num_frames, guided_passes, swaps, vae_tiling, longest_chunk, tile_px, fixed_tile=fixed_tile
-    )
+    candidates = _candidates(size, num_frames, guided_passes, swaps, vae_tiling, longest_chunk, tile_px, fixed=fixed)
     for settings, _ in sorted(candidates, key=lambda candidate: candidate[1]):
         estimate = memory.estimate(settings, size, guided_passes=guided_passes)
         if estimate.peak <= memory_bytes:
@@ -270,15 +315,15 @@ def _candidates(
     longest_chunk: int,
     tile_px: tuple[int, int] | None,
     *,
-    fixed_tile: bool,
+    fixed: bool,
 ) -> Iterator[tuple[RunSettings, float]]:
     """All settings with their waste: work done over work needed, plus a little for what is slower or less exact."""
     padded = padded_size(size)
-    lengths = sorted(
-        {largest_chunk(min(longest_chunk, padded_length(num_frames), length)) for length in CHUNKS}, reverse=True
-    )
+    asked = {largest_chunk(min(longest_chunk, length)) for length in (*CHUNKS, longest_chunk)}
+    # The longest chunk of the plan, which may be shorter than the bound that led to it.
+    lengths = {max(chunk.stop - chunk.start for chunk in plan_chunks(num_frames, length)) for length in asked}
     whole_tiles = grids(padded, TILE_OVERLAP_PX, MIN_TILE_PX, SIDE_MULTIPLE)
-    if fixed_tile:
+    if fixed:
         whole_tiles = ((tile_px, 1.0),)
     for tile, tile_waste in whole_tiles:
         region = tile_region(RunSettings(MIN_CHUNK, tile), padded)
@@ -289,18 +334,21 @@ def _candidates(
                     for batched in (True, False) if guided_passes == 2 else (True,):
                         waste = chunk_waste * tile_waste * (1 - VAE_SHARE + VAE_SHARE * vae_waste)
                         # Tiles of the whole model change the picture more than those of the autoencoder.
+                        waste += (longest_chunk - length) * fixed
                         # Short chunks have an overlap of one frame and little context: a last resort.
                         waste += 0.5 * (length < min(SHORTEST_GOOD_CHUNK, padded_length(num_frames)))
-                        waste += 0.03 * (tile is not None) + 0.01 * swap + 0.005 * (not batched)
+                        # Swapping moves the transformer twice per chunk.
+                        waste += 0.03 * (tile is not None) + 0.1 * swap + 0.005 * (not batched)
                         yield RunSettings(length, tile, 1, vae, batched, swap), waste
 
 
-CHUNKS = (105, 97, 81, 65, 57, 49, 41, 33, 25, 17, 9)
+CHUNKS = (145, 129, 113, 105, 97, 81, 65, 57, 49, 41, 33, 25, 17, 9)
 
 
 @lru_cache(maxsize=256)
 def _chunk_waste(num_frames: int, chunk_frames: int) -> float:
-    return sum(chunk.stop - chunk.start for chunk in plan_chunks(num_frames, chunk_frames)) / num_frames
+    lengths = [chunk.stop - chunk.start for chunk in plan_chunks(num_frames, chunk_frames)]
+    return sum(lengths) / num_frames + ATTENTION_COST * max(lengths)
 
 
 def _vae_tilings(cells: tuple[int, int], vae_tiling: str) -> Iterator[tuple[VaeTiling, float]]:

@@ -228,7 +228,7 @@ class CogVideoXModel(RestorationModel):
             vae_tiling=self.vae_tiling,
             longest_chunk=largest_chunk(request.chunk_frames),
             tile_px=tile_px,
-            fixed_tile=True,
+            fixed=True,
         )
         return with_tile_batch(
             self.memory_model, settings, request.size, budget, passes, aside=self.device.type == "cuda"
