@@ -233,6 +233,7 @@ def test_files_against_files(data: Path, tmp_path: Path) -> None:
     expected = np.mean([fidelity.psnr(s, g)[0] for s, g in zip(noisy["a"], CLIPS["a"], strict=True)])
     assert record["clips"][0]["metrics"]["psnr"]["mean"] == pytest.approx(expected)
     assert record["warnings"] == []
+    assert "ffv1 bgr0" in record["clips"][0]["sr_source"]
     single = evaluate_files(gt / "a", gt / "a", tmp_path / "one", metrics=QUICK)
     assert single["metrics"]["psnr"] | {"ci95": None} == single["metrics"]["psnr"]
     assert single["metrics"]["psnr"]["capped"] == 4

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +121,23 @@ def test_vmaf_ranks_and_takes_the_restored_clip_first() -> None:
     assert same > 95
     # Swapped inputs give another number; ours must be the one of ffmpeg's documented order.
     assert abs(score.mean - measure("vmaf", hr, sr)["vmaf"].mean) > 1
+
+
+def test_vmaf_equals_libvmaf_on_two_files(tmp_path: Path) -> None:
+    imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
+    size = (180, 319)  # odd, to see that nothing is cut off
+    hr = [np.roll(textured(3, size), 2 * i, axis=1) for i in range(4)]
+    sr = [distorted(frame, i) for i, frame in enumerate(hr)]
+    for name, frames in (("sr", sr), ("hr", hr)):
+        (tmp_path / f"{name}.rgb").write_bytes(np.stack(frames).tobytes())
+    source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", "319x180", "-r", "25"]
+    luma = "scale=out_color_matrix=bt709:out_range=tv,format=yuv444p"
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *source, "-i", "sr.rgb", *source, "-i", "hr.rgb",
+               "-lavfi", f"[0:v]{luma}[a];[1:v]{luma}[b];[a][b]libvmaf=log_fmt=json:log_path=log.json", "-f", "null",
+               "-"]  # fmt: skip
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=60)
+    expected = [frame["metrics"]["vmaf"] for frame in json.loads((tmp_path / "log.json").read_text())["frames"]]
+    assert measure("vmaf", sr, hr)["vmaf"].values == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_failing_ffmpeg_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -162,7 +162,12 @@ class BenchRun:
              self.bench.degradation, degrade.VERSION, str(self.bench.scale), clip.identity(),
              str(output.resolve()) if options.save_frames else "")
         )  # fmt: skip
-        facts: dict[str, Any] = {"keyframes": list(keyframes), "lr_size": list(clip.lr_size)}
+        facts: dict[str, Any] = {
+            "keyframes": list(keyframes),
+            "lr_size": list(clip.lr_size),
+            "gt_source": clip.gt.describe() if clip.gt is not None else None,
+            "lr_source": clip.lr.describe() if clip.lr is not None else "made from the ground truth",
+        }
         task = ClipTask(
             name=clip.name, num_frames=clip.num_frames, fps=clip.fps or self.bench.fps, gt=clip.gt, identity=identity,
             facts=facts, notes=clip.notes, produce=lambda: iter(()),

@@ -43,6 +43,10 @@ class ClipSource(ABC):
         """What makes numbers measured on this clip less than exact, one line each."""
         return []
 
+    def describe(self) -> str:
+        """Where the frames come from and how they were stored, for the record."""
+        return "computed"
+
 
 class FileClip(ClipSource):
     """An image folder, an image or a video.
@@ -81,6 +85,9 @@ class FileClip(ClipSource):
             state = file.stat()
             digest.update(f"{file.name} {state.st_size} {state.st_mtime_ns}\n".encode())
         return f"{self.path.resolve()} {digest.hexdigest()[:16]} {self._limit}"
+
+    def describe(self) -> str:
+        return f"{self.path} ({self._info.kind}, {self._info.codec} {self._info.pixel_format})"
 
     def is_video(self) -> bool:
         return self._info.kind == "video"
@@ -161,6 +168,9 @@ class CroppedClip(ClipSource):
 
     def warnings(self) -> list[str]:
         return self._clip.warnings()
+
+    def describe(self) -> str:
+        return self._clip.describe()
 
 
 def holds_images(folder: Path) -> bool:
