@@ -190,3 +190,13 @@ def test_palette_of_a_gif(tmp_path: Path) -> None:
     assert len(frames) == 5
     assert frames[0].pixels.shape == (3, 48, 64)
     assert frames[0].pixels.std() > 0.1
+
+
+def test_matrix_without_luma_weights_is_told_and_not_written(tmp_path: Path, ffmpeg) -> None:
+    path = write_clip(tmp_path / "y.mkv", codec="ffv1", colorspace=8, num_frames=2)
+    reader = VideoReader(path)
+    assert any("ycgco" in warning for warning in reader.warnings)
+    with VideoWriter(tmp_path / "o.mkv", source=reader.info, size=(48, 64)) as writer:
+        for frame in reader:
+            writer.write(frame.pixels, pts=frame.pts)
+    assert probe(tmp_path / "o.mkv").color.matrix == 1

@@ -154,3 +154,12 @@ def test_last_frame_keeps_its_length(tmp_path: Path, ffprobe) -> None:
     source = write_clip(tmp_path / "s.mp4", num_frames=10, options={"bf": "0"})
     copy_clip(source, tmp_path / "o.mp4")
     assert float(ffprobe(tmp_path / "o.mp4", "-show_streams")["streams"][0]["duration"]) == pytest.approx(0.4)
+
+
+def test_picture_before_zero_is_not_hidden(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "s.mkv", num_frames=6)
+    reader = VideoReader(source)
+    with VideoWriter(tmp_path / "o.mp4", source=reader.info, size=(48, 64)) as writer:
+        for frame in reader:
+            writer.write(frame.pixels, pts=frame.pts - 100, duration=frame.duration)
+    assert len(list(VideoReader(tmp_path / "o.mp4"))) == 6

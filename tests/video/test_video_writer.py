@@ -290,7 +290,7 @@ def test_lossless_codec_gives_back_the_decoded_frames(tmp_path: Path) -> None:
     for a, b in zip(VideoReader(source), VideoReader(tmp_path / "o.mkv"), strict=True):
         # Luma to the code; chroma passes through one more pair of resampling filters.
         assert (a.pixels - b.pixels).abs().mean() < 0.25 / 255
-        assert (a.pixels - b.pixels).abs().max() < 3 / 255
+        assert (a.pixels - b.pixels).abs().max() < 5 / 255
 
 
 def test_odd_sizes_stay_odd(tmp_path: Path, ffprobe) -> None:

@@ -125,7 +125,7 @@ def main_video_stream(container: av.container.InputContainer, path: Path) -> av.
     """
     streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
     if not streams:
-        found = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
+        found = ", ".join(sorted({_kind(s) for s in container.streams})) or "nothing"
         msg = f"{path} has no video stream (found: {found}); give a video file"
         raise DecodeError(msg)
     stream = streams[0]
@@ -135,6 +135,10 @@ def main_video_stream(container: av.container.InputContainer, path: Path) -> av.
     check_size(path, stream.codec_context.width, stream.codec_context.height)
     stream.codec_context.options = {**stream.codec_context.options, **DECODER_OPTIONS}
     return stream
+
+
+def _kind(stream: av.stream.Stream) -> str:
+    return "cover picture" if stream.type == "video" else stream.type
 
 
 def check_size(path: Path, width: int, height: int) -> None:

@@ -27,7 +27,7 @@ class ImageSink:
             self._partial = path.parent / f".{path.name}.partial"
         elif is_pattern(path):
             self._final_folder, self._pattern = path.parent, path.name
-            self._partial = path.parent / ".sequence.partial"
+            self._partial = path.parent / f".{path.name}.partial"
         else:
             self._final_folder, self._pattern = path, "%05d.png"
             self._partial = path.parent / f".{path.name}.partial"

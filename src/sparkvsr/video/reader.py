@@ -133,6 +133,11 @@ class VideoReader:
         else:
             yield from self._video_frames(self._scan, self.start, self.stop, None)
 
+    def _warn(self, text: str) -> None:
+        """Note `text` once, however often the clip is iterated."""
+        if text not in self.warnings:
+            self.warnings.append(text)
+
     # Images
 
     def _image_frames(self, indices: Iterable[int]) -> Iterator[Frame]:
@@ -180,7 +185,7 @@ class VideoReader:
             if previous is not None and (wanted is None or missing in wanted):
                 yield self._repeat(previous, missing, scan)
         if num_repeated:
-            self.warnings.append(
+            self._warn(
                 f"{num_repeated} damaged frame{'s' if num_repeated > 1 else ''} of {self._path.name} could not be "
                 "decoded; the frame before was repeated"
             )
@@ -266,7 +271,7 @@ class VideoReader:
             try:
                 packet = next(packets, None)
             except (av.error.FFmpegError, ValueError, OSError) as exc:
-                self.warnings.append(f"{self._path.name} is cut short or damaged: {exc}; what is there was read")
+                self._warn(f"{self._path.name} is cut short or damaged: {exc}; what is there was read")
                 packet = None
             if packet is None:
                 # A demuxer that failed gives no flush packet
@@ -282,7 +287,7 @@ class VideoReader:
                 continue
             yield from frames
         if num_bad:
-            self.warnings.append(f"{num_bad} damaged packet{'s' if num_bad > 1 else ''} in {self._path.name} skipped")
+            self._warn(f"{num_bad} damaged packet{'s' if num_bad > 1 else ''} in {self._path.name} skipped")
 
     def _at_first_size(self, frame: av.VideoFrame) -> av.VideoFrame:
         width, height = self.info.width, self.info.height
@@ -290,9 +295,7 @@ class VideoReader:
             width, height = height, width
         if (frame.width, frame.height) == (width, height):
             return frame
-        warning = f"the frame size changes inside {self._path.name}; later frames were resized to {width}x{height}"
-        if warning not in self.warnings:
-            self.warnings.append(warning)
+        self._warn(f"the frame size changes inside {self._path.name}; later frames were resized to {width}x{height}")
         pts, time_base = frame.pts, frame.time_base
         frame = frame.reformat(width=width, height=height, interpolation="BICUBIC")
         frame.pts, frame.time_base = pts, time_base

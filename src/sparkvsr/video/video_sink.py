@@ -17,7 +17,7 @@ from torch import Tensor
 from sparkvsr.errors import EncodeError
 
 from .border import encoding
-from .color import UNSPECIFIED, ColorTags, assumed_tags
+from .color import UNSPECIFIED, ColorTags, assumed_tags, is_known_matrix
 from .info import VideoInfo
 from .options import CODECS, MUXERS, EncodeOptions, choose_pixel_format
 from .pixels import pixels_to_frame
@@ -86,6 +86,8 @@ class VideoSink:
         if self._source is None or self._source.kind != "video" or tags.matrix == 0:
             return ColorTags(1, 1, 1, 1)
         assumed = assumed_tags(tags, self._source.height)
+        if not is_known_matrix(tags.matrix):
+            return replace(tags, matrix=assumed.matrix)
         if tags.matrix == UNSPECIFIED and assumed.matrix != assumed_tags(tags, self.size[0]).matrix:
             # Untagged 180 lines are BT.601, untagged 720 lines would be taken for BT.709: now it has to be said.
             return replace(tags, matrix=assumed.matrix)
@@ -195,8 +197,10 @@ class VideoSink:
             self._container.start_encoding()
             return
         if self._clip_range is None:
-            self._origin = round(self._copier.start_seconds / self._time_base)
-            self._copier.set_range(self._copier.start_seconds, None, is_cut=False)
+            # A picture that begins before zero would be hidden by MP4's edit list.
+            zero = min(self._copier.start_seconds, pts * self._time_base)
+            self._origin = round(zero / self._time_base)
+            self._copier.set_range(zero, None, is_cut=False)
             self._container.start_encoding()
             return
         self._origin = pts
