@@ -12,6 +12,7 @@ import torch
 from sparkvsr.errors import ConfigError, KeyframeError, WeightsError
 from sparkvsr.keyframes.references import (
     FolderMaker,
+    MakerOptions,
     SpandrelMaker,
     make_reference_maker,
     resize_image,
@@ -96,3 +97,35 @@ def test_spandrel_network_in_tiles_equals_one_pass(shared_dir: Path) -> None:
     # The margin is smaller than the receptive field of 18 convolutions, which far pixels hardly use.
     assert (whole - tiled).abs().max().item() < 0.05
     assert (whole - tiled).abs().mean().item() < 1e-3
+
+
+def test_identity_changes_with_whatever_may_change_the_image(tmp_path: Path) -> None:
+    write_image(tmp_path / "00000.png", 64, 96, 10)
+    (tmp_path / "keyframes.json").write_text('{"keyframes": [{"index": 0}]}')
+    first = FolderMaker(tmp_path).identity(0)
+    assert FolderMaker(tmp_path).identity(0) == first
+    write_image(tmp_path / "00000.png", 64, 96, 11)
+    edited = FolderMaker(tmp_path).identity(0)
+    (tmp_path / "keyframes.json").write_text('{"keyframes": [{"index": 0, "weight": 0.5}]}')
+    assert len({first, edited, FolderMaker(tmp_path).identity(0)}) == 3
+    program = tmp_path / "tool.sh"
+    program.write_text("a")
+    names = [f"command:{program} {{input}} {{output}} {word}" for word in ("-a", "-b")]
+    seen = {make_reference_maker(name).identity(0) for name in names}
+    seen.add(make_reference_maker(names[0], options=MakerOptions(prompts={0: "a face"})).identity(0))
+    seen.add(make_reference_maker(names[0], options=MakerOptions(prompts={0: "a face"})).identity(1))
+    program.write_text("another program")
+    seen.add(make_reference_maker(names[0]).identity(0))
+    assert len(seen) == 4
+    urls = ("https://host/edits?token=secret", "https://host/edits?token=secret#model=b", "https://other/edits")
+    assert len({make_reference_maker(url).identity(0) for url in urls}) == 3
+    assert "secret" not in make_reference_maker(urls[0]).identity(0)
+
+
+@pytest.mark.shared
+def test_identity_of_a_weight_file_is_its_contents(shared_dir: Path, tmp_path: Path) -> None:
+    source = shared_dir / "weights" / "isr" / "realesr-animevideov3.fp16.pth"
+    (tmp_path / source.name).write_bytes(source.read_bytes())
+    maker = make_reference_maker(str(tmp_path / source.name))
+    assert maker.identity(0) == make_reference_maker(str(source)).identity(5)
+    assert maker.identity(0) != make_reference_maker("bicubic").identity(0)

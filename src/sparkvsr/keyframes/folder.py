@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from sparkvsr.errors import KeyframeError, SparkVSRError
-from sparkvsr.keyframes.makers.interface import ASPECT_TOLERANCE, ReferenceMaker, resize_image
+from sparkvsr.keyframes.makers.interface import ASPECT_TOLERANCE, ReferenceMaker, file_identity, resize_image
 from sparkvsr.keyframes.manifest import (
     MANIFEST_NAME,
     MAX_INDEX,
@@ -119,6 +119,10 @@ class FolderMaker(ReferenceMaker):
     def make(self, lr: Tensor, size: tuple[int, int], index: int = 0) -> Tensor:
         """See ``ReferenceMaker.make``."""
         return resize_image(self.load(index, (lr.shape[-2], lr.shape[-1])), size)
+
+    def identity(self, index: int) -> str:
+        """See ``ReferenceMaker.identity``: the image's bytes and the weight."""
+        return f"{file_identity(self.paths[index])}*{self.weights[index]}"
 
     def load(self, index: int, lr_size: tuple[int, int]) -> Tensor:
         """The image of a frame as it is, ``(3, a, b)`` float32 in [0, 1].

@@ -7,6 +7,7 @@ import math
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -16,7 +17,7 @@ from pathlib import Path
 from torch import Tensor
 
 from sparkvsr.errors import ConfigError, KeyframeError, SparkVSRError
-from sparkvsr.keyframes.makers.interface import Interruptible, MakerOptions, fit_answer
+from sparkvsr.keyframes.makers.interface import Interruptible, MakerOptions, file_identity, fit_answer
 
 DEFAULT_JOBS = 2
 _STDERR_BYTES = 8192
@@ -84,6 +85,16 @@ class CommandMaker(Interruptible):
                 msg = f"{self.name} wrote no readable image for keyframe {index}; it has to write PNG, JPEG or WebP"
                 raise KeyframeError(msg) from exc
         return fit_answer(image, lr, size, f"{self.name}, keyframe {index},")
+
+    def identity(self, index: int) -> str:
+        """The command, the prompt, and the contents of every file that the command names (program included)."""
+        parts = [self.name, *self._words, self._options.prompt_for(index)]
+        for word in self._words:
+            path = Path(shutil.which(word) or word)
+            with contextlib.suppress(OSError, ValueError):
+                if path.is_file():
+                    parts.append(file_identity(path))
+        return "\0".join(parts)
 
     def close(self) -> None:
         """Kill what still runs."""

@@ -91,6 +91,10 @@ class DiffusionMaker(ReferenceMaker):
         image = image[:, : max(1, round(h * factor_h)), : max(1, round(w * factor_w))].clamp(0, 1)
         return fit_answer(image, lr, size, f"{self.name}, keyframe {index},")
 
+    def identity(self, index: int) -> str:
+        """See ``ReferenceMaker.identity``; a folder whose files are replaced counts as the same."""
+        return f"{self.name}\0{sorted(self._settings.items())}\0{self._options.seed}\0{self._options.prompt_for(index)}"
+
 
 def _up(side: int) -> int:
     return -(-side // SIDE_MULTIPLE) * SIDE_MULTIPLE

@@ -99,6 +99,12 @@ class EndpointMaker(Interruptible):
             answer = cut_out(answer, box)
         return fit_answer(answer, lr, size, f"{self.name}, keyframe {index},")
 
+    def identity(self, index: int) -> str:
+        """See ``ReferenceMaker.identity``."""
+        settings = (self.style, self._model, str(self._canvas))
+        # Hashed, as the address may hold a secret in its query.
+        return f"{self.name} {content_key(self.url, *settings, self._options.prompt_for(index) or DEFAULT_PROMPT)}"
+
     def _ask(self, png: bytes, prompt: str) -> bytes:
         """Send one picture; the bytes of the picture that came back."""
         if self.style == "openai":

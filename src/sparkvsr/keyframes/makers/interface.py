@@ -5,10 +5,12 @@ Shapes: h w LR pixels, H W output pixels. Pixels are float in [0, 1].
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -89,6 +91,13 @@ class ReferenceMaker(ABC):
             KeyframeError: the image cannot be made or used.
         """
 
+    def identity(self, index: int) -> str:  # noqa: ARG002
+        """Text that changes whenever the image of a keyframe may change, for stores; makes nothing.
+
+        Makers with settings or weights of their own say more than their name.
+        """
+        return self.name
+
     def close(self) -> None:  # noqa: B027  (most makers have nothing to stop)
         """Stop what is still running in other threads; ``make`` is not called again."""
 
@@ -102,6 +111,18 @@ class Interruptible(ReferenceMaker):
     def close(self) -> None:
         """See ``ReferenceMaker.close``."""
         self.closed.set()
+
+
+def file_identity(path: Path) -> str:
+    """SHA-256 of a file; remembered until its size or time changes."""
+    status = path.stat()
+    return _digest(str(path), status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _digest(path: str, size: int, time_ns: int) -> str:  # noqa: ARG001
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fit_answer(image: Tensor, lr: Tensor, size: tuple[int, int], source: str) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sparkvsr.errors import ConfigError, WeightsError
-from sparkvsr.keyframes.makers.interface import MakerOptions, ReferenceMaker, resize_image
+from sparkvsr.keyframes.makers.interface import MakerOptions, ReferenceMaker, file_identity, resize_image
 
 if TYPE_CHECKING:
     import spandrel
@@ -39,6 +39,12 @@ class LiteMaker(ReferenceMaker):
         """See ``ReferenceMaker.make``."""
         return resize_image(self._upscaler.upscale(lr), size)
 
+    def identity(self, index: int) -> str:  # noqa: ARG002
+        """See ``ReferenceMaker.identity``."""
+        from sparkvsr.models.lite.weights import fingerprint_of
+
+        return f"lite {fingerprint_of(None)}"
+
 
 class NetworkMaker(ReferenceMaker):
     """An image super-resolution network, in tiles.
@@ -48,19 +54,30 @@ class NetworkMaker(ReferenceMaker):
         name: what the plan shows.
         device: where it runs.
         tile: side of a tile in LR pixels; networks of this kind take about 2 kB of memory a pixel and feature.
+        weights: file that the network came from.
     """
 
     MARGIN = 16
 
     def __init__(
-        self, model: spandrel.ImageModelDescriptor, name: str, device: str | torch.device = "cpu", tile: int = 256
+        self,
+        model: spandrel.ImageModelDescriptor,
+        name: str,
+        device: str | torch.device = "cpu",
+        tile: int = 256,
+        weights: Path | None = None,
     ) -> None:
         model.to(torch.device(device))
         model.model.eval().float()  # half-precision files run in float32: CPU convolutions need it
         self._model = model
         self._device = torch.device(device)
         self._tile = tile
+        self._weights = weights
         self.name = name
+
+    def identity(self, index: int) -> str:  # noqa: ARG002
+        """See ``ReferenceMaker.identity``."""
+        return self.name if self._weights is None else f"{self.name} {file_identity(self._weights)} {self._tile}"
 
     @torch.inference_mode()
     def make(self, lr: Tensor, size: tuple[int, int], index: int = 0) -> Tensor:  # noqa: ARG002
@@ -104,7 +121,7 @@ class SpandrelMaker(NetworkMaker):
         if not isinstance(model, spandrel.ImageModelDescriptor) or model.input_channels != 3:
             msg = f"{path} holds {model.architecture.name}, not an image upscaler with three channels"
             raise WeightsError(msg)
-        super().__init__(model, path.name, device, tile)
+        super().__init__(model, path.name, device, tile, path)
 
 
 def no_argument(name: str, argument: str) -> None:

@@ -59,7 +59,7 @@ class RealEsrganMaker(NetworkMaker):
         folder = folder or package_folder()
         stem = folder / MODELS[model]
         descriptor = load_ncnn_network(stem.with_suffix(".param"), stem.with_suffix(".bin"))
-        super().__init__(descriptor, f"realesrgan {model}", device, tile)
+        super().__init__(descriptor, f"realesrgan {model}", device, tile, stem.with_suffix(".bin"))
 
 
 def package_folder() -> Path:
