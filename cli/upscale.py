@@ -142,7 +142,9 @@ def upscale(
             "success unless --references is a folder.",
         ),
     ] = None,
-    no_work: Annotated[bool, typer.Option("--no-work", help="No work folder: nothing can be resumed.")] = False,
+    no_work: Annotated[
+        bool, typer.Option("--no-work", help="Keep nothing: remove the work folder in any case, also after a failure.")
+    ] = False,
     work_limit: Annotated[float, typer.Option("--work-limit", help="Largest size of the work folder in GB.")] = 20.0,
     compare: Annotated[bool, typer.Option("--compare", help="Also write a side-by-side video.")] = False,
     codec: Annotated[

@@ -8,14 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import av
 import cv2
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
+from upscale_clips import decoded, picture, run, write_clip
 
 # The baseline model and maker: these tests are about the command, the models have their own.
 ENTRY_POINT = (
@@ -24,42 +24,9 @@ ENTRY_POINT = (
 BASELINE = ["--model", "bicubic", "--references", "bicubic"]
 
 
-def picture(index: int, height: int, width: int, scene: int = 0) -> np.ndarray:
-    """A smooth moving pattern; another scene has other colours and direction."""
-    y, x = np.mgrid[:height, :width].astype(np.float32)
-    wave = np.sin((x + index * (1 if scene == 0 else -2)) / 5) + np.cos(y / 7)
-    out = np.stack([128 + 50 * wave, 90 + 40 * wave + 60 * scene, 160 - 30 * wave - 90 * scene], -1)
-    return out.clip(0, 255).astype(np.uint8)
-
-
-def write_clip(
-    path: Path, frames: int = 20, size: tuple[int, int] = (48, 64), gop: int = 8, cut: int | None = None
-) -> Path:
-    """H.264 with an I-frame every ``gop`` frames and a second of sound."""
-    with av.open(str(path), "w") as out:
-        video = out.add_stream("libx264", rate=25, options={"g": str(gop), "sc_threshold": "0", "bf": "2"})
-        video.width, video.height, video.pix_fmt = size[1], size[0], "yuv420p"
-        audio = out.add_stream("aac", rate=16000, layout="mono")
-        for index in range(frames):
-            scene = 0 if cut is None or index < cut else 1
-            out.mux(video.encode(av.VideoFrame.from_ndarray(picture(index, *size, scene))))
-        tone = (np.sin(np.arange(16000 * frames // 25) / 20) * 8000).astype(np.int16)[None]
-        sound = av.AudioFrame.from_ndarray(tone, format="s16", layout="mono")
-        sound.sample_rate = 16000
-        out.mux(audio.encode(sound))
-        out.mux(video.encode())
-        out.mux(audio.encode())
-    return path
-
-
 @pytest.fixture(scope="session")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_clip(tmp_path_factory.mktemp("clips") / "in.mp4")
-
-
-def run(*arguments: str | Path) -> Result:
-    app = next(iter(entry_points(group="console_scripts", name="sparkvsr"))).load().__globals__["app"]
-    return CliRunner().invoke(app, ["upscale", *map(str, arguments)])
 
 
 def fails(result: Result, code: int, words: str) -> None:
@@ -276,11 +243,6 @@ def interrupted(arguments: list[str | Path], stop: signal.Signals, after: int) -
     _, error = process.communicate(timeout=60)
     assert "Traceback" not in error
     return process.returncode
-
-
-def decoded(path: Path) -> list[bytes]:
-    with av.open(str(path)) as container:
-        return [frame.to_ndarray(format="yuv420p").tobytes() for frame in container.decode(video=0)]
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])

@@ -58,7 +58,7 @@ class UpscaleOptions:
         encode: codec settings.
         work: work folder, kept after success; None takes one beside the output, which is removed after success
             unless the references come from a folder (then the next edit renders only what it changes).
-        keep_work: False renders without a work folder: nothing is left after a crash.
+        keep_work: False removes the work folder in any case, also after a failure.
         work_limit_bytes: size above which segments of earlier runs are dropped from the work folder.
     """
 
@@ -171,6 +171,9 @@ def check_options(options: UpscaleOptions) -> None:
         raise ConfigError(msg)
     if options.frames is not None and options.frames < 1:
         msg = f"--frames {options.frames} leaves nothing to do; give at least 1"
+        raise ConfigError(msg)
+    if options.work is not None and not options.keep_work:
+        msg = f"--work {options.work} and --no-work exclude each other; give one of them"
         raise ConfigError(msg)
     if options.chunk_frames is not None and options.chunk_frames < 1:
         msg = f"--chunk-frames {options.chunk_frames} is too small; give at least 1"

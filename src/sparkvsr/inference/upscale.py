@@ -75,7 +75,7 @@ def run(job: UpscaleJob, hook: Hook = silent) -> UpscaleResult:
     """
     hook(plan_event(job))
     started = time.monotonic()
-    in_segments = job.options.keep_work and output_kind(job.output) == "video" and can_assemble(job.output)
+    in_segments = output_kind(job.output) == "video" and can_assemble(job.output)
     notes, rendered, work = _run_in_segments(job, hook) if in_segments else _run_directly(job, hook)
     comparison = None
     if job.options.compare:
@@ -101,7 +101,7 @@ def _run_in_segments(job: UpscaleJob, hook: Hook) -> tuple[list[str], int, Path 
     """Render what the work folder does not hold, and join; returns notes, frames rendered, the folder if kept."""
     options = job.options
     folder = options.work or default_work_folder(job.output)
-    is_kept = options.work is not None or isinstance(job.maker, FolderMaker)
+    is_kept = options.keep_work and (options.work is not None or isinstance(job.maker, FolderMaker))
     with WorkStore(folder, options.work_limit_bytes) as store:
         try:
             segments = segments_of(job)
@@ -121,7 +121,7 @@ def _run_in_segments(job: UpscaleJob, hook: Hook) -> tuple[list[str], int, Path 
             )
             store.prune({segment.key for segment in segments})
         except BaseException:
-            if store.is_empty and options.work is None:
+            if not options.keep_work or (store.is_empty and options.work is None):
                 store.remove()
             raise
         if not is_kept:
