@@ -134,6 +134,9 @@ def upscale(
     ] = None,
     start: Annotated[int, typer.Option("--start", help="First frame, counted from 0.")] = 0,
     frames: Annotated[int | None, typer.Option("--frames", help="Number of frames [default: to the end].")] = None,
+    preview: Annotated[
+        str | None, typer.Option("--preview", help="Only a few seconds around a moment, e.g. 3s@0:42.")
+    ] = None,
     work: Annotated[
         Path | None,
         typer.Option(
@@ -210,6 +213,7 @@ def upscale(
             seed=seed,
             start=start,
             frames=frames,
+            preview=preview,
             compare=compare,
             overwrite=overwrite,
             deinterlace=deinterlace,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sparkvsr.errors import ConfigError
-from sparkvsr.shapes import output_size, parse_size
+from sparkvsr.shapes import output_size, parse_preview, parse_size, preview_frames
 
 
 def test_default_is_four_times() -> None:
@@ -58,3 +58,25 @@ def test_size_text() -> None:
     assert parse_size("1920x1080") == (1080, 1920)
     with pytest.raises(ConfigError, match="WIDTHxHEIGHT"):
         parse_size("1080p")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("3s@0:42", (3, 42)), ("2.5@7", (2.5, 7)), ("10s@1:02:03.5", (10, 3723.5)), ("1s@0", (1, 0))]
+)
+def test_preview_text(text: str, seconds: tuple[float, float]) -> None:
+    assert parse_preview(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["3s", "@4", "0s@4", "three@4", "3s@1:2:3:4"])
+def test_bad_preview_text_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="3s@0:42"):
+        parse_preview(text)
+
+
+def test_preview_lies_around_its_moment_and_inside_the_clip() -> None:
+    assert preview_frames("2s@5", 25, 1000) == (100, 50)
+    assert preview_frames("2s@0", 25, 1000) == (0, 50)
+    assert preview_frames("2s@39.9", 25, 1000) == (950, 50)
+    assert preview_frames("100s@1", 25, 60) == (0, 60)
+    with pytest.raises(ConfigError, match=r"ends at 40\.00 s"):
+        preview_frames("2s@40", 25, 1000)

@@ -97,3 +97,30 @@ def output_size(
     elif height is None and size is None and (abs(h * factor - out[0]) > 1e-6 or abs(w * factor - out[1]) > 1e-6):
         note = f"{out[1]}x{out[0]}: {w}x{h} times {factor:g}, rounded to even sides"
     return OutputSize(out[0], out[1], factor, note)
+
+
+def parse_preview(text: str) -> tuple[float, float]:
+    """``"3s@0:42"`` to ``(3.0, 42.0)``: length and moment in seconds. The moment is the middle of the preview.
+
+    Raises:
+        ConfigError: not of the form LENGTHs@[H:]M:S.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)s?@(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?)\s*", text)
+    if not match or float(match[1]) <= 0:
+        msg = f"--preview {text!r} is not LENGTHs@MOMENT; write it like 3s@0:42 (three seconds around 0:42)"
+        raise ConfigError(msg)
+    return float(match[1]), int(match[2] or 0) * 3600 + int(match[3] or 0) * 60 + float(match[4])
+
+
+def preview_frames(text: str, fps: float, num_frames: int) -> tuple[int, int]:
+    """First frame and number of frames of a preview.
+
+    Raises:
+        ConfigError: malformed, or the moment lies behind the end of the clip.
+    """
+    length, moment = parse_preview(text)
+    if moment * fps >= num_frames:
+        msg = f"--preview {text}: the clip ends at {num_frames / fps:.2f} s; choose an earlier moment"
+        raise ConfigError(msg)
+    count = max(1, min(num_frames, round(length * fps)))
+    return min(max(0, round((moment - length / 2) * fps)), num_frames - count), count

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from sparkvsr.keyframes.references import FolderMaker, ReferenceMaker, make_refe
 from sparkvsr.keyframes.select import Selection, Shot, shots_from_cuts
 from sparkvsr.keyframes.shots import detect_cuts
 from sparkvsr.models.interface import ModelPlan, RestorationModel, needs_blind_pass
-from sparkvsr.shapes import OutputSize, output_size
+from sparkvsr.shapes import OutputSize, output_size, preview_frames
 from sparkvsr.video import EncodeOptions, Frame, VideoInfo, VideoReader, iframe_indices, probe, read_frames
 
 MAX_GUIDANCE = 10.0
@@ -52,6 +52,7 @@ class UpscaleOptions:
         chunk_frames, tile: None lets the model choose; a tile of 0 means whole frames.
         seed: for random keyframes and models that sample.
         start, frames: the part of the clip, in frames; ``frames`` None goes to the end.
+        preview: a few seconds around a moment, like ``3s@0:42``, instead of ``start`` and ``frames``.
         compare: also write a side-by-side video.
         overwrite: replace an existing output.
         deinterlace: ``auto``, ``on``, ``off``.
@@ -77,6 +78,7 @@ class UpscaleOptions:
     seed: int = 42
     start: int = 0
     frames: int | None = None
+    preview: str | None = None
     compare: bool = False
     overwrite: bool = False
     deinterlace: str = "auto"
@@ -172,6 +174,9 @@ def check_options(options: UpscaleOptions) -> None:
     if options.frames is not None and options.frames < 1:
         msg = f"--frames {options.frames} leaves nothing to do; give at least 1"
         raise ConfigError(msg)
+    if options.preview is not None and (options.start or options.frames is not None):
+        msg = f"--preview {options.preview} and --start or --frames exclude each other; give one of them"
+        raise ConfigError(msg)
     if options.work is not None and not options.keep_work:
         msg = f"--work {options.work} and --no-work exclude each other; give one of them"
         raise ConfigError(msg)
@@ -190,6 +195,8 @@ def default_output(path: Path, info: VideoInfo, options: UpscaleOptions, size: O
     """
     by_factor = options.height is None and options.size is None
     tag = f"_x{size.scale:g}" if by_factor else f"_{size.height}p"
+    if options.preview is not None:
+        tag += "_preview"
     if info.kind == "sequence":
         folder = path.parent if "%" in path.name else path
         return folder.with_name(folder.name + tag) / SEQUENCE_PATTERN
@@ -254,6 +261,9 @@ def prepare(
     check_options(options)
     info = probe(path)
     hook(input_event(info))
+    if options.preview is not None:
+        first, count = preview_frames(options.preview, float(info.average_fps), info.num_frames)
+        options = replace(options, start=first, frames=count)
     size = output_size((info.height, info.width), scale=options.scale, height=options.height, size=options.size)
     target = resolve_output(path, output, info, options, size, into_folder=into_folder)
     if check_output:

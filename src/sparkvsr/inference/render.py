@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
-from functools import lru_cache
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -18,8 +15,8 @@ from sparkvsr.inference.job import UpscaleJob
 from sparkvsr.inference.pipeline import BackgroundSink, prefetch
 from sparkvsr.inference.progress import Hook, ProgressReporter
 from sparkvsr.inference.segments import SEGMENT_FRAMES, Segment, plan_segments
-from sparkvsr.inference.store import WorkStore, file_digest
-from sparkvsr.keyframes.references import FolderMaker, ReferenceMaker, resize_image
+from sparkvsr.inference.store import WorkStore
+from sparkvsr.keyframes.references import FolderMaker, resize_image
 from sparkvsr.video import Frame, VideoWriter
 
 LR_FRAMES_AHEAD = 4
@@ -79,25 +76,8 @@ def segments_of(job: UpscaleJob) -> list[Segment]:
         longest=SEGMENT_FRAMES if job.model.is_resumable else None,
         settings=settings,
         frame_digest=job.record.digest,
-        keyframe_identity=lambda index: reference_identity(job.maker, index),
+        keyframe_identity=job.maker.identity,
     )
-
-
-def reference_identity(maker: ReferenceMaker, index: int) -> str:
-    """Text that changes when the HR image of a keyframe changes, without making the image."""
-    if isinstance(maker, FolderMaker):
-        return f"{file_digest(maker.paths[index])}*{maker.weights.get(index, 1.0)}"
-    return f"{maker.name}*{_weights_digest(maker.name)}"
-
-
-@lru_cache(maxsize=16)
-def _weights_digest(name: str) -> str:
-    if name == "lite":
-        from sparkvsr.models.lite.weights import fingerprint_of
-
-        return fingerprint_of(None)
-    path = Path(name)
-    return file_digest(path) if path.is_file() else hashlib.sha256(name.encode()).hexdigest()
 
 
 def missing_runs(segments: Sequence[Segment], store: WorkStore) -> tuple[list[list[Segment]], int]:
