@@ -88,7 +88,9 @@ def evaluate(
             rich_help_panel=MODEL,
         ),
     ] = 1.0,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda.", rich_help_panel=MODEL)] = "auto",
+    device: Annotated[
+        str, typer.Option("--device", help="auto, cpu, cuda; for the networks of metrics too.", rich_help_panel=MODEL)
+    ] = "auto",
     save_frames: Annotated[
         bool, typer.Option("--save-frames", help="Keep the restored frames as PNG.", rich_help_panel=MODEL)
     ] = False,
@@ -165,7 +167,7 @@ def evaluate(
     from sparkvsr.evaluation.file_run import MetricChoice
     from sparkvsr.metrics.readiness import MissingMetricsError
 
-    choice = MetricChoice(metrics or "default", every, weights_dir, allow_download, strict)
+    choice = MetricChoice(metrics or "default", every, weights_dir, allow_download, strict, device)
     try:
         if pred is not None and gt is not None:
             _measure_files(pred, gt, output, choice, crop, trim, border)

@@ -28,7 +28,7 @@ class MetricChoice:
         weights_dir: searched first for weights.
         allow_download: fetch missing weights that have an address and a checksum.
         strict: a metric of a group that cannot be computed is an error.
-        device: where networks of metrics run.
+        device: where networks of metrics run: ``auto``, ``cpu``, ``cuda``.
     """
 
     names: str = "default"
@@ -36,7 +36,7 @@ class MetricChoice:
     weights_dir: Path | None = None
     allow_download: bool = False
     strict: bool = False
-    device: str = "cpu"
+    device: str = "auto"
 
 
 def evaluate_files(

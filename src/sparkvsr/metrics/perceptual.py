@@ -10,6 +10,7 @@ Shapes: images ``(N, 3, H, W)`` float in [0, 1].
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import torch
 import torch.nn.functional as F
@@ -43,7 +44,8 @@ class Lpips:
     def features(self, image: Tensor) -> list[Tensor]:
         """Five feature maps, unit length over channels."""
         x = (image.to(self._device) * 2 - 1 - _LPIPS_SHIFT.to(self._device)) / _LPIPS_SCALE.to(self._device)
-        maps = _alexnet(x, self._convolutions) if len(self._convolutions) == 5 else _vgg16(x, self._convolutions)
+        with _full_precision():
+            maps = _alexnet(x, self._convolutions) if len(self._convolutions) == 5 else _vgg16(x, self._convolutions)
         return [m / (torch.sqrt(torch.sum(m * m, dim=1, keepdim=True)) + 1e-10) for m in maps]
 
     @torch.inference_mode()
@@ -82,7 +84,8 @@ class Dists:
         """The image itself and five feature maps."""
         x = image.to(self._device)
         scaled = (x - _IMAGENET_MEAN.to(self._device)) / _IMAGENET_STD.to(self._device)
-        return [x, *_vgg16(scaled, self._convolutions, pool=_l2_pool)]
+        with _full_precision():
+            return [x, *_vgg16(scaled, self._convolutions, pool=_l2_pool)]
 
     @torch.inference_mode()
     def between(self, first: list[Tensor], second: list[Tensor]) -> float:
@@ -101,6 +104,11 @@ class Dists:
     def __call__(self, sr: Tensor, hr: Tensor) -> float:
         """Distance of two images ``(1, 3, H, W)``."""
         return self.between(self.features(sr), self.features(hr))
+
+
+def _full_precision() -> AbstractContextManager[None]:
+    """Convolutions in float32 on CUDA too: TF32, cuDNN's default, moves the third digit."""
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # type: ignore[no-any-return]
 
 
 def _alexnet(x: Tensor, convolutions: Convolutions) -> list[Tensor]:

@@ -26,13 +26,22 @@ class Toolbox:
 
     Args:
         store: where their weights are found.
-        device: where networks run, such as ``cpu`` or ``cuda``.
+        device: where networks run: ``cpu``, ``cuda``, or ``auto`` for a CUDA device if there is one.
     """
 
     def __init__(self, store: WeightStore, device: str = "cpu") -> None:
         self.store = store
-        self.device = device
+        self._asked_device = device
         self._pyiqa: dict[str, Callable[[Tensor], Tensor]] = {}
+
+    @cached_property
+    def device(self) -> str:
+        """The device's name; torch is imported only when a network is needed."""
+        if self._asked_device != "auto":
+            return self._asked_device
+        import torch
+
+        return "cuda" if torch.cuda.is_available() else "cpu"
 
     @cached_property
     def lpips_alex(self) -> Lpips:
