@@ -163,6 +163,7 @@ def load_weights(
     seen: set[str] = set()
     unexpected: list[str] = []
     for shard in shards:
+        state: dict[str, Tensor] = {}
         for name, tensor in _tensors(shard):
             if name not in expected:
                 unexpected.append(name)
@@ -173,8 +174,9 @@ def load_weights(
                     "config and weights are of different models"
                 )
                 raise WeightsError(msg)
-            network.load_state_dict({name: tensor.to(device, dtype)}, strict=False, assign=True)
-            seen.add(name)
+            state[name] = tensor.to(device, dtype)
+        network.load_state_dict(state, strict=False, assign=True)
+        seen.update(state)
     missing = [name for name in expected if name not in seen]
     for what, names in (("missing", missing), ("unexpected", unexpected)):
         if names:

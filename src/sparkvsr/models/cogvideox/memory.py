@@ -48,6 +48,7 @@ ATTENTION_COST = 0.0008
 SHORTEST_GOOD_CHUNK = 33
 """What the weights were trained on."""
 
+COUNTED_CELLS = 8
 MOST_TILES_PER_SIDE = 12
 VAE_SHARE = 0.7
 """Share of the autoencoder in the work of a 720p chunk (guide metrics_perf B2); weighs tile waste."""
@@ -92,8 +93,8 @@ class MemoryModel:
         if sequential:
             self.transformer_weights //= transformer_config["num_layers"]
         # Activations are alike in every layer: two show the peak of all.
-        self._transformer = build_transformer({**transformer_config, "num_layers": 2}).to(self.dtype)
-        self._vae = VideoVAE(make_lean(build_vae(vae_config).to(self.dtype)))
+        self._transformer = _cast(build_transformer({**transformer_config, "num_layers": 2}), self.dtype)
+        self._vae = VideoVAE(make_lean(_cast(build_vae(vae_config), self.dtype)))
         self.vae_weights = sum(p.numel() for p in self._vae.vae.parameters()) * self.dtype.itemsize
         self._traced: dict[tuple[Any, ...], int] = {}
 
@@ -142,20 +143,24 @@ class MemoryModel:
         prompt = self._meta(self._config["max_text_seq_length"], self._config["text_embed_dim"])
 
         def count(layers: int) -> int:
-            network = build_transformer({**self._config, "num_layers": layers}).to(self.dtype)
+            network = _cast(build_transformer({**self._config, "num_layers": layers}), self.dtype)
             return flops(lambda: predict_velocity(network, noisy, prompt))
 
         # Every layer costs the same: two counts give all.
         one, two = (self._trace(("flops", latents, layers), lambda n=layers: count(n)) for layers in (1, 2))
         return one + (self._config["num_layers"] - 1) * (two - one)
 
+    # Convolutions cost the same for every latent cell: groups are counted on a small plane and scaled by area.
+
     def _encode_group(self, cells: tuple[int, int], size: int) -> int:
-        frames = self._meta(1, size, 3, cells[0] * 8, cells[1] * 8)
-        return self._trace(("encode flops", cells, size), lambda: flops(lambda: self._vae.encode(frames)))
+        frames = self._meta(1, size, 3, COUNTED_CELLS * 8, COUNTED_CELLS * 8)
+        counted = self._trace(("encode flops", size), lambda: flops(lambda: self._vae.encode(frames)))
+        return counted * cells[0] * cells[1] // COUNTED_CELLS**2
 
     def _decode_group(self, cells: tuple[int, int], size: int) -> int:
-        latents = self._meta(1, size, 16, *cells)
-        return self._trace(("decode flops", cells, size), lambda: flops(lambda: list(self._vae.decode_pieces(latents))))
+        latents = self._meta(1, size, 16, COUNTED_CELLS, COUNTED_CELLS)
+        counted = self._trace(("decode flops", size), lambda: flops(lambda: list(self._vae.decode_pieces(latents))))
+        return counted * cells[0] * cells[1] // COUNTED_CELLS**2
 
     def estimate(self, settings: RunSettings, size: tuple[int, int], *, guided_passes: int = 1) -> Estimate:
         """Estimate the peak of each stage for output frames of ``size`` (before padding)."""
@@ -207,6 +212,11 @@ class MemoryModel:
         if key not in self._traced:
             self._traced[key] = work()
         return self._traced[key]
+
+
+def _cast(network: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Cast without the library's override of ``to``, which logs a warning about nothing."""
+    return nn.Module.to(network, dtype)
 
 
 def tile_region(settings: RunSettings, padded: tuple[int, int]) -> tuple[int, int]:
