@@ -117,7 +117,7 @@ def _compose(name: str, texts: Sequence[str]) -> DictConfig:
 def _parse(text: str) -> Override:
     try:
         override = OverridesParser.create().parse_override(text)
-    except OverrideParseException as exc:
+    except (OverrideParseException, HydraException) as exc:
         msg = f"override {text!r} cannot be read; write key=value, for example trainer.max_steps=500 or stage=2"
         raise ConfigError(msg) from exc
     if override.key_or_group.startswith("hydra"):

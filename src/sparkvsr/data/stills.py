@@ -1,6 +1,6 @@
 """Clips made from photos: layers of photos under smooth motion, the upper ones cut out by soft shapes.
 
-The motion is exact and endless, which makes up for clips where a collection has few of them. Real clips can be mixed in.
+The motion is exact and endless, which makes up for clips where a collection has few. Real clips can be mixed in.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_jpeg, encode_jpeg
 
 
 def draw_qualities(num_frames: int, quality: tuple[float, float], walk: float, rng: np.random.Generator) -> list[int]:
@@ -32,11 +32,12 @@ def compress_jpeg(clip: Tensor, qualities: list[int], *, swapped: bool) -> Tenso
     """
     # The small addition keeps values that are whole levels from falling to the level below.
     levels = clip.clamp(0, 1).mul(255).add(1e-3).to(torch.uint8)
-    if swapped:
-        levels = levels.flip(1)
-    frames = [
-        decode_jpeg(encode_jpeg(frame.contiguous(), quality), mode=ImageReadMode.RGB)
-        for frame, quality in zip(levels, qualities, strict=True)
-    ]
-    result = torch.stack(frames)
-    return (result.flip(1) if swapped else result).float().div(255)
+    images = levels.permute(0, 2, 3, 1).contiguous().numpy()
+    frames = []
+    for image, quality in zip(images, qualities, strict=True):
+        # OpenCV takes frames as blue, green, red: handing it red, green, blue is the published mistake.
+        ordered = image if swapped else np.ascontiguousarray(image[..., ::-1])
+        encoded = cv2.imencode(".jpg", ordered, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+        frames.append(decoded if swapped else np.ascontiguousarray(decoded[..., ::-1]))
+    return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).float().div(255)

@@ -118,7 +118,7 @@ def build_validation(config: DictConfig, adapter: TrainingAdapter) -> Validation
     return ValidationClips(pairs, len(source))
 
 
-def build_run(config: DictConfig, folder: Path, hook: Hook, kept: Mapping[str, Any]) -> Run:
+def build_run(config: DictConfig, folder: Path, hook: Hook, kept: Mapping[str, Any], *, first_step: int = 0) -> Run:
     """Build everything a run needs.
 
     Args:
@@ -126,6 +126,7 @@ def build_run(config: DictConfig, folder: Path, hook: Hook, kept: Mapping[str, A
         folder: of the run.
         hook: gets progress events.
         kept: plain values that go into every checkpoint.
+        first_step: above 0 when a run goes on.
 
     Raises:
         SparkVSRError: whatever cannot be used, before any step is done.
@@ -156,11 +157,11 @@ def build_run(config: DictConfig, folder: Path, hook: Hook, kept: Mapping[str, A
         seed=config.seed,
     )
     stop = StopRequest()
-    trainer = build_trainer(config, folder, hook, stop)
+    trainer = build_trainer(config, folder, hook, stop, first_step=first_step)
     return Run(adapter, module, data, trainer, stop)
 
 
-def build_trainer(config: DictConfig, folder: Path, hook: Hook, stop: StopRequest) -> Trainer:
+def build_trainer(config: DictConfig, folder: Path, hook: Hook, stop: StopRequest, *, first_step: int = 0) -> Trainer:
     """Lightning's trainer with our callbacks.
 
     Raises:
@@ -184,7 +185,7 @@ def build_trainer(config: DictConfig, folder: Path, hook: Hook, stop: StopReques
         callbacks.append(MovingAverage(config.optimizer.ema_decay))
     callbacks += [RandomStates(), progress, ValidationClipWriter(folder), stop]
     callbacks.append(StepCheckpoint(folder, every.checkpoint_every, every.keep_checkpoints, hook))
-    loggers = [build(one, "logger") for one in config.logger.values()] if config.logger else False
+    loggers = [_build_logger(one, first_step) for one in config.logger.values()] if config.logger else False
     try:
         trainer: Trainer = build(
             node,
@@ -207,3 +208,10 @@ def build_trainer(config: DictConfig, folder: Path, hook: Hook, stop: StopReques
         raise ConfigError(msg) from exc
     progress.set_samples_per_step(config.data.batch_size * accumulate * trainer.world_size)
     return trainer
+
+
+def _build_logger(node: Any, first_step: int) -> Any:
+    """Lightning's CSV logger deletes what it finds, so a run that goes on writes beside what it wrote before."""
+    if first_step and "CSV" in str(node.get("_target_")):
+        return build(node, "logger", version=f"{node.version}-from-step-{first_step:06d}")
+    return build(node, "logger")

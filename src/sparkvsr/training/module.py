@@ -82,7 +82,7 @@ class RestorationTraining(LightningModule):
         del batch_index
         terms = self.compute_terms(batch)
         self.log_dict(
-            {f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=batch.size, sync_dist=False
+            {f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=batch.size, sync_dist=True
         )
         self.log("train/learning_rate", self.learning_rate, batch_size=batch.size)
         return terms["loss"]

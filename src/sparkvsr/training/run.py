@@ -52,13 +52,19 @@ def train(config: DictConfig, hook: Hook = silent) -> Path:
     config.paths.output_dir = str(folder)
     seed_everything(config.seed, workers=True, verbose=False)
     kept = {"version": __version__, "config": plain(config)}
-    run = build_run(config, folder, hook, kept)
+    first_step = 0 if resume is None else int(read_checkpoint(resume)["global_step"])
+    if first_step >= config.trainer.max_steps:
+        msg = (
+            f"{resume} is at step {first_step} and trainer.max_steps={config.trainer.max_steps}; "
+            "there is nothing left to do: set trainer.max_steps higher"
+        )
+        raise ConfigError(msg)
+    run = build_run(config, folder, hook, kept, first_step=first_step)
     if run.trainer.is_global_zero:
         write_records(folder, config)
     if resume is None and config.init:
         _start_from(run, config)
     begin = time.monotonic()
-    first_step = 0 if resume is None else int(read_checkpoint(resume)["global_step"])
     if run.trainer.is_global_zero:
         hook(
             {
@@ -74,12 +80,6 @@ def train(config: DictConfig, hook: Hook = silent) -> Path:
                 * run.trainer.world_size,
             }
         )
-    if first_step >= config.trainer.max_steps:
-        msg = (
-            f"{resume} is at step {first_step} and trainer.max_steps={config.trainer.max_steps}; "
-            "there is nothing left to do: set trainer.max_steps higher"
-        )
-        raise ConfigError(msg)
     with _stop_on_signal(run):
         _fit(run, resume)
     last = folder / "last.ckpt"

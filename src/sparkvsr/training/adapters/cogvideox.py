@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from sparkvsr.data.samples import TrainBatch
 from sparkvsr.errors import ConfigError, WeightsError
 from sparkvsr.models.cogvideox.conditioning import keyframe_slot
-from sparkvsr.models.cogvideox.schedule import velocity_coefficients
+from sparkvsr.models.cogvideox.schedule import VelocityCoefficients, velocity_coefficients
 from sparkvsr.models.cogvideox.transformer import restore_latents
 from sparkvsr.models.cogvideox.vae import num_latent_frames
 from sparkvsr.training.adapters.interface import LatentBatch, TrainingAdapter
@@ -70,6 +70,7 @@ class CogVideoXAdapter(TrainingAdapter):
             self.vae.enable_tiling()
         self.register_buffer("prompt", prompt, persistent=False)
         self._scheduler_config = dict(scheduler_config)
+        self._coefficients: dict[torch.dtype, VelocityCoefficients] = {}
         self._posterior, self._checkpointing, self._source = posterior, gradient_checkpointing, source
         self._vae_scale = float(vae.config.scaling_factor)
         if gradient_checkpointing:
@@ -131,7 +132,9 @@ class CogVideoXAdapter(TrainingAdapter):
             if torch.is_autocast_enabled(latents.lr.device.type)
             else latents.lr.dtype
         )
-        coefficients = velocity_coefficients(self._scheduler_config, dtype)
+        if dtype not in self._coefficients:
+            self._coefficients[dtype] = velocity_coefficients(self._scheduler_config, dtype)
+        coefficients = self._coefficients[dtype]
         prompt: Any = self.prompt
         return restore_latents(self.network, latents.lr, latents.keyframes, prompt, coefficients)
 

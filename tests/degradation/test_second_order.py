@@ -1,0 +1,171 @@
+"""The second-order pipeline: sizes, reproducibility, and the parameters of guide 6."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from sparkvsr.degradation.bicubic import BicubicDegradation
+from sparkvsr.degradation.blur import BlurRange, apply_kernels, draw_kernels, gaussian_kernel, sinc_kernel
+from sparkvsr.degradation.codec import CODECS, compress_bit_rate, compress_crf
+from sparkvsr.degradation.jpeg import compress_jpeg, draw_qualities
+from sparkvsr.degradation.mixed import MixedDegradation
+from sparkvsr.degradation.noise import NoiseRange, add_noise
+from sparkvsr.degradation.second_order import SecondOrderDegradation
+from sparkvsr.errors import ConfigError
+
+
+@pytest.fixture(scope="module")
+def clip() -> Tensor:
+    """Six frames of a moving gradient with texture, 96x112."""
+    y, x = torch.meshgrid(torch.linspace(0, 1, 96), torch.linspace(0, 1, 112), indexing="ij")
+    frames = [torch.stack([x, y, 0.5 + 0.4 * torch.sin(40 * (x + y) + 0.3 * t)]) for t in range(6)]
+    return torch.stack(frames).float()
+
+
+@pytest.mark.parametrize("quirks", [True, False])
+@pytest.mark.parametrize("seed", range(4))
+def test_same_seed_gives_same_clip_at_a_quarter_of_the_size(clip: Tensor, quirks: bool, seed: int) -> None:
+    degrade = SecondOrderDegradation(quirks=quirks)
+    first = degrade(clip, np.random.default_rng(seed))
+    second = degrade(clip, np.random.default_rng(seed))
+    assert first.shape == (6, 3, 24, 28)
+    assert torch.equal(first, second)
+    assert float(first.min()) >= 0
+    assert float(first.max()) <= 1
+
+
+def test_another_seed_gives_another_clip(clip: Tensor) -> None:
+    degrade = SecondOrderDegradation()
+    assert not torch.equal(degrade(clip, np.random.default_rng(0)), degrade(clip, np.random.default_rng(1)))
+
+
+def test_corrected_output_is_8_bit(clip: Tensor) -> None:
+    levels = SecondOrderDegradation(quirks=False)(clip, np.random.default_rng(3)) * 255
+    assert torch.allclose(levels, levels.round(), atol=1e-3)
+
+
+def test_a_still_is_not_compressed_as_video(clip: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("sparkvsr.degradation.second_order.compress_bit_rate", refuse)
+    assert SecondOrderDegradation()(clip[:1], np.random.default_rng(0), is_image=True).shape == (1, 3, 24, 28)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("size", [(24, 28), (31, 45)])
+def test_codecs_keep_frame_count_and_odd_sizes(clip: Tensor, codec: str, size: tuple[int, int]) -> None:
+    small = clip[..., : size[0], : size[1]]
+    out = compress_bit_rate(small, codec, 50_000)
+    assert out.shape == small.shape
+    assert torch.equal(out, compress_bit_rate(small, codec, 50_000))
+    assert float((out - small).abs().mean()) < 0.1
+
+
+def test_more_crf_is_further_from_the_clip(clip: Tensor) -> None:
+    errors = [float((compress_crf(clip, crf) - clip).abs().mean()) for crf in (5, 25, 45)]
+    assert errors == sorted(errors)
+
+
+def test_kernels_sum_to_one_and_sinc_has_its_known_centre() -> None:
+    for kind, beta in (("gaussian", 1.0), ("generalized", 2.5), ("plateau", 1.5)):
+        kernel = gaussian_kernel(13, (1.2, 2.4), 0.7, kind=kind, beta=beta)
+        assert kernel.sum() == pytest.approx(1)
+        assert np.allclose(kernel, kernel[::-1, ::-1])
+    cutoff = math.pi / 2
+    kernel = sinc_kernel(15, cutoff)
+    # guide 6.5: centre w^2 / (4 pi) against w J1(w) / (2 pi) one pixel away
+    ratio = (cutoff**2 / (4 * math.pi)) / (
+        cutoff * float(torch.special.bessel_j1(torch.tensor(cutoff))) / (2 * math.pi)
+    )
+    assert kernel[7, 7] / kernel[7, 8] == pytest.approx(ratio, rel=1e-5)
+
+
+def test_isotropic_gaussian_equals_the_textbook_formula() -> None:
+    axis = np.arange(9) - 4
+    expected = np.exp(-(axis[:, None] ** 2 + axis[None] ** 2) / (2 * 1.5**2))
+    assert np.allclose(gaussian_kernel(9, (1.5, 1.5), 0.0), expected / expected.sum())
+
+
+def test_kernel_shape_flickers_only_with_the_quirk() -> None:
+    spec = BlurRange(1.0, types=("generalized_iso",), shares=(1.0,))
+    kept = draw_kernels(spec, 5, np.random.default_rng(0), flickering_shape=False)
+    flickering = draw_kernels(spec, 5, np.random.default_rng(0), flickering_shape=True)
+    assert kept is not None
+    assert flickering is not None
+    assert torch.equal(kept[0], kept[4])
+    assert not torch.equal(flickering[0], flickering[4])
+
+
+def test_filter_reflects_without_repeating_the_edge() -> None:
+    ramp = torch.arange(12.0).expand(1, 3, 12, 12)
+    kernel = torch.zeros(1, 7, 7)
+    kernel[0, 3, 0] = 1  # takes the pixel three to the left
+    assert apply_kernels(ramp, kernel)[0, 0, 5, 0] == 3
+
+
+def test_poisson_noise_is_16_times_weaker_with_the_quirk() -> None:
+    grey = torch.full((2, 3, 64, 64), 0.5) + torch.linspace(0, 0.2, 64)
+    spec = NoiseRange((1, 1), (2, 2), grey_probability=0.0)
+    seed = next(s for s in range(20) if np.random.default_rng(s).random() >= 0.5)  # a seed that draws Poisson
+    deviations = [
+        float((add_noise(grey, spec, np.random.default_rng(seed), weak_poisson=weak) - grey).std())
+        for weak in (False, True)
+    ]
+    assert deviations[0] / deviations[1] == pytest.approx(math.sqrt(255), rel=0.1)
+
+
+def test_gaussian_noise_has_the_drawn_strength() -> None:
+    seed = next(s for s in range(20) if np.random.default_rng(s).random() < 0.5)
+    grey = torch.full((2, 3, 64, 64), 0.5)
+    noisy = add_noise(grey, NoiseRange((20, 20), (1, 1)), np.random.default_rng(seed), weak_poisson=False)
+    assert float((noisy - grey).std()) * 255 == pytest.approx(20, rel=0.05)
+
+
+def test_jpeg_quality_walks_within_its_range() -> None:
+    qualities = draw_qualities(40, (30, 95), 3.0, np.random.default_rng(0))
+    assert all(30 <= quality <= 95 for quality in qualities)
+    assert max(abs(a - b) for a, b in zip(qualities, qualities[1:], strict=False)) <= 4
+    assert len(set(qualities)) > 5
+
+
+def test_swapped_jpeg_keeps_colours_but_not_the_same_error() -> None:
+    red = torch.zeros(1, 3, 32, 32)
+    red[:, 0, :, ::2] = 1  # fine red stripes: full luma weight only when swapped right
+    plain, swapped = (compress_jpeg(red, [50], swapped=s) for s in (False, True))
+    assert float(plain[:, 0].mean() - plain[:, 2].mean()) > 0.2
+    assert float(swapped[:, 0].mean() - swapped[:, 2].mean()) > 0.2
+    assert not torch.equal(plain, swapped)
+
+
+def test_bicubic_equals_torch_and_is_8_bit(clip: Tensor) -> None:
+    lr = BicubicDegradation()(clip, np.random.default_rng(0))
+    expected = torch.nn.functional.interpolate(clip, size=(24, 28), mode="bicubic", antialias=True)
+    assert float((lr - expected.clamp(0, 1)).abs().max()) <= 0.5 / 255 + 1e-6
+
+
+def test_mixture_draws_by_weight(clip: Tensor) -> None:
+    mixture = MixedDegradation(
+        {"clean": BicubicDegradation(), "rough": BicubicDegradation(crf=(51, 51))}, {"clean": 1.0, "rough": 0.0}
+    )
+    assert torch.equal(mixture(clip, np.random.default_rng(5)), BicubicDegradation()(clip, np.random.default_rng(5)))
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: BicubicDegradation(crf=(30, 20)), "crf="),
+        (lambda: SecondOrderDegradation(jpeg_quality=(90, 30)), "jpeg_quality"),
+        (lambda: SecondOrderDegradation(margin=0.5), "margin"),
+        (lambda: MixedDegradation({"a": BicubicDegradation()}, {"b": 1.0}), "same names"),
+        (lambda: MixedDegradation({"a": BicubicDegradation()}, {"a": 0.0}), "above 0"),
+    ],
+)
+def test_wrong_settings_are_refused(make: object, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        make()  # type: ignore[operator]

@@ -1,0 +1,119 @@
+"""Composition: every option of every group, stages as diffs, refusals with the nearest right ones."""
+
+from __future__ import annotations
+
+import inspect
+from importlib import import_module, resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sparkvsr.config import compose_config, config_text, plain
+from sparkvsr.errors import ConfigError
+
+FILL = ["++data.root=/x", "++data.image_root=/x", "++model.path=/x"]
+
+
+def rows() -> list[tuple[str, ...]]:
+    """Sets of overrides, one option of each group in each, that together take every option of every group."""
+    groups = {}
+    for group in resources.files("sparkvsr.conf").iterdir():
+        if group.is_dir() and group.name not in ("recipe", "bench", "stage", "__pycache__"):
+            names = sorted(f.name[:-5] for f in group.iterdir() if f.name.endswith(".yaml"))
+            if names:
+                groups[group.name] = names
+    longest = max(len(names) for names in groups.values())
+    return [
+        tuple(f"{group}={names[i % len(names)]}" for group, names in sorted(groups.items())) for i in range(longest)
+    ]
+
+
+def targets(node: Any, path: str = "") -> list[tuple[str, dict[str, Any]]]:
+    found = []
+    if isinstance(node, dict):
+        if "_target_" in node:
+            found.append((path, node))
+        for key, value in node.items():
+            found += targets(value, f"{path}.{key}" if path else key)
+    return found
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+@pytest.mark.parametrize("row", rows(), ids=lambda row: row[2])
+def test_every_option_composes_and_fits_its_constructor(row: tuple[str, ...], stage: int) -> None:
+    config = plain(compose_config([f"stage={stage}", *row, *FILL]))
+    for path, node in targets(config):
+        module, _, name = node["_target_"].rpartition(".")
+        signature = inspect.signature(getattr(import_module(module), name))
+        if any(p.kind == p.VAR_KEYWORD for p in signature.parameters.values()):
+            continue
+        # `path` was filled in for every model above.
+        unknown = {key for key in node if not key.startswith("_")} - set(signature.parameters) - {"path"}
+        assert not unknown, f"{path}: {node['_target_']} does not take {unknown}"
+
+
+def test_a_stage_is_a_diff_and_explicit_overrides_win() -> None:
+    first, second = compose_config(["stage=1", "model=tiny"]), compose_config(["stage=2", "model=tiny"])
+    assert (first.stage, second.stage) == (1, 2)
+    assert first.loss._target_.endswith("LatentLoss")
+    assert second.loss._target_.endswith("PixelLoss")
+    own = compose_config(["stage=2", "loss=latent", "trainer.max_steps=99", "data.num_frames=17"])
+    assert own.loss._target_.endswith("LatentLoss")
+    assert (own.trainer.max_steps, own.data.num_frames) == (99, 17)
+
+
+def test_the_papers_numbers() -> None:
+    first = compose_config(["stage=1", "model=cogvideox", "model.path=/x"])
+    assert plain(first.data.crop) == [320, 640]
+    assert (first.data.num_frames, first.trainer.max_steps, first.optimizer.learning_rate) == (33, 10_000, 2e-5)
+    second = compose_config(["stage=2", "model=cogvideox", "model.path=/x"])
+    assert (second.data.num_frames, second.trainer.max_steps, second.optimizer.learning_rate) == (2, 500, 5e-6)
+    assert (second.data.image_ratio, second.loss.dists_weight, second.loss.frame_difference_weight) == (0.5, 1, 1)
+    assert second.trainer.gradient_clip_val == 0.1
+    assert plain(second.optimizer.build.betas) == [0.9, 0.95]
+
+
+def test_lite_needs_no_perceptual_weights() -> None:
+    assert compose_config(["stage=2"]).loss.dists_weight == 0
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["trainer.max_step=5"], r"trainer.max_steps"),
+        (["max_steps=5"], r"trainer.max_steps"),
+        (["sed=5"], r"did you mean seed"),
+        (["modle=lite"], r"model"),
+        (["model=lit"], r"did you mean lite\? there is cogvideox, lite, tiny"),
+        (["stage=3"], r"there is 1, 2"),
+        (["trainer=2"], r"there is cpu"),
+        (["~nothing"], r"nothing"),
+        (["trainer.max_steps=abc"], r"abc is not a whole number"),
+        (["data.augment=3"], r"true or false"),
+        (["data.crop=64"], r"a list like"),
+        (["optimizer.learning_rate=fast"], r"is not a number"),
+        (["data=folder"], r"data.root=\.\.\."),
+        (["stage=1,2"], r"sweeps are not supported"),
+        (["just words"], r"cannot be read"),
+        (["hydra.run.dir=x"], r"--config-dir"),
+    ],
+)
+def test_wrong_overrides_name_the_nearest_right_ones(overrides: list[str], words: str) -> None:
+    with pytest.raises(ConfigError, match=words) as caught:
+        compose_config(overrides)
+    assert "\n" not in str(caught.value)
+
+
+def test_own_groups_come_from_config_dir(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mine.yaml").write_text("defaults:\n  - synthetic\n  - _self_\nnum_workers: 7\n")
+    assert compose_config(["data=mine"], config_dir=tmp_path).data.num_workers == 7
+    with pytest.raises(ConfigError, match="no such folder"):
+        compose_config([], config_dir=tmp_path / "nothing")
+
+
+def test_the_text_has_no_interpolation_left() -> None:
+    text = config_text(compose_config(["stage=2"]))
+    assert "${" not in text
+    assert "stage: 2" in text
