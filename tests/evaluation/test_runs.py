@@ -111,6 +111,14 @@ def test_odd_ground_truth_is_cut_to_a_multiple_and_said_so(tmp_path: Path) -> No
     assert any("cut from 67x50 to 64x48" in text for text in record["warnings"])
 
 
+def test_restoration_without_upscaling(data: Path, tmp_path: Path) -> None:
+    for name, frames in CLIPS.items():
+        write_frames(data / "Set" / "LQ" / name, frames)
+    record = run_bench(data, tmp_path / "out", text=GOOD.replace("scale: 4", "scale: 1"))
+    assert record["metrics"]["psnr"]["capped"] == 8  # nothing was lost, and bicubic by 1 changes nothing
+    assert record["clips"][0]["lr_size"] == [48, 64]
+
+
 def test_clips_are_not_restored_again(data: Path, tmp_path: Path) -> None:
     first = FakeRestorer()
     record = run_bench(data, tmp_path / "out", first)
@@ -299,6 +307,7 @@ def test_runs_of_different_clips_are_compared_over_the_common_ones(data: Path, t
     comparison = compare_runs([tmp_path / "A", tmp_path / "B"])
     assert comparison["metrics"]["psnr"]["comparisons"][0]["clips"] == 1
     assert any("do not hold the same clips" in text for text in comparison["warnings"])
+    assert any(text.startswith("B is not the whole bench: 1 of 2 clips") for text in comparison["warnings"])
 
 
 def test_foreign_files_are_no_results(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -156,6 +157,16 @@ def test_a_group_skips_what_is_missing_and_a_name_does_not() -> None:
         resolve_metrics("offline", store, strict=True)
     with pytest.raises(MissingMetricsError, match="dover: unavailable"):
         resolve_metrics("dover", store)
+
+
+def test_downloads_that_fail_are_told_with_everything_else(known: WeightSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = WeightSet("niqe", (KnownFile("gone.npz", DIGEST, url=known.files[0].url + "x"),), 7, "MIT", "x")
+    monkeypatch.setitem(WEIGHTS, "niqe", gone)
+    with pytest.raises(MissingMetricsError, match=r"niqe: weights missing; cannot download file:"):
+        resolve_metrics("niqe", WeightStore(), allow_download=True)
+    monkeypatch.setitem(WEIGHTS, "niqe", replace(known, name="niqe"))
+    specs, _ = resolve_metrics("niqe", WeightStore(), allow_download=True)
+    assert [spec.name for spec in specs] == ["niqe"]
 
 
 def test_without_ground_truth_only_some_metrics_remain() -> None:

@@ -93,7 +93,8 @@ class Bench:
 def bench_names() -> list[str]:
     """The shipped benches, in alphabetical order."""
     folder = resources.files("sparkvsr.conf") / "bench"
-    return sorted((entry.name.removesuffix(".yaml") for entry in folder.iterdir()), key=str.lower)
+    files = [entry.name for entry in folder.iterdir() if entry.name.endswith(".yaml")]
+    return sorted((name.removesuffix(".yaml") for name in files), key=str.lower)
 
 
 def load_bench(name: str) -> Bench:

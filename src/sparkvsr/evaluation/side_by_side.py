@@ -142,6 +142,9 @@ def _warnings(records: Sequence[dict[str, Any]]) -> list[str]:
     sets = [{(clip["name"], clip["frames"]) for clip in record["clips"]} for record in records]
     if any(found != sets[0] for found in sets[1:]):
         lines.append("the runs do not hold the same clips and frames; differences are over the common clips only")
+    for index, record in enumerate(records):
+        if record["run"].get("subset"):
+            lines.append(f"{chr(ord('A') + index)} is not the whole bench: {record['run']['subset']}")
     benches = {record["run"].get("bench") for record in records}
     if len(benches) > 1:
         lines.append(f"the runs are of different benches: {', '.join(sorted(map(str, benches)))}")

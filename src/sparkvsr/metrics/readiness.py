@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sparkvsr.errors import MetricError
 from sparkvsr.metrics.catalogue import MetricSpec, select_metrics
@@ -87,10 +87,10 @@ def resolve_metrics(
             continue
         state = probe(spec, store)
         if allow_download and state.status == "weights missing":
-            for name in state.missing_weights:
-                if any(file.url for file in WEIGHTS[name].files):
-                    store.download(name)
+            failures = _download(state.missing_weights, store)
             state = probe(spec, store)
+            if not state.ready:
+                state = replace(state, needs=(*failures, *state.needs))
         if state.ready:
             chosen.append(spec)
         elif named or strict:
@@ -100,6 +100,18 @@ def resolve_metrics(
     if refused:
         raise MissingMetricsError(refused)
     return chosen, skipped
+
+
+def _download(names: tuple[str, ...], store: WeightStore) -> list[str]:
+    """Fetch what has an address; what failed, one line each."""
+    failures = []
+    for name in names:
+        if any(file.url for file in WEIGHTS[name].files):
+            try:
+                store.download(name)
+            except MetricError as exc:
+                failures.append(str(exc))
+    return failures
 
 
 def package_versions(specs: list[MetricSpec]) -> dict[str, str]:
