@@ -142,8 +142,7 @@ def test_precomputed_samples_equal_fresh_ones(root: Path, tmp_path: Path) -> Non
     assert store[SampleRequest(1, is_image=True)].keyframe_indices == []
     (tmp_path / "kept" / "clip-000001.safetensors").write_bytes(b"damaged")
     with pytest.raises(DatasetError, match="delete it"):
-        for number in range(3):
-            store[SampleRequest(number)]
+        [store[SampleRequest(number)] for number in range(3)]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -130,7 +131,7 @@ def test_gaussian_noise_has_the_drawn_strength() -> None:
 def test_jpeg_quality_walks_within_its_range() -> None:
     qualities = draw_qualities(40, (30, 95), 3.0, np.random.default_rng(0))
     assert all(30 <= quality <= 95 for quality in qualities)
-    assert max(abs(a - b) for a, b in zip(qualities, qualities[1:], strict=False)) <= 4
+    assert max(abs(a - b) for a, b in itertools.pairwise(qualities)) <= 4
     assert len(set(qualities)) > 5
 
 

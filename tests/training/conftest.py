@@ -16,7 +16,6 @@ SMALL = (
     "data.batch_size=1",
     "data.validation_frames=9",
     "data.validation.num_clips=1",
-    "loss.dists_weight=0",
 )
 SMALL_LITE = ("model=lite", "debug=quick", "data.validation.num_clips=1", "model.upscaler.blocks=1")
 
@@ -49,8 +48,6 @@ def train_small(tmp_path: Path) -> Callable[..., tuple[Path, Recorder]]:
 
         recorder = Recorder()
         given = list(overrides)
-        if not any(text.startswith("loss=") or text == "stage=2" for text in given):
-            given = [text for text in given if text != "loss.dists_weight=0"]
         if not any(text.startswith("ckpt=") for text in given):
             given.append(f"paths.output_dir={tmp_path / name}")
         config = compose_config([*given, f"paths.cache_dir={tmp_path / 'cache'}"])
