@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -179,3 +180,24 @@ def test_headers_that_claim_giant_sizes(tmp_path: Path, make, side: int) -> None
     path.write_bytes(make(side))
     with pytest.raises(DecodeError):
         read_image(path)
+
+
+@pytest.mark.parametrize("kind", ["png", "webp"])
+@pytest.mark.parametrize("orientation", [1, 5, 6, 8])
+def test_orientation_in_png_and_webp(tmp_path: Path, kind: str, orientation: int) -> None:
+    (tmp_path / "e.jpg").write_bytes(jpeg_with(orientation))
+    path = tmp_path / f"e.{kind}"
+    with VideoWriter(path, source=None, size=(48, 64)) as writer:
+        writer.write(torch.from_numpy(corners()).permute(2, 0, 1))
+    data, tag = path.read_bytes(), exif("<", orientation)
+    if kind == "png":
+        chunk = b"eXIf" + tag
+        data = data[:33] + struct.pack(">I", len(tag)) + chunk + struct.pack(">I", zlib.crc32(chunk)) + data[33:]
+    else:
+        flags = (
+            b"VP8X" + struct.pack("<I", 10) + b"\x08\0\0\0" + (63).to_bytes(3, "little") + (47).to_bytes(3, "little")
+        )
+        body = b"WEBP" + flags + data[12:] + b"EXIF" + struct.pack("<I", len(tag)) + tag
+        data = b"RIFF" + struct.pack("<I", len(body)) + body
+    path.write_bytes(data)
+    assert (read_image(path) - read_image(tmp_path / "e.jpg")).abs().mean() < 2 / 255

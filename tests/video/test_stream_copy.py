@@ -206,3 +206,15 @@ def test_nothing_is_left_open(tmp_path: Path, rich: Path) -> None:
     for number in range(5):
         copy_clip(rich, tmp_path / f"{number}.mkv")
     assert len(list(descriptors.iterdir())) <= before + 1
+
+
+def test_styled_and_web_subtitles_become_timed_text(tmp_path: Path, ffmpeg) -> None:
+    (tmp_path / "s.srt").write_text("1\n00:00:00,100 --> 00:00:00,700\n<b>Two</b>\nlines\n")
+    clip = write_clip(tmp_path / "c.mp4")
+    for codec, name in (("ass", "a.mkv"), ("webvtt", "w.mkv")):
+        source = tmp_path / name
+        ffmpeg("-i", clip, "-i", tmp_path / "s.srt", "-map", "0", "-map", "1", "-c:v", "copy", "-c:s", codec, source)
+        writer = copy_clip(source, tmp_path / f"{codec}.mp4")
+        assert any("converted to mov_text" in note for note in writer.notes)
+        ffmpeg("-i", tmp_path / f"{codec}.mp4", "-map", "0:s:0", tmp_path / f"{codec}.srt")
+        assert "00:00:00,100 --> 00:00:00,700\nTwo\nlines" in (tmp_path / f"{codec}.srt").read_text()

@@ -230,3 +230,22 @@ def test_sequence_of_two_sizes(tmp_path: Path) -> None:
     (tmp_path / "1.png").write_bytes(encode_image(torch.zeros(3, 8, 10), ".png", bits=8))
     with pytest.raises(DecodeError, match="1.png is 10x8 but the first image of the sequence is 8x8"):
         list(VideoReader(tmp_path))
+
+
+def test_truncated_transport_stream(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "t.ts", num_frames=60, size=(160, 128))
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2 + 77])
+    frames = list(VideoReader(path))
+    assert 5 < len(frames) < 60
+    assert [frame_number(frame.pixels) for frame in frames[:-3]] == list(range(len(frames) - 3))
+
+
+def test_dv_and_field_coded_h264_are_seen_as_interlaced(tmp_path: Path, ffmpeg) -> None:
+    fields = ("-f", "lavfi", "-i", "testsrc2=s=720x576:r=50:d=0.4", "-vf", "tinterlace=interleave_top,fieldorder=tff")
+    ffmpeg(*fields, "-c:v", "dvvideo", "-pix_fmt", "yuv420p", tmp_path / "dv.avi")
+    ffmpeg(*fields, "-c:v", "libx264", "-preset", "ultrafast", "-x264opts", "tff=1", tmp_path / "f.mp4")
+    for name in ("dv.avi", "f.mp4"):
+        info = probe(tmp_path / name)
+        assert info.is_interlaced, name
+        assert len(list(VideoReader(tmp_path / name))) == info.num_frames
