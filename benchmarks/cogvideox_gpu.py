@@ -78,11 +78,12 @@ REAL_VAE = {
     "sample_width": 720,
     "scaling_factor": 0.7,
 }
-# The same structure and proportions (work of VAE to transformer about 2.5 to 1, a frame about three tiles wide).
+# The same structure and proportions: VAE to transformer about 2.5 to 1 in work, a frame of four by four tiles. The
+# tiles must be 6m by 5n cells: the library puts others together to a wrong size.
 SMALL_TRANSFORMER = {**REAL_TRANSFORMER, "num_attention_heads": 4, "attention_head_dim": 32, "num_layers": 6,
                      "text_embed_dim": 64, "max_text_seq_length": 16, "time_embed_dim": 64, "ofs_embed_dim": 64}  # fmt: skip
 SMALL_VAE = {**REAL_VAE, "block_out_channels": [8, 16, 16, 32], "layers_per_block": 2, "norm_num_groups": 4,
-             "sample_height": 96, "sample_width": 144}  # fmt: skip
+             "sample_height": 96, "sample_width": 160}  # fmt: skip
 
 
 def build(config: dict[str, Any], make: Callable[..., Any], device: torch.device, dtype: torch.dtype) -> Any:
@@ -159,9 +160,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--network", choices=["real", "small"], help="real on CUDA, small elsewhere")
     parser.add_argument("--frames", type=int, default=33)
-    parser.add_argument(
-        "--size", type=int, nargs=2, metavar=("H", "W"), help="output, 720 1280 on CUDA, 192 320 elsewhere"
-    )
+    parser.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="output; 720 1280 on CUDA, else 192 320")
     parser.add_argument(
         "--chunk", type=int, default=33, help="frames per chunk of the reference; ours follows the plan"
     )

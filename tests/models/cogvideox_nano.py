@@ -1,8 +1,8 @@
 """A CogVideoX model small enough for tests, with the real structure, and folders to load it from.
 
 Sizes: 2 heads x 16 because the rotary embedding splits a head 1/4, 3/8, 3/8 and needs even parts; 2 layers so that text
-and video streams meet twice; 4 autoencoder blocks because the spatial factor 8 is three halvings; 16 latent channels and
-patches of 2x2x2 are fixed by the checks; groups of 2 because the narrowest block has 4 channels.
+and video streams meet twice; 4 autoencoder blocks because the spatial factor 8 is three halvings; 16 latent channels
+and 2x2x2 patches are fixed by the checks; groups of 2 because the narrowest block has 4 channels.
 """
 
 from __future__ import annotations

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
+from cogvideox_nano import SCHEDULER
 
 from sparkvsr.errors import ConfigError, KeyframeError, WeightsError
 from sparkvsr.models.cogvideox.chunks import (
@@ -18,8 +21,6 @@ from sparkvsr.models.cogvideox.conditioning import check_slots, keyframe_slot, p
 from sparkvsr.models.cogvideox.schedule import velocity_coefficients
 from sparkvsr.models.cogvideox.settings import RunSettings, back_off
 from sparkvsr.models.cogvideox.tiles import normalised_weights, spans
-
-from cogvideox_nano import SCHEDULER
 
 
 @pytest.mark.parametrize("chunk_frames", [9, 17, 25, 33, 49, 105])
@@ -36,7 +37,7 @@ def test_chunk_plans_of_every_length(chunk_frames: int) -> None:
             assert chunk.start % 8 == 0
             assert (chunk.stop - chunk.start) % 8 == 1
             assert chunk.stop - chunk.start <= chunk_frames
-        for before, after in zip(chunks, chunks[1:], strict=False):
+        for before, after in itertools.pairwise(chunks):
             overlap = before.stop - after.start
             assert overlap == fit_overlap(chunk_frames)
             assert overlap % 8 == 1, "the last shared frame must have an exact slot in the later chunk"
@@ -73,7 +74,7 @@ def test_spans_cover_every_length_and_weights_sum_to_one(size: int, overlap: int
         assert pieces[0][0] == 0
         assert pieces[-1][1] == length
         assert len({stop - start for start, stop in pieces}) == 1
-        for (start, stop), (after, _) in zip(pieces, pieces[1:], strict=False):
+        for (start, stop), (after, _) in itertools.pairwise(pieces):
             assert start % multiple == 0
             assert stop - after >= overlap
             assert stop - start <= size

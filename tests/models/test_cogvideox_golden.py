@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from cogvideox_nano import one_thread  # noqa: F401  (autouse)
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from cogvideox_nano import one_thread  # noqa: F401  (autouse)
 from sparkvsr.models.cogvideox import load_cogvideox
 from sparkvsr.models.cogvideox.loading import build_transformer, build_vae
 from sparkvsr.models.cogvideox.model import CogVideoXModel

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import torch
+from cogvideox_nano import TEXT_DIM, TOKENS, TRANSFORMER, VAE, moving_gradient, one_thread, write_nano  # noqa: F401
 from safetensors.torch import load_file, save_file
 
-from cogvideox_nano import TEXT_DIM, TOKENS, TRANSFORMER, VAE, moving_gradient, one_thread, write_nano  # noqa: F401
 from sparkvsr.errors import ConfigError, WeightsError
 from sparkvsr.models.cogvideox import load_cogvideox
 from sparkvsr.models.cogvideox.hub import local_models

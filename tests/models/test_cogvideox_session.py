@@ -9,15 +9,17 @@ from typing import Any
 
 import pytest
 import torch
+from cogvideox_nano import (
+    moving_gradient,
+    one_thread,  # noqa: F401  (autouse)
+    write_nano,
+)
 
 from sparkvsr.errors import ConfigError, KeyframeError, ResourceError
 from sparkvsr.models.cogvideox import load_cogvideox
 from sparkvsr.models.cogvideox.model import CogVideoXModel
 from sparkvsr.models.cogvideox.session import ChunkSession
 from sparkvsr.models.interface import Keyframe, ShotRequest
-
-from cogvideox_nano import one_thread  # noqa: F401  (autouse)
-from cogvideox_nano import moving_gradient, write_nano
 
 
 @pytest.fixture(scope="module")

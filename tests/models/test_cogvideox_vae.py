@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
+from cogvideox_nano import (
+    VAE,
+    moving_gradient,
+    one_thread,  # noqa: F401  (autouse)
+)
 from diffusers.models.autoencoders.autoencoder_kl_cogvideox import CogVideoXSafeConv3d
 
 from sparkvsr.models.cogvideox import lean_vae
 from sparkvsr.models.cogvideox.lean_vae import BoundedConv3d, frames_of_latents, make_lean
 from sparkvsr.models.cogvideox.loading import build_vae
 from sparkvsr.models.cogvideox.vae import DecodeStream, EncodeStream, VaeTiling, VideoVAE, group_sizes
-
-from cogvideox_nano import one_thread  # noqa: F401  (autouse)
-from cogvideox_nano import VAE, moving_gradient
 
 ROUNDING = 1e-5
 """Same sums in another order, float32, over some 40 layers."""

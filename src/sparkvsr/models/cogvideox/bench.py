@@ -215,7 +215,7 @@ def bench_model(
 
 @contextmanager
 def _hooked(model: Any, meter: StageMeter) -> Iterator[None]:
-    pipeline = getattr(model, "pipeline", None)
+    pipeline: Any = getattr(model, "pipeline", None)
     if not hasattr(pipeline, "stage"):
         with meter("restore"):
             yield

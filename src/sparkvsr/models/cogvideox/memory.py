@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -147,7 +147,7 @@ class MemoryModel:
             return flops(lambda: predict_velocity(network, noisy, prompt))
 
         # Every layer costs the same: two counts give all.
-        one, two = (self._trace(("flops", latents, layers), lambda n=layers: count(n)) for layers in (1, 2))
+        one, two = (self._trace(("flops", latents, layers), partial(count, layers)) for layers in (1, 2))
         return one + (self._config["num_layers"] - 1) * (two - one)
 
     # Convolutions cost the same for every latent cell: groups are counted on a small plane and scaled by area.

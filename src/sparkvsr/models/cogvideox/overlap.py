@@ -32,7 +32,7 @@ def run_overlapped(items: Iterable[Any], stages: Iterable[Callable[[Any], Any]],
         Exception: whatever a stage raised, after the results before it. Closing the iterator stops all threads.
     """
     stop = Event()
-    queues = [Queue(maxsize=depth)]
+    queues: list[Queue[Any]] = [Queue(maxsize=depth)]
     threads = [Thread(target=_feed, args=(items, queues[0], stop), daemon=True)]
     for stage in stages:
         queues.append(Queue(maxsize=depth))
