@@ -138,20 +138,18 @@ def main() -> None:
             )
             print(f"measured {name}: {fps:.2f} fps", flush=True)
     reference = next((row["fps"] for row in rows if row["method"] == "animevideov3"), None)
-    print(
-        f"\n{'method':18} {'frames':>6} {'fps':>8} {'x animevideov3':>15} {'peak MB':>8} {'PSNR-Y':>7} {'over bicubic':>12}"
-    )
+    heads = ("frames", "fps", "x animevideov3", "peak MB", "PSNR-Y", "over bicubic")
+    print("\n" + " ".join([f"{'method':18}", *(f"{head:>14}" for head in heads)]))
     for row in rows:
         ratio = f"{row['fps'] / reference:.2f}" if reference else "-"
-        gain = row["psnr_y"] - row["bicubic_psnr_y"]
-        print(
-            f"{row['method']:18} {row['frames']:6} {row['fps']:8.2f} {ratio:>15} {row['peak_mb']:8.0f} {row['psnr_y']:7.2f} {gain:+12.2f}"
-        )
+        gain = f"{row['psnr_y'] - row['bicubic_psnr_y']:+.2f}"
+        quality = f"{row['psnr_y']:.2f}"
+        cells = (str(row["frames"]), f"{row['fps']:.2f}", ratio, f"{row['peak_mb']:.0f}", quality, gain)
+        print(" ".join([f"{row['method']:18}", *(f"{cell:>14}" for cell in cells)]))
     by_name = {row["method"]: row["fps"] for row in rows}
     if "x4plus" in by_name:
-        print(
-            f"\nlite with I-frames is {by_name['lite, I-frames'] / by_name['x4plus']:.0f} times as fast as x4plus on every frame"
-        )
+        ratio = f"{by_name['lite, I-frames'] / by_name['x4plus']:.0f}"
+        print(f"\nlite with I-frames is {ratio} times as fast as x4plus on every frame")
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=2))
 
