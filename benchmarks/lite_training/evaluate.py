@@ -92,7 +92,7 @@ def flow_and_blend(lr: NDArray, key_hr: NDArray) -> Tensor:
 
 def measure(
     model: LiteModel, upscaler, rows: list[str], clips: dict[str, NDArray]
-) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, Tensor]]]:  # noqa: ANN001
+) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, Tensor]]]:
     """PSNR-Y by row and clip, and the middle frame of every row."""
     names = list(clips)
     table: dict[str, dict[str, float]] = {row: {} for row in rows}

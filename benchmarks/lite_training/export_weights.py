@@ -1,6 +1,6 @@
 """Write the averaged weights of both trainings as a lite folder.
 
-    python benchmarks/lite_training/export_weights.py --propagator P/last.pt --upscaler U/last.pt --out FOLDER
+python benchmarks/lite_training/export_weights.py --propagator P/last.pt --upscaler U/last.pt --out FOLDER
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ def windows_of_take(
     return samples
 
 
-def _cut(hr, key_hr, lr, steps, motions, start, key, rng):  # noqa: ANN001, ANN202, PLR0913
+def _cut(hr, key_hr, lr, steps, motions, start, key, rng):
     height, width = lr.shape[1:3]
     times = range(start, start + WINDOW)
     best, best_score = None, -1.0
@@ -108,8 +108,8 @@ def _cut(hr, key_hr, lr, steps, motions, start, key, rng):  # noqa: ANN001, ANN2
     flows = np.stack([motions[t].to_key[here] for t in times])
     mean = flows.reshape(-1, 2).mean(0)
     key_y, key_x = KEY_CROP, KEY_CROP
-    top = int(round(y + mean[1] - (key_y - CROP) / 2))
-    left = int(round(x + mean[0] - (key_x - CROP) / 2))
+    top = round(float(y + mean[1] - (key_y - CROP) / 2))
+    left = round(float(x + mean[0] - (key_x - CROP) / 2))
     pad = KEY_CROP
     if not (-pad < top < height and -pad < left < width):
         return None
@@ -161,7 +161,9 @@ def main() -> None:
     rng = np.random.default_rng(args.seed)
     writer = ShardWriter(args.out, f"{args.kind}{args.seed}")
     photos = load_photos(args.data) if args.kind in ("mixed", "photos") else []
-    clips = [load_clip(p) for p in sorted((args.data / "clips").glob("*.mp4"))] if args.kind in ("mixed", "clips") else []
+    clips = (
+        [load_clip(p) for p in sorted((args.data / "clips").glob("*.mp4"))] if args.kind in ("mixed", "clips") else []
+    )
     styled = [np.load(p) for p in sorted(args.styled.glob("*.npy"))] if args.kind == "styled" else []
     stop, made = time.monotonic() + args.minutes * 60, 0
     while time.monotonic() < stop:

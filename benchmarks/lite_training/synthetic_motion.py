@@ -21,7 +21,7 @@ class MovingLayer:
         """Prepare one layer.
 
         Args:
-            photos: versions of the same photo (same size) that are rendered alike, e.g. the photo and its upscaled copy.
+            photos: versions of one photo (same size) that are rendered alike, e.g. it and its upscaled copy.
             size: ``(H, W)`` of the clip.
             frames: length of the clip.
             rng: source of randomness.
@@ -129,8 +129,8 @@ def render_clip(
     """
     versions = len(photos[0])
     layers = [MovingLayer(photos[0], size, frames, rng, sprite=False)]
-    for extra in range(int(rng.choice([0, 0, 1, 1, 2]))):
-        layers.append(MovingLayer(photos[1 + extra], size, frames, rng, sprite=True))
+    sprites = int(rng.choice([0, 0, 1, 1, 2]))
+    layers += [MovingLayer(one, size, frames, rng, sprite=True) for one in photos[1 : 1 + sprites]]
     fade = rng.uniform(0.985, 1.015) if rng.random() < 0.15 else 1.0
     clips: list[list[Image]] = [[] for _ in range(versions)]
     for t in range(frames):

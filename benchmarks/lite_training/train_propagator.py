@@ -1,6 +1,6 @@
 """Train the propagator of `lite` on precomputed samples. Resumes from --out/last.pt by itself.
 
-    python benchmarks/lite_training/train_propagator.py --samples /work/scratch/lite/samples --out /work/scratch/lite/prop
+python benchmarks/lite_training/train_propagator.py --samples /work/scratch/lite/samples --out /work/scratch/lite/prop
 """
 
 from __future__ import annotations
@@ -28,12 +28,22 @@ from sparkvsr.models.lite.network import (
 )
 
 
-def sequence_loss(net: PropagatorNet, batch: dict[str, Tensor], keep: Tensor) -> tuple[Tensor, Tensor]:
-    """Charbonnier loss over a window, and the squared error for the log."""
+def sequence_loss(
+    net: PropagatorNet, batch: dict[str, Tensor], keep: Tensor, still_frames: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Charbonnier loss over a window, and the squared error for the log.
+
+    Args:
+        net: being trained.
+        batch: as ``SampleStore.draw`` gives it.
+        keep: 0 where the keyframe is taken away.
+        still_frames: the first frame is repeated that often before the window, without gradients: what a short window
+            learns must not drift when it is applied over and over.
+    """
     lr, hr = batch["lr"], batch["hr"]
     agreement = agreement_of(batch["key_hr"], batch["key_lr"])
-    previous, losses, errors = None, [], []
-    for t in range(lr.shape[1]):
+    previous, losses, errors, history = None, [], [], []
+    for t in [0] * still_frames + list(range(lr.shape[1])):
         frame = lr[:, t].contiguous(memory_format=torch.channels_last)
         reference = Reference(
             batch["key_lr"],
@@ -42,15 +52,19 @@ def sequence_loss(net: PropagatorNet, batch: dict[str, Tensor], keep: Tensor) ->
             batch["to_key"][:, t],
             trust(batch["round_trip"][:, t], ROUND_TRIP_LR_PX) * keep,
         )
+        burning_in = len(history) < still_frames
         if previous is not None:
-            previous.flow = batch["step"][:, t]
-        result = propagate_step(net, frame, previous, reference)
+            # While the first frame is repeated, and once more when the window starts, nothing moves.
+            previous.flow = batch["step"][:, t] * float(len(history) > still_frames)
+        with torch.set_grad_enabled(not burning_in):
+            result = propagate_step(net, frame, previous, reference)
+        history.append(t)
+        previous = Previous(frame, result.output, result.hidden, batch["step"][:, t], torch.ones(len(frame), 1, 1, 1))
+        if burning_in:
+            continue
         difference = result.output - hr[:, t]
         losses.append(torch.sqrt(difference.square() + 1e-6).mean())
         errors.append(difference.detach().square().mean(dim=(1, 2, 3)))
-        previous = Previous(
-            frame, result.output, result.hidden, batch["step"][:, t], torch.ones(len(frame), 1, 1, 1)
-        )
     return torch.stack(losses).mean(), torch.stack(errors).mean(0)
 
 
@@ -66,6 +80,7 @@ def main() -> None:
     parser.add_argument("--ema", type=float, default=0.998)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--peer", type=Path, help="last.pt of a second training: weights are averaged as both go on")
     parser.add_argument("--limit-steps", type=int, default=10**9)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -88,6 +103,7 @@ def main() -> None:
     begin = mark = time.monotonic()
     seen: list[tuple[float, float]] = []
     first_step = step
+    met = 0.0
     while step - first_step < args.limit_steps:
         elapsed = spent + time.monotonic() - begin
         progress = min(1.0, elapsed / (args.minutes * 60))
@@ -97,7 +113,8 @@ def main() -> None:
         batch = store.draw(args.batch, rng, args.frames)
         keep = corrupt_keyframes(batch, rng)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            loss, errors = sequence_loss(net, batch, keep)
+            still = int(rng.integers(2, 11)) if rng.random() < 0.35 else 0
+            loss, errors = sequence_loss(net, batch, keep, still)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 0.2)
@@ -114,8 +131,11 @@ def main() -> None:
             rate = 50 / (time.monotonic() - mark)
             mark = time.monotonic()
             psnr = -10 * math.log10(np.nanmean(values[:, 1]))
-            print(f"{step} loss {values[:, 0].mean():.5f} blind {psnr:.2f} dB {rate:.2f} steps/s {progress:.3f}", flush=True)
-        if step % 200 == 0 or progress >= 1:
+            print(
+                f"{step} loss {values[:, 0].mean():.5f} blind {psnr:.2f} dB {rate:.2f} steps/s {progress:.3f}",
+                flush=True,
+            )
+        if step % 50 == 0 or progress >= 1:
             if step % 400 == 0:
                 store.refresh()
             state = {
@@ -127,6 +147,12 @@ def main() -> None:
             }
             torch.save(state, args.out / "next.pt")
             (args.out / "next.pt").replace(last)
+            if args.peer is not None and args.peer.exists() and args.peer.stat().st_mtime > met:
+                met = args.peer.stat().st_mtime
+                other = torch.load(args.peer, weights_only=True)["net"]
+                with torch.no_grad():
+                    for name, parameter in net.named_parameters():
+                        parameter.lerp_(other[name], 0.5)
         if progress >= 1:
             break
 

@@ -1,6 +1,6 @@
 """Train the keyframe upscaler of `lite` on random crops of the training photos. Resumes from --out/last.pt by itself.
 
-    python benchmarks/lite_training/train_upscaler.py --out /work/scratch/lite/upscaler --minutes 60
+python benchmarks/lite_training/train_upscaler.py --out /work/scratch/lite/upscaler --minutes 60
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def draw(photos: list[NDArray], batch: int, crop: int, rng: np.random.Generator)
         if kind > 0.92:
             source = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.6))
         low = shrink_by_four(source[None])[0]
-        if kind > 0.92 or 0.85 < kind:
+        if kind > 0.92 or kind > 0.85:
             low = np.clip(low + rng.normal(0, rng.uniform(0.5, 5), low.shape) + 0.5, 0, 255).astype(np.uint8)
         elif kind > 0.6:
             quality = int(rng.integers(35, 96))

@@ -5,8 +5,9 @@ Tensors stay NCHW on the outside; inside they are NHWC memory, so that no pixel 
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -14,14 +15,16 @@ from torch import Tensor
 from sparkvsr.models.lite.motion import pixel_grid
 from sparkvsr.models.lite.network import SCALE, Kernels
 
+_NO_SECOND_MAP: Any = None  # the stubs of OpenCV leave out that one map with two channels is enough
 
-def to_numpy(image: Tensor) -> NDArray[np.float32]:
+
+def to_numpy(image: Tensor) -> NDArray[Any]:
     """``(1, C, h, w)`` to ``(h, w, C)``, or ``(h, w)`` for C = 1."""
     array = image[0].permute(1, 2, 0).contiguous().numpy()
     return array[..., 0] if array.shape[-1] == 1 else array
 
 
-def to_tensor(array: NDArray[np.float32]) -> Tensor:
+def to_tensor(array: NDArray[Any]) -> Tensor:
     """The inverse of ``to_numpy``, sharing memory."""
     if array.ndim == 2:
         array = array[..., None]
@@ -45,7 +48,7 @@ def warp_hr(hr: Tensor, flow: Tensor) -> Tensor:
     height, width = flow.shape[-2] * SCALE, flow.shape[-1] * SCALE
     field = cv2.resize(to_numpy(flow), (width, height), interpolation=cv2.INTER_LINEAR)
     cv2.scaleAdd(field, SCALE, pixel_grid(height, width), field)
-    warped = cv2.remap(to_numpy(hr), field, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    warped = cv2.remap(to_numpy(hr), field, _NO_SECOND_MAP, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     return to_tensor(warped)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -40,9 +41,7 @@ class NetworkRunner:
 
         return Fusion(*self._tiled(run, features, self.net.fuse_margin))
 
-    def _tiled(
-        self, run: Callable[[Tensor], tuple[Tensor, ...]], features: Tensor, margin: int
-    ) -> tuple[Tensor, ...]:
+    def _tiled(self, run: Callable[[Tensor], tuple[Tensor, ...]], features: Tensor, margin: int) -> tuple[Tensor, ...]:
         h, w = features.shape[-2:]
         if self.tile is None or max(h, w) <= self.tile:
             return self._on_device(run, features)
@@ -50,9 +49,7 @@ class NetworkRunner:
         for top, bottom in _spans(h, self.tile):
             for left, right in _spans(w, self.tile):
                 y0, x0 = max(0, top - margin), max(0, left - margin)
-                parts = self._on_device(
-                    run, features[:, :, y0 : min(h, bottom + margin), x0 : min(w, right + margin)]
-                )
+                parts = self._on_device(run, features[:, :, y0 : min(h, bottom + margin), x0 : min(w, right + margin)])
                 if not whole:
                     whole = [_empty(part, h, w) for part in parts]
                 for target, part in zip(whole, parts, strict=True):
@@ -68,7 +65,7 @@ def _spans(length: int, tile: int) -> list[tuple[int, int]]:
     """Cut a length into equal parts no longer than ``tile``."""
     count = -(-length // tile)
     edges = [round(i * length / count) for i in range(count + 1)]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))
 
 
 def _empty(like: Tensor, h: int, w: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -133,7 +133,7 @@ class LiteModel(RestorationModel):
         """Hash of the weights, version of the code, precision."""
         return f"{CODE_VERSION}-{self._fingerprint}-{str(self.dtype).removeprefix('torch.')}"
 
-    def _propagator(self, keyframes, guidance_scale, tile):  # noqa: ANN001, ANN202
+    def _propagator(self, keyframes: Mapping[int, Keyframe], guidance_scale: float, tile: int | None) -> ShotPropagator:
         runner = NetworkRunner(self._net, self.device, self.dtype, tile)
         return ShotPropagator(runner, keyframes, guidance_scale)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,6 +20,8 @@ from numpy.typing import NDArray
 
 Grey = NDArray[np.uint8]
 Flow = NDArray[np.float32]
+
+_NO_SECOND_MAP: Any = None  # the stubs of OpenCV leave out that one map with two channels is enough
 
 # DIS needs room for its 8 pixel patches over a few scales; smaller frames are padded by replication.
 _SMALLEST_SIDE = 48
@@ -41,7 +44,8 @@ class KeyframeMotion:
 
 def grey_of(rgb: NDArray[np.uint8]) -> Grey:
     """uint8 RGB ``(h, w, 3)`` to uint8 grey ``(h, w)``."""
-    return cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+    grey: Grey = np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)
+    return grey
 
 
 def flow_between(a: Grey, b: Grey, start: Flow | None = None, *, precise: bool = True) -> Flow:
@@ -56,14 +60,15 @@ def flow_between(a: Grey, b: Grey, start: Flow | None = None, *, precise: bool =
     height, width = a.shape
     pad_y, pad_x = max(0, _SMALLEST_SIDE - height), max(0, _SMALLEST_SIDE - width)
     if pad_y or pad_x:
-        a = cv2.copyMakeBorder(a, 0, pad_y, 0, pad_x, cv2.BORDER_REPLICATE)
-        b = cv2.copyMakeBorder(b, 0, pad_y, 0, pad_x, cv2.BORDER_REPLICATE)
+        padding = ((0, pad_y), (0, pad_x))
+        a, b = np.pad(a, padding, "edge"), np.pad(b, padding, "edge")
         if start is not None:
-            start = cv2.copyMakeBorder(start, 0, pad_y, 0, pad_x, cv2.BORDER_REPLICATE)
+            start = np.pad(start, (*padding, (0, 0)), "edge")
     preset = cv2.DISOPTICAL_FLOW_PRESET_FAST if precise else cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST
-    engine = cv2.DISOpticalFlow_create(preset)
+    engine = cv2.DISOpticalFlow.create(preset)
     engine.setFinestScale(0)
-    flow = engine.calc(a, b, None if start is None else np.ascontiguousarray(start).copy())
+    first: Any = None if start is None else np.array(start, np.float32, order="C")  # overwritten by calc
+    flow = np.asarray(engine.calc(a, b, first), np.float32)
     return _tamed(flow[:height, :width])
 
 
@@ -74,7 +79,9 @@ def compose(a_to_b: Flow, b_to_c: Flow) -> Flow:
 
 def sample(image: NDArray[np.float32], flow: Flow) -> NDArray[np.float32]:
     """``image[p + flow[p]]``, bilinear, edges replicated; image ``(h, w)`` or ``(h, w, c)`` with c <= 4."""
-    return cv2.remap(image, pixel_grid(*flow.shape[:2]) + flow, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    field = pixel_grid(flow.shape[0], flow.shape[1]) + flow
+    moved = cv2.remap(image, field, _NO_SECOND_MAP, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(moved, np.float32)
 
 
 @lru_cache(maxsize=4)

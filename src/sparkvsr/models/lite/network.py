@@ -1,8 +1,8 @@
 """The two networks of `lite`, pure torch: no OpenCV, no files, no training framework.
 
-Everything is computed on the LR grid; HR pixels only exist inside pixel-unshuffled channels and at the very end. Tensors
-are NCHW with pixels in [0, 1]; h, w are LR sizes. Flows are ``(N, 2, h, w)``, (x, y) in LR pixels, and say where in the
-other image a pixel is found.
+Everything is computed on the LR grid; HR pixels only exist inside pixel-unshuffled channels and at the very end.
+Tensors are NCHW with pixels in [0, 1]; h, w are LR sizes. Flows are ``(N, 2, h, w)``, (x, y) in LR pixels, and
+say where in the other image a pixel is found.
 
 The propagator starts out as a classical method (bicubic plus the motion-compensated detail of the keyframe, weighted by
 consistency checks) and learns corrections to it: to the motion, to the weights and a residual. Its last layers start at
@@ -13,14 +13,47 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import reduce
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-SCALE = 4
-BLOCK = SCALE * SCALE
+from sparkvsr.models.lite.resampling import (
+    BLOCK,
+    SCALE,
+    difference,
+    inside,
+    luma,
+    shrink_area,
+    smooth,
+    to_channels,
+    to_pixels,
+    trust,
+    upscale_bicubic,
+    upscale_by_matrix,
+    warp,
+)
+
+__all__ = [
+    "BLOCK",
+    "ROUND_TRIP_LR_PX",
+    "SCALE",
+    "Fusion",
+    "Kernels",
+    "KeyframeUpscalerNet",
+    "Previous",
+    "PropagatorConfig",
+    "PropagatorNet",
+    "Reference",
+    "StepResult",
+    "UpscalerConfig",
+    "agreement_of",
+    "propagate_step",
+    "to_channels",
+    "to_pixels",
+    "trust",
+    "upscale_bicubic",
+]
 
 # Widths of the classical confidence: forward-backward error and LR difference at which trust has fallen to 1/e.
 ROUND_TRIP_LR_PX = 0.5
@@ -56,6 +89,14 @@ class UpscalerConfig:
     blocks: int = 10
 
 
+def _zero(layer: nn.Conv2d, outputs: int | None = None) -> None:
+    """Zero the first outputs of a layer, and its whole bias."""
+    with torch.no_grad():
+        layer.weight[:outputs].zero_()
+        if layer.bias is not None:
+            layer.bias.zero_()
+
+
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions around a leaky ReLU, added to the input."""
 
@@ -81,8 +122,7 @@ class KeyframeUpscalerNet(nn.Module):
         self.body = nn.Sequential(*[ResidualBlock(c) for _ in range(self.config.blocks)])
         self.fuse = nn.Conv2d(c, c, 3, padding=1)
         self.tail = nn.Conv2d(c, 3 * BLOCK, 3, padding=1)
-        nn.init.zeros_(self.tail.weight)
-        nn.init.zeros_(self.tail.bias)
+        _zero(self.tail)
 
     @property
     def margin(self) -> int:
@@ -135,11 +175,10 @@ class PropagatorNet(nn.Module):
         self.head = nn.Conv2d(FUSE_INPUTS + self.config.hidden, c, 3, padding=1)
         self.body = nn.Sequential(*[ResidualBlock(c) for _ in range(self.config.blocks)])
         self.tail = nn.Conv2d(c, 5 * BLOCK + self.config.hidden, 3, padding=1)
-        nn.init.zeros_(self.align[-1].weight)
-        nn.init.zeros_(self.align[-1].bias)
-        with torch.no_grad():  # picture and trust start classical; the hidden state starts random
-            self.tail.weight[: 5 * BLOCK].zero_()
-            self.tail.bias.zero_()
+        last = self.align[-1]
+        assert isinstance(last, nn.Conv2d)
+        _zero(last)
+        _zero(self.tail, 5 * BLOCK)  # picture and trust start classical; the hidden state starts random
 
     @property
     def align_margin(self) -> int:
@@ -168,98 +207,6 @@ class PropagatorNet(nn.Module):
 
 ALIGN_INPUTS = 3 + 3 + 3 + 3
 FUSE_INPUTS = 3 + 3 * BLOCK + BLOCK + 6
-
-
-def to_pixels(channels: Tensor) -> Tensor:
-    """``(N, 16 * C, h, w)`` to ``(N, C, 4h, 4w)``; channel order (row, column, colour), so that NHWC memory stays whole."""
-    n, k, h, w = channels.shape
-    c = k // BLOCK
-    x = channels.permute(0, 2, 3, 1).reshape(n, h, w, SCALE, SCALE, c).permute(0, 1, 3, 2, 4, 5)
-    return x.reshape(n, h * SCALE, w * SCALE, c).permute(0, 3, 1, 2)
-
-
-def to_channels(pixels: Tensor) -> Tensor:
-    """``(N, C, 4h, 4w)`` to ``(N, 16 * C, h, w)``: the inverse of ``to_pixels``."""
-    n, c, height, width = pixels.shape
-    h, w = height // SCALE, width // SCALE
-    x = pixels.permute(0, 2, 3, 1).reshape(n, h, SCALE, w, SCALE, c).permute(0, 1, 3, 2, 4, 5)
-    return x.reshape(n, h, w, BLOCK * c).permute(0, 3, 1, 2)
-
-
-@lru_cache(maxsize=32)
-def _resampling_matrix(length: int, mode: str) -> Tensor:
-    """The ``(4 * length, length)`` matrix of a x4 interpolation along one axis."""
-    unit = torch.eye(length).view(1, length, length, 1).expand(1, length, length, 1)
-    if mode == "bicubic":
-        out = F.interpolate(unit, size=(SCALE * length, 1), mode="bicubic", align_corners=False)
-    else:
-        out = F.interpolate(unit, size=(SCALE * length, 1), mode="bilinear", align_corners=False)
-    return out[0, :, :, 0].t().contiguous()
-
-
-def _upscale(x: Tensor, mode: str) -> Tensor:
-    """Separable x4 interpolation as two matrix products: on crops, and backwards, far faster than ``F.interpolate``."""
-    rows = _resampling_matrix(x.shape[-2], mode).to(x.device)
-    columns = _resampling_matrix(x.shape[-1], mode).to(x.device)
-    with torch.autocast(x.device.type, enabled=False):
-        return rows @ (x.float() @ columns.t())
-
-
-def upscale_bicubic(lr: Tensor) -> Tensor:
-    """Bicubic x4 (a = -0.75), ``(N, C, h, w)`` to ``(N, C, 4h, 4w)``."""
-    return _upscale(lr, "bicubic")
-
-
-def shrink_area(hr: Tensor) -> Tensor:
-    """Mean of 4x4 blocks."""
-    return F.avg_pool2d(hr, SCALE)
-
-
-def warp(image: Tensor, flow: Tensor, mode: str = "bilinear") -> Tensor:
-    """``image[p + flow[p]]``, edges replicated.
-
-    Args:
-        image: ``(N, C, h, w)``; may be larger than the flow (a crop with room around it).
-        flow: ``(N, 2, h', w')`` in pixels of ``image``, from the corner of the image.
-        mode: ``bilinear`` or ``bicubic``.
-    """
-    n, _, h, w = flow.shape
-    height, width = image.shape[-2:]
-    ys = torch.arange(h, device=flow.device, dtype=flow.dtype).view(1, h, 1)
-    xs = torch.arange(w, device=flow.device, dtype=flow.dtype).view(1, 1, w)
-    grid = torch.stack(
-        [(flow[:, 0] + xs) * (2 / width) + (1 / width - 1), (flow[:, 1] + ys) * (2 / height) + (1 / height - 1)], dim=-1
-    )
-    return F.grid_sample(image, grid, mode=mode, padding_mode="border", align_corners=False)
-
-
-def inside(flow: Tensor, size: tuple[int, int]) -> Tensor:
-    """1 where the flow stays inside an image of that size, falling to 0 within one pixel, ``(N, 1, h, w)``."""
-    n, _, h, w = flow.shape
-    ys = torch.arange(h, device=flow.device, dtype=flow.dtype).view(1, h, 1) + flow[:, 1]
-    xs = torch.arange(w, device=flow.device, dtype=flow.dtype).view(1, 1, w) + flow[:, 0]
-    room = torch.minimum(torch.minimum(xs, size[1] - 1 - xs), torch.minimum(ys, size[0] - 1 - ys))
-    return (room + 1).clamp(0, 1).unsqueeze(1)
-
-
-def smooth(x: Tensor) -> Tensor:
-    """Mean over 5x5, edges counted without padding."""
-    return F.avg_pool2d(x, 5, stride=1, padding=2, count_include_pad=False)
-
-
-def luma(rgb: Tensor) -> Tensor:
-    """BT.601 luma of ``(N, 3, h, w)``, ``(N, 1, h, w)``."""
-    return 0.299 * rgb[:, :1] + 0.587 * rgb[:, 1:2] + 0.114 * rgb[:, 2:3]
-
-
-def difference(a: Tensor, b: Tensor) -> Tensor:
-    """Smoothed luma difference of two LR images, ``(N, 1, h, w)``."""
-    return smooth((luma(a) - luma(b)).abs())
-
-
-def trust(error: Tensor, width: float) -> Tensor:
-    """Gaussian of an error: 1 at 0, 1/e at ``width``."""
-    return torch.exp(-((error / width) ** 2))
 
 
 @dataclass
@@ -322,7 +269,7 @@ class Kernels:
         """Warp an HR image by an LR flow."""
         if self.warp_hr is not None:
             return self.warp_hr(hr, flow)
-        full = _upscale(flow, "bilinear") * SCALE
+        full = upscale_by_matrix(flow, "bilinear") * SCALE
         return warp(hr, full, "bicubic")
 
     def detail(self, hr: Tensor) -> Tensor:
@@ -377,8 +324,9 @@ def propagate_step(
 
     # 1. refine the flows from what is left of the LR frames after the first alignment
     previous_flow = None if previous is None else previous.flow
-    key_flows = []
-    for one in references or [None]:
+    key_flows: list[Tensor] = []
+    wanted: list[Reference | None] = [*references] or [None]
+    for one in wanted:
         if previous is None and one is None:
             break
         shift = (refine or net.refine_motion)(_motion_clues(lr, previous, one))
@@ -392,16 +340,14 @@ def propagate_step(
     hidden = lr.new_zeros(n, net.config.hidden, h, w)
     previous_detail = None
     if previous is not None and previous_flow is not None:
-        valid = previous.valid * inside(previous_flow, tuple(previous.lr.shape[-2:]))
+        valid = previous.valid * inside(previous_flow, (previous.lr.shape[-2], previous.lr.shape[-1]))
         previous_error = difference(warp(previous.lr, previous_flow), lr) * valid
         previous_trust = trust(previous_error, PHOTOMETRIC_LEVELS) * valid
         hidden = warp(previous.hidden, previous_flow) * valid
         # Luma is enough to carry from frame to frame: a third of the cost, and colour detail follows brightness.
         previous_detail = kernels.detail(kernels.warp_by_lr_flow(luma(previous.output), previous_flow))
     aligned = [_align(lr, one, flow, kernels) for one, flow in zip(references, key_flows, strict=True)]
-    key = aligned[0] if aligned else None
-    for other in aligned[1:]:
-        key = _better(key, other)
+    key = reduce(_better, aligned) if aligned else None
 
     # 3. let the network correct the trust and add what is missing
     # Hidden from the network where it is certainly wrong: there is nothing to learn from another scene.
@@ -475,7 +421,7 @@ def _motion_clues(lr: Tensor, previous: Previous | None, reference: Reference | 
 
 def _align(lr: Tensor, reference: Reference, flow: Tensor, kernels: Kernels) -> _Aligned:
     """Warp a keyframe and everything that says how far to trust it."""
-    geometric = reference.geometric * inside(flow, tuple(reference.lr.shape[-2:]))
+    geometric = reference.geometric * inside(flow, (reference.lr.shape[-2], reference.lr.shape[-1]))
     there = warp(torch.cat([reference.lr, reference.agreement], dim=1), flow)
     known = (geometric > 0).to(lr.dtype)
     error = difference(there[:, :3], lr) * known
@@ -495,7 +441,7 @@ def _better(a: _Aligned, b: _Aligned) -> _Aligned:
     """Of two keyframes the one that is trusted more, for each LR pixel, with soft borders between them."""
     left, right = smooth(a.trust) ** 4 + 1e-6, smooth(b.trust) ** 4 + 1e-6
     share = right / (left + right)
-    wide = _upscale(share, "bilinear")
+    wide = upscale_by_matrix(share, "bilinear")
     return _Aligned(
         picture=torch.lerp(a.picture, b.picture, wide),
         detail=torch.lerp(a.detail, b.detail, wide),

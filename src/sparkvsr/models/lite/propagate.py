@@ -96,7 +96,7 @@ class ShotPropagator:
             if is_cut(grey, before, step_flow):
                 self._start_anew()
                 step_flow = None
-        references = self._references(lr, grey, step_flow)
+        references = self._references(grey, step_flow)
         results = {}
         for name in self._pass_names:
             results[name] = propagate_step(
@@ -167,7 +167,7 @@ class ShotPropagator:
         # On a keyframe itself, or without anything behind, one is enough.
         return behind if behind == [self.next_index] else behind + ahead
 
-    def _references(self, lr: Tensor, grey: Grey, step_flow: Flow | None) -> list[Reference]:
+    def _references(self, grey: Grey, step_flow: Flow | None) -> list[Reference]:
         wanted = self._wanted()
         place = bisect_right(self._indices, self.next_index)
         for index in [i for i in self._active if i not in self._indices[max(0, place - 1) : place + 1]]:
@@ -188,9 +188,7 @@ class ShotPropagator:
             if weight <= 0:
                 continue
             geometric = trust(to_tensor(round_trip_error(key.motion)), ROUND_TRIP_LR_PX) * weight
-            references.append(
-                Reference(key.lr, key.hr, key.agreement, to_tensor(key.motion.to_key), geometric)
-            )
+            references.append(Reference(key.lr, key.hr, key.agreement, to_tensor(key.motion.to_key), geometric))
         return references
 
     def _load(self, index: int) -> _ActiveKeyframe:

@@ -35,7 +35,7 @@ def resemblance(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
 
 
 def keyframe_weight(key_hr: Tensor, key_lr: Tensor) -> float:
-    """Whether a keyframe shows its own LR frame, 0 to 1. Arguments ``(1, 3, 4h, 4w)`` and ``(1, 3, h, w)`` in [0, 1]."""
+    """Whether a keyframe ``(1, 3, 4h, 4w)`` shows its own LR frame ``(1, 3, h, w)``, both in [0, 1]; 0 to 1."""
     shrunk = to_numpy(luma(shrink_area(key_hr))) * 255
     return _ramp(resemblance(shrunk, to_numpy(luma(key_lr)) * 255), _KEYFRAME_RANGE)
 

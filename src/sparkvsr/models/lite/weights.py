@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,6 +21,8 @@ UPSCALER_FILE = "keyframe_upscaler.safetensors"
 CONFIG_FILE = "config.json"
 FORMAT = "sparkvsr-lite-1"
 
+Network = TypeVar("Network", PropagatorNet, KeyframeUpscalerNet)
+
 
 def embedded_folder() -> Path:
     """Where the weights that come with the package lie."""
@@ -30,7 +34,9 @@ def save_lite(folder: Path, propagator: PropagatorNet, upscaler: KeyframeUpscale
     folder.mkdir(parents=True, exist_ok=True)
     for name, network in ((PROPAGATOR_FILE, propagator), (UPSCALER_FILE, upscaler)):
         tensors = {key: value.detach().float().cpu().contiguous() for key, value in network.state_dict().items()}
-        save_file(tensors, folder / name, {"format": FORMAT, "config": json.dumps(asdict(network.config))})
+        # One key only: safetensors writes several in random order, and equal weights should give equal files.
+        about = {"format": FORMAT, "config": asdict(network.config)}
+        save_file(tensors, folder / name, {"lite": json.dumps(about, sort_keys=True)})
     config = {"format": FORMAT, "propagator": asdict(propagator.config), "upscaler": asdict(upscaler.config)}
     (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
@@ -76,24 +82,24 @@ def _missing(path: Path) -> str:
     return f"{path} is missing; a lite model folder holds {PROPAGATOR_FILE} and {UPSCALER_FILE} (sparkvsr export)"
 
 
-def _read(path: Path) -> tuple[dict, dict[str, torch.Tensor]]:
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     if not path.is_file():
         raise WeightsError(_missing(path))
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (not a dict)
-        config = json.loads(metadata.get("config", ""))
+        about = json.loads(metadata.get("lite", "{}"))
     except (SafetensorError, OSError, ValueError) as exc:
         msg = f"{path} is damaged or not a lite weight file ({type(exc).__name__}); copy or export it again"
         raise WeightsError(msg) from exc
-    if metadata.get("format") != FORMAT:
-        msg = f"{path} has format {metadata.get('format')!r}, this version reads {FORMAT!r}; export it again"
+    if about.get("format") != FORMAT:
+        msg = f"{path} has format {about.get('format')!r}, this version of lite reads {FORMAT!r}; export it again"
         raise WeightsError(msg)
-    return config, tensors
+    return about["config"], tensors
 
 
-def _fill(path, build, tensors):  # noqa: ANN001, ANN202  (one body for two network types)
+def _fill(path: Path, build: Callable[[], Network], tensors: Mapping[str, torch.Tensor]) -> Network:
     try:
         network = build()
         network.load_state_dict(tensors)

@@ -1,0 +1,232 @@
+"""The embedded model keeps its promises: streaming, tiles, guidance, keyframes that help and never harm."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sparkvsr.errors import KeyframeError, ResourceError
+from sparkvsr.models.interface import Keyframe, ShotRequest
+from sparkvsr.models.lite.model import LiteModel, load_lite
+
+FRAMES = 5
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def model() -> LiteModel:
+    return load_lite(device="cpu", dtype=torch.float32)
+
+
+def texture(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Blobs, lines and fine grain with edges, float32 RGB in [0, 1]."""
+    rng = np.random.default_rng(seed)
+    image = np.full((height, width, 3), 0.5, np.float32)
+    for _ in range(60):
+        colour = rng.uniform(0.05, 0.95, 3).tolist()
+        x, y = int(rng.integers(width)), int(rng.integers(height))
+        if rng.random() < 0.5:
+            cv2.circle(image, (x, y), int(rng.integers(4, 24)), colour, -1, cv2.LINE_AA)
+        else:
+            end = (x + int(rng.integers(-60, 60)), y + int(rng.integers(-60, 60)))
+            cv2.line(image, (x, y), end, colour, int(rng.integers(1, 4)), cv2.LINE_AA)
+    grain = cv2.GaussianBlur(rng.normal(0, 1, (height, width, 1)).astype(np.float32), (0, 0), 1.0)
+    return np.clip(image + 0.25 * grain[..., None], 0, 1)
+
+
+def shrink(hr: Tensor) -> Tensor:
+    size = (hr.shape[-2] // 4, hr.shape[-1] // 4)
+    return F.interpolate(hr, size=size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+
+
+def panning(height: int, width: int, frames: int = FRAMES, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """HR and LR of a texture that moves by (3, 2) HR pixels a frame."""
+    world = texture(height + 80, width + 80, seed)
+    hr = np.stack([world[2 * t : 2 * t + height, 3 * t : 3 * t + width] for t in range(frames)])
+    truth = torch.from_numpy(hr).permute(0, 3, 1, 2).contiguous()
+    return truth, (shrink(truth) * 255).round() / 255
+
+
+def psnr(a: Tensor, b: Tensor) -> float:
+    return float(-10 * torch.log10((a - b).square().mean()))
+
+
+@pytest.fixture(scope="module")
+def clip() -> tuple[Tensor, Tensor]:
+    return panning(192, 256)
+
+
+@pytest.fixture(scope="module")
+def blind(model: LiteModel, clip: tuple[Tensor, Tensor]) -> Tensor:
+    return model.restore(clip[1])
+
+
+def session_result(model: LiteModel, lr: Tensor, keys: dict[int, Tensor], cuts: list[int], **options) -> Tensor:
+    h, w = lr.shape[-2:]
+    keyframes = {index: Keyframe(lr[index], image) for index, image in keys.items()}
+    session = model.open_session(ShotRequest(len(lr), (h, w), (4 * h, 4 * w), keyframes, **options))
+    pieces = [session.push(part) for part in torch.split(lr, cuts)]
+    return torch.cat([*pieces, session.finish()])
+
+
+@pytest.mark.parametrize("guidance", [0.5, 1.0, 1.5])
+def test_chunks_do_not_change_a_bit(model, clip, guidance):
+    truth, lr = clip
+    keys = {0: truth[0], 4: truth[4]}
+    expected = model.restore(lr, truth[[0, 4]], [0, 4], guidance_scale=guidance)
+    for cuts in ([1] * 5, [2, 3], [5]):
+        got = session_result(model, lr, keys, cuts, guidance_scale=guidance)
+        assert torch.equal(got, expected), f"chunks {cuts}"
+
+
+def test_tiles_leave_no_seams(model, clip):
+    truth, lr = clip
+    whole = model.restore(lr, truth[:1], [0])
+    tiled = session_result(model, lr, {0: truth[0]}, [5], tile=24)
+    assert (tiled - whole).abs().mean() <= 1e-3
+    assert (tiled - whole).abs().max() <= 2 / 255
+
+
+def test_guidance_zero_is_the_blind_result(model, clip, blind):
+    truth, lr = clip
+    assert torch.equal(model.restore(lr, truth[:1], [0], guidance_scale=0.0), blind)
+
+
+def test_more_guidance_is_closer_to_the_keyframe(model, clip):
+    """The keyframe is warmer than the clip; at frame 0 the distance to it must fall with guidance."""
+    truth, lr = clip
+    key = (truth[:1] * torch.tensor([1.03, 1.0, 0.97]).view(1, 3, 1, 1)).clamp(0, 1)
+    runs = [model.restore(lr, key, [0], guidance_scale=g) for g in (0.0, 0.5, 1.0, 1.5)]
+    world_distance = [float((run[0] - key[0]).abs().mean()) for run in runs]
+    assert world_distance == sorted(world_distance, reverse=True)
+    assert len(set(world_distance)) == 4
+
+
+def test_keyframe_lifts_later_frames(model, clip, blind):
+    truth, lr = clip
+    keyed = model.restore(lr, truth[:1], [0])
+    assert psnr(keyed[1:], truth[1:]) > psnr(blind[1:], truth[1:]) + 1.5
+
+
+def test_blind_beats_bicubic(clip, blind):
+    truth, lr = clip
+    bicubic = F.interpolate(lr, scale_factor=4, mode="bicubic").clamp(0, 1)
+    assert psnr(blind[1:], truth[1:]) > psnr(bicubic[1:], truth[1:]) + 0.2
+
+
+def test_coming_keyframe_helps(model, clip, blind):
+    truth, lr = clip
+    keyed = model.restore(lr, truth[4:], [4])
+    assert psnr(keyed[:4], truth[:4]) > psnr(blind[:4], truth[:4]) + 1.0
+
+
+@pytest.mark.parametrize("kind", ["other scene", "black", "white", "shifted", "weight 0"])
+def test_wrong_keyframe_never_harms(model, clip, blind, kind):
+    truth, lr = clip
+    key = {
+        "other scene": torch.from_numpy(texture(192, 256, seed=9)).permute(2, 0, 1),
+        "black": torch.zeros(3, 192, 256),
+        "white": torch.ones(3, 192, 256),
+        "shifted": torch.roll(truth[0], 32, -1),
+        "weight 0": truth[0],
+    }[kind]
+    weight = 0.0 if kind == "weight 0" else 1.0
+    h, w = lr.shape[-2:]
+    request = ShotRequest(FRAMES, (h, w), (4 * h, 4 * w), {0: Keyframe(lr[0], key, weight)})
+    got = model.open_session(request).push(lr)
+    assert psnr(got, truth) >= psnr(blind, truth) - 0.1
+
+
+def test_undetected_cut_forgets_everything(model, clip, blind):
+    """A keyframe and a scene from before a cut leave no trace after it."""
+    _, lr = clip
+    before, before_lr = panning(192, 256, 2, seed=7)
+    got = model.restore(torch.cat([before_lr, lr]), before[:1], [0])[2:]
+    assert torch.equal(got, blind)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (17, 31), (45, 20)])
+def test_odd_and_small_sizes(model, size):
+    lr = panning(4 * size[0], 4 * size[1], 3)[1]
+    key = panning(4 * size[0], 4 * size[1], 1)[0]
+    out = model.restore(lr, key, [0])
+    assert out.shape == (3, 3, 4 * size[0], 4 * size[1])
+    assert out.isfinite().all()
+    assert out.min() >= 0
+    assert out.max() <= 1
+
+
+def test_fractional_scale(model, clip):
+    _, lr = clip
+    small = lr[:2, :, :33, :41]
+    key = F.interpolate(small[:1], size=(round(33 * 2.5), round(41 * 2.5)), mode="bicubic").clamp(0, 1)
+    assert model.restore(small, key, [0], scale=2.5).shape == (2, 3, round(33 * 2.5), round(41 * 2.5))
+
+
+def test_exported_state_continues_bit_for_bit(model, clip):
+    truth, lr = clip
+    keys = {0: Keyframe(lr[0], truth[0]), 4: Keyframe(lr[4], truth[4])}
+    request = ShotRequest(FRAMES, (48, 64), (192, 256), keys, guidance_scale=0.5)
+    first = model.open_session(request)
+    first.push(lr[:3])
+    state = first.export_state()
+    assert state is not None
+    assert all(isinstance(value, Tensor) for value in state.values())
+    expected = first.push(lr[3:])
+    second = model.open_session(request)
+    second.import_state(state, 3)
+    assert torch.equal(second.push(lr[3:]), expected)
+
+
+def test_bf16_stays_close_to_float32(clip, model):
+    truth, lr = clip
+    low = load_lite(device="cpu", dtype=torch.bfloat16)
+    exact, rounded = model.restore(lr, truth[:1], [0]), low.restore(lr, truth[:1], [0])
+    assert psnr(rounded, exact) > 50
+    assert abs(psnr(rounded, truth) - psnr(exact, truth)) < 0.05
+
+
+def test_still_and_black_frames_stay_calm(model, clip):
+    """Two dozen equal frames, then a fade to black: no drift, no blow-up."""
+    _, lr = clip
+    still = lr[:1, :, :32, :32].expand(24, -1, -1, -1)
+    fade = torch.stack([lr[0, :, :32, :32] * (1 - t / 4) for t in range(5)] + [torch.zeros(3, 32, 32)] * 2)
+    out = model.restore(torch.cat([still, fade]))
+    assert (out[23] - out[8]).abs().mean() < 0.01
+    assert out[-1].max() < 0.03
+
+
+def test_errors_help(model, clip):
+    truth, lr = clip
+    with pytest.raises(KeyframeError, match="outside the clip"):
+        model.restore(lr, truth[:1], [99])
+    with pytest.raises(KeyframeError, match="one index per image"):
+        model.restore(lr, truth[:1], [0, 1])
+    with pytest.raises(KeyframeError, match="4 times the LR size"):
+        model.open_session(ShotRequest(1, (48, 64), (96, 128)))
+    with pytest.raises(ValueError, match="at least 16x16"):
+        model.restore(lr[:, :, :8])
+    session = model.open_session(ShotRequest(5, (48, 64), (192, 256)))
+    with pytest.raises(ValueError, match=r"must be \(n, 3, 48, 64\)"):
+        session.push(lr[:, :, :40])
+
+
+def test_plan_shrinks_before_it_gives_up(model):
+    size = ((180, 320), (720, 1280), 100)
+    roomy = model.plan(*size, guided_passes=1, memory_bytes=4 << 30)
+    tight = model.plan(*size, guided_passes=1, memory_bytes=roomy.memory_bytes * 9 // 10)
+    assert roomy.tile is None
+    assert tight.memory_bytes < roomy.memory_bytes
+    with pytest.raises(ResourceError, match="MiB"):
+        model.plan(*size, guided_passes=2, memory_bytes=1 << 20)
