@@ -46,7 +46,7 @@ def evaluate(
         Path | None,
         typer.Option(
             "--data-root",
-            help="Folder with NAME/GT and NAME/LQ [default: $SPARKVSR_DATA, else ./data].",
+            help="Folder with NAME/GT and NAME/LQ (default: $SPARKVSR_DATA, else ./data).",
             rich_help_panel=BENCH,
         ),
     ] = None,
@@ -121,7 +121,7 @@ def evaluate(
         typer.Option(
             "--metrics",
             help="default, offline, all, or names separated by commas (`sparkvsr metrics`) "
-            "[default: what the bench says, else default].",
+            "(default: what the bench says, else default).",
             rich_help_panel=METRICS,
         ),
     ] = None,

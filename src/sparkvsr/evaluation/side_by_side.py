@@ -45,7 +45,10 @@ def compare_runs(paths: Sequence[Path]) -> dict[str, Any]:
             "comparisons": [_paired(first, record, name) for record in records[1:]],
         }
     return {
-        "runs": [{"title": title(r), "path": str(p)} for r, p in zip(records, paths, strict=True)],
+        "runs": [
+            {"title": title(record), "path": str(path), "subset": record["run"].get("subset", "")}
+            for record, path in zip(records, paths, strict=True)
+        ],
         "metrics": metrics,
         "published": first["published"],
         "warnings": warnings,
@@ -88,7 +91,8 @@ def published_rows(comparison: dict[str, Any], table: dict[str, Any]) -> tuple[l
             values = comparison["metrics"].get(same.get(column, ""), {}).get("values")
             cells.append("-" if values is None or values[index] is None else format_value(same[column], values[index]))
         if any(cell != "-" for cell in cells):
-            rows.append([f"this: {run['title']}", *cells])
+            part = " (part of the bench)" if run["subset"] else ""
+            rows.append([f"this: {run['title']}{part}", *cells])
     return ["method", *columns], rows
 
 
@@ -113,7 +117,7 @@ def comparison_notes(comparison: dict[str, Any]) -> list[str]:
         clips = min(paired["clips"] for paired in found)
         lines.append(
             f"p: two-sided sign-flip permutation test over {clips} clips; the smallest p that can come out is "
-            f"{max(paired['smallest_p'] for paired in found):.2g}"
+            f"{max(paired['smallest_p'] for paired in found):.3g}"
             + (" (too few clips to show anything at 0.05)" if clips < 6 else "")
         )
     return [*lines, *comparison["warnings"]]

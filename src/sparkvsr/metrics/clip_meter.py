@@ -1,6 +1,6 @@
 """Measures one clip frame by frame, in bounded memory, with any set of metrics.
 
-Rules (guide A8): a frame that a metric cannot score is null and counted, never 0 or NaN; identical frames have a
+Rules: a frame that a metric cannot score is null and counted, never 0 or NaN; identical frames have a
 capped PSNR and are counted; the mean is over the frames that were scored.
 """
 

@@ -1,4 +1,4 @@
-"""Warping error with RAFT flow, as the SparkVSR authors' script computes it (guide 7.3)."""
+"""Warping error with RAFT flow, as the SparkVSR authors' script computes it."""
 
 from __future__ import annotations
 
