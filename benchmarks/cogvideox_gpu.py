@@ -80,10 +80,24 @@ REAL_VAE = {
 }
 # The same structure and proportions: VAE to transformer about 2.5 to 1 in work, a frame of four by four tiles. The
 # tiles must be 6m by 5n cells: the library puts others together to a wrong size.
-SMALL_TRANSFORMER = {**REAL_TRANSFORMER, "num_attention_heads": 4, "attention_head_dim": 32, "num_layers": 6,
-                     "text_embed_dim": 64, "max_text_seq_length": 16, "time_embed_dim": 64, "ofs_embed_dim": 64}  # fmt: skip
-SMALL_VAE = {**REAL_VAE, "block_out_channels": [8, 16, 16, 32], "layers_per_block": 2, "norm_num_groups": 4,
-             "sample_height": 96, "sample_width": 160}  # fmt: skip
+SMALL_TRANSFORMER = {
+    **REAL_TRANSFORMER,
+    "num_attention_heads": 4,
+    "attention_head_dim": 32,
+    "num_layers": 6,
+    "text_embed_dim": 64,
+    "max_text_seq_length": 16,
+    "time_embed_dim": 64,
+    "ofs_embed_dim": 64,
+}
+SMALL_VAE = {
+    **REAL_VAE,
+    "block_out_channels": [8, 16, 16, 32],
+    "layers_per_block": 2,
+    "norm_num_groups": 4,
+    "sample_height": 96,
+    "sample_width": 160,
+}
 
 
 def build(config: dict[str, Any], make: Callable[..., Any], device: torch.device, dtype: torch.dtype) -> Any:

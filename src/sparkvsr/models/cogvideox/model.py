@@ -22,7 +22,7 @@ from sparkvsr.models.cogvideox.memory import MemoryModel, choose_settings, free_
 from sparkvsr.models.cogvideox.offload import Residency
 from sparkvsr.models.cogvideox.pipeline import ChunkPipeline
 from sparkvsr.models.cogvideox.precision import Precision
-from sparkvsr.models.cogvideox.runner import ChunkRunner, is_out_of_memory
+from sparkvsr.models.cogvideox.runner import ChunkRunner, GeometryChangedError
 from sparkvsr.models.cogvideox.session import ChunkSession
 from sparkvsr.models.cogvideox.settings import MIN_TILE_PX, RunSettings
 from sparkvsr.models.cogvideox.vae import WHOLE_FRAMES, VaeTiling
@@ -115,9 +115,8 @@ class CogVideoXModel(RestorationModel):
         try:
             restored = runner.restore(runner.encode(padded, 0), images, 0)
             return runner.decode(restored, padded)[:frames]
-        except (RuntimeError, MemoryError) as exc:
-            if not is_out_of_memory(exc):
-                raise
+        except GeometryChangedError as exc:
+            # Tiles or chunks would be needed, and here there are none.
             msg = (
                 f"restoring {frames} frames of {size[1]}x{size[0]} at once needs more memory than {self.device} has; "
                 "open a session, which works in chunks and tiles, or use a smaller scale"
