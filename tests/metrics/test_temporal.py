@@ -76,3 +76,25 @@ def test_flicker_is_vbench_formula(panning: tuple) -> None:
 def test_odd_and_tiny_frames_are_halved() -> None:
     assert temporal.half_size(textured(0, (37, 53))).shape == (18, 26, 3)
     assert temporal.half_size(distorted(textured(0, (12, 12)))).shape == (16, 16, 3)
+
+
+def test_raft_warping_error_takes_torchvisions_own_file(panning: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random weights: the flow means nothing, but the file, the sizes and the formula's zero are checked."""
+    import torch
+    from torchvision.models.optical_flow import raft_large
+
+    from sparkvsr.errors import MetricError
+    from sparkvsr.metrics import raft
+    from sparkvsr.metrics.raft import RaftFlow
+
+    monkeypatch.setattr(raft, "_ITERATIONS", 1)
+
+    flow = RaftFlow(raft_large(weights=None).state_dict())
+    first, second = (
+        torch.nn.functional.interpolate(torch.from_numpy(x.transpose(2, 0, 1)[None].copy()).float() / 255, (129, 131))
+        for x in panning
+    )
+    assert flow.warping_error(first, second) > 0
+    assert flow.warping_error(torch.zeros_like(first), torch.zeros_like(first)) == 0
+    with pytest.raises(MetricError, match="does not fit torchvision's raft_large"):
+        RaftFlow({"weight": torch.zeros(1)})
