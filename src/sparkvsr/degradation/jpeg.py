@@ -38,6 +38,6 @@ def compress_jpeg(clip: Tensor, qualities: list[int], *, swapped: bool) -> Tenso
         # OpenCV takes frames as blue, green, red: handing it red, green, blue is the published mistake.
         ordered = image if swapped else np.ascontiguousarray(image[..., ::-1])
         encoded = cv2.imencode(".jpg", ordered, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-        decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+        decoded = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR))
         frames.append(decoded if swapped else np.ascontiguousarray(decoded[..., ::-1]))
     return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).float().div(255)
