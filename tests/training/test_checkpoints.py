@@ -1,0 +1,82 @@
+"""Checkpoints of every strategy, in the layouts the strategies write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from sparkvsr.errors import ConfigError, WeightsError
+from sparkvsr.training.checkpoints import find_checkpoint, network_state, newest_run, read_checkpoint
+
+STATE = {"adapter.network.weight": torch.arange(6.0).view(2, 3), "adapter.network.bias": torch.ones(2)}
+PLAIN = {"weight": STATE["adapter.network.weight"], "bias": STATE["adapter.network.bias"]}
+
+
+def same(state: dict[str, torch.Tensor]) -> bool:
+    return set(state) == set(PLAIN) and all(torch.equal(state[key].float(), PLAIN[key]) for key in PLAIN)
+
+
+def test_plain_and_wrapped_names(tmp_path: Path) -> None:
+    for number, prefix in enumerate(("", "module.", "_forward_module.", "_forward_module.module.")):
+        path = tmp_path / f"{number}.ckpt"
+        torch.save({"state_dict": {prefix + key: value for key, value in STATE.items()}}, path)
+        assert same(network_state(read_checkpoint(path)))
+
+
+def test_moving_average_is_preferred_unless_refused() -> None:
+    checkpoint = {"state_dict": STATE, "sparkvsr": {"ema": {"weight": torch.zeros(2, 3)}}}
+    assert float(network_state(checkpoint)["weight"].abs().max()) == 0
+    assert same(network_state(checkpoint, ema=False))
+
+
+def test_deepspeed_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "last.ckpt"
+    (folder / "checkpoint").mkdir(parents=True)
+    module = {key: value.bfloat16() for key, value in STATE.items()}
+    torch.save({"module": module, "global_step": 3}, folder / "checkpoint" / "mp_rank_00_model_states.pt")
+    assert find_checkpoint(folder) == folder
+    assert same(network_state(read_checkpoint(folder)))
+
+
+def test_fsdp_sharded_folder(tmp_path: Path) -> None:
+    import torch.distributed.checkpoint as dcp
+
+    folder = tmp_path / "last.ckpt"
+    dcp.save({"model": dict(STATE)}, checkpoint_id=folder, no_dist=True)
+    torch.save({"global_step": 3}, folder / "meta.pt")
+    assert same(network_state(read_checkpoint(folder)))
+
+
+def test_a_pickle_with_code_is_not_run(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return exec, ("raise SystemExit",)
+
+    torch.save({"state_dict": Evil()}, tmp_path / "evil.ckpt")
+    with pytest.raises(WeightsError, match="cannot be read"):
+        read_checkpoint(tmp_path / "evil.ckpt")
+
+
+def test_where_checkpoints_are_looked_for(tmp_path: Path) -> None:
+    run = tmp_path / "2026_stage1"
+    run.mkdir()
+    with pytest.raises(ConfigError, match=r"holds no \*.ckpt"):
+        find_checkpoint(run)
+    (run / "step-000002.ckpt").touch()
+    (run / "step-000010.ckpt").touch()
+    assert find_checkpoint(run).name == "step-000010.ckpt"
+    assert newest_run(tmp_path, 1) is None
+    (run / "last.ckpt").touch()
+    assert find_checkpoint(run).name == "last.ckpt"
+    assert newest_run(tmp_path, 1) == run
+    assert newest_run(tmp_path, 2) is None
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    torch.save({"weights": 1}, tmp_path / "other.ckpt")
+    with pytest.raises(WeightsError, match="no state_dict"):
+        read_checkpoint(tmp_path / "other.ckpt")
+    with pytest.raises(WeightsError, match="no weights under"):
+        network_state({"state_dict": {"something": torch.ones(1)}})
