@@ -70,7 +70,8 @@ def upscale(
         typer.Option(
             "--references",
             help="HR images of the keyframes: a folder of images named by frame number, or a maker: lite, bicubic, "
-            "or a weight file that spandrel reads.",
+            "realesrgan, a weight file that spandrel reads, 'command:PROGRAM {input} {output}', diffusers:PATH, or an "
+            "endpoint's URL.",
             rich_help_panel=KEYFRAMES,
         ),
     ] = "lite",
@@ -78,7 +79,7 @@ def upscale(
         float,
         typer.Option(
             "--guidance",
-            help="0 blind, 1 plain, above 1 closer to the keyframes (up to 10).",
+            help="0 blind, 1 plain, above 1 closer to the keyframes (up to 10; lite is at the keyframe at 2).",
             rich_help_panel=KEYFRAMES,
         ),
     ] = 1.0,

@@ -25,9 +25,8 @@ from sparkvsr.video import EncodeOptions, Frame, VideoInfo, VideoReader, iframe_
 
 MAX_GUIDANCE = 10.0
 
-CPU_WORKING_MEMORY = 1_000_000_000
-"""Bytes the model may take on the CPU by default: with the libraries and the frames in flight, the whole
-command stays under 2 GB. More does not make it faster there."""
+CPU_MEMORY_SHARE = 0.6
+"""Of the memory that is free now: the model's own plan takes less where less is as fast."""
 
 GPU_MEMORY_SHARE = 0.85
 
@@ -237,9 +236,7 @@ def working_memory(device: torch.device) -> int:
         free, _ = torch.cuda.mem_get_info(device)
         return int(free * GPU_MEMORY_SHARE)
     available = psutil.virtual_memory().available
-    if device.type == "mps":
-        return int(available * 0.6)
-    return int(min(CPU_WORKING_MEMORY, available * 0.6))
+    return int(available * CPU_MEMORY_SHARE)
 
 
 def prepare(
