@@ -1,0 +1,130 @@
+"""What is trained is what runs: the training adapters against the models that load their folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from sparkvsr.data.samples import TrainSample, collate
+from sparkvsr.errors import ConfigError, WeightsError
+from sparkvsr.training.adapters.cogvideox import CogVideoXAdapter, build_cogvideox_adapter, build_nano_adapter
+from sparkvsr.training.adapters.lite import build_lite_adapter
+
+# Inference warps HR pixels with OpenCV's fixed-point tables, training with torch.
+MEAN_TOLERANCE = 2e-3
+# The same library calls, once for a batch and once streamed.
+CLOSE = 2e-4
+
+
+def moving_sample(num_frames: int, size: tuple[int, int], keys: list[int]) -> TrainSample:
+    """A texture that moves one LR pixel a frame, with clean keyframes."""
+    torch.manual_seed(3)
+    wide = torch.nn.functional.interpolate(torch.rand(1, 3, size[0] // 8, size[1] // 4), size=(size[0], size[1] * 2))
+    hr = torch.stack([wide[0, :, :, 4 * t : 4 * t + size[1]] for t in range(num_frames)])
+    lr = torch.nn.functional.interpolate(hr, scale_factor=0.25, mode="area").mul(255).round().div(255)
+    return TrainSample(lr, hr, hr[keys], keys)
+
+
+@pytest.mark.parametrize("keys", [[], [0], [2]], ids=str)
+def test_lite_restores_in_training_what_it_restores_in_use(tmp_path: Path, keys: list[int]) -> None:
+    from sparkvsr.models.registry import load_model
+
+    adapter = build_lite_adapter(upscaler={"blocks": 1}, seed=1)
+    with torch.no_grad():
+        adapter.propagator.tail.weight.normal_(0, 0.003)
+    adapter.save_folder(tmp_path / "model")
+    sample = moving_sample(4, (192, 256), keys)
+    sample.extras = adapter.prepare_sample(sample)
+    batch = collate([sample])
+    with torch.no_grad():
+        restored = adapter.decode(
+            adapter.restore(adapter.encode(batch, framewise=False, with_hr=False)), framewise=False
+        )[0]
+    model = load_model(tmp_path / "model", device="cpu", dtype="fp32")
+    expected = model.restore(sample.lr, sample.keyframes if keys else None, keys)
+    assert float((restored.clamp(0, 1) - expected).abs().mean()) < MEAN_TOLERANCE
+
+
+def test_lite_latents_lose_nothing() -> None:
+    adapter = build_lite_adapter(upscaler={"blocks": 1})
+    sample = moving_sample(3, (64, 64), [0])
+    sample.extras = adapter.prepare_sample(sample)
+    latents = adapter.encode(collate([sample]), framewise=True, with_hr=True)
+    assert latents.hr is not None
+    assert torch.equal(adapter.decode(latents.hr, framewise=True)[0], sample.hr)
+
+
+def test_lite_stills_train_the_upscaler_and_clips_the_propagator() -> None:
+    adapter = build_lite_adapter(upscaler={"blocks": 1})
+    for sample, trained, idle in (
+        (moving_sample(1, (64, 64), []), adapter.upscaler, adapter.propagator),
+        (moving_sample(3, (64, 64), [0]), adapter.propagator, adapter.upscaler),
+    ):
+        adapter.zero_grad()
+        sample.extras = adapter.prepare_sample(sample)
+        adapter.restore(adapter.encode(collate([sample]), framewise=True, with_hr=False)).square().mean().backward()
+        assert any(float(p.grad.abs().max()) > 0 for p in trained.parameters() if p.grad is not None)
+        # present but zero: data-parallel training waits for every parameter
+        assert all(p.grad is not None and float(p.grad.abs().max()) == 0 for p in idle.parameters())
+
+
+def test_nano_restores_in_training_what_it_restores_in_use(tmp_path: Path) -> None:
+    from sparkvsr.models.registry import load_model
+
+    adapter = build_nano_adapter(posterior="mode")
+    adapter.save_folder(tmp_path / "model")
+    sample = moving_sample(9, (64, 64), [0, 8])
+    with torch.no_grad():
+        latents = adapter.encode(collate([sample]), framewise=False, with_hr=False)
+        restored = adapter.decode(adapter.restore(latents), framewise=False)[0]
+    model = load_model(tmp_path / "model", device="cpu", dtype="fp32", colour="none")
+    expected = model.restore(sample.lr, sample.keyframes, [0, 8])
+    assert float((restored.clamp(0, 1) - expected).abs().max()) < CLOSE
+
+
+def test_keyframe_latents_are_zero_but_for_their_slots() -> None:
+    adapter = build_nano_adapter()
+    latents = adapter.encode(collate([moving_sample(9, (64, 64), [0, 8])]), framewise=False, with_hr=True)
+    assert [bool(frame.any()) for frame in latents.keyframes[0]] == [True, False, True]
+    blind = adapter.encode(collate([moving_sample(1, (64, 64), [])]), framewise=True, with_hr=False)
+    assert not blind.keyframes.any()
+
+
+def test_stage_2_decodes_each_latent_by_itself_and_with_gradient() -> None:
+    adapter = build_nano_adapter(gradient_checkpointing=True)
+    latents = adapter.encode(collate([moving_sample(2, (64, 64), [0])]), framewise=True, with_hr=False)
+    assert latents.lr.shape[:2] == (1, 2)
+    restored = adapter.restore(latents)
+    pixels = adapter.decode(restored, framewise=True)
+    assert pixels.shape == (1, 2, 3, 64, 64)
+    alone = adapter.decode(restored[:, 1:], framewise=True)
+    assert torch.allclose(pixels[:, 1:], alone, atol=1e-5)
+    pixels.mean().backward()
+    assert any(p.grad is not None and float(p.grad.abs().max()) > 0 for p in adapter.network.parameters())
+    assert all(p.grad is None for p in adapter.vae.parameters())
+
+
+def test_a_samples_latents_do_not_depend_on_its_batch() -> None:
+    adapter = build_nano_adapter()
+    one, two = moving_sample(9, (64, 64), [0]), moving_sample(9, (64, 64), [0, 4])
+    one.number, two.number = 5, 9
+    together = adapter.encode(collate([one, two]), framewise=False, with_hr=True)
+    alone = adapter.encode(collate([two]), framewise=False, with_hr=True)
+    assert torch.allclose(together.keyframes[1], alone.keyframes[0], atol=1e-6)
+    assert torch.allclose(together.lr[1], alone.lr[0], atol=1e-6)
+
+
+def test_refusals(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="has no transformer"):
+        build_cogvideox_adapter(tmp_path)
+    with pytest.raises(ConfigError, match="posterior=guess"):
+        build_nano_adapter(posterior="guess")
+    with pytest.raises(ConfigError, match="model=lite"):
+        build_lite_adapter(propagator={"width": 3})
+    with pytest.raises(WeightsError, match="is missing"):
+        build_lite_adapter(path=tmp_path)
+    adapter: CogVideoXAdapter = build_nano_adapter()
+    with pytest.raises(ConfigError, match="8n"):
+        adapter.check_data(12, (64, 64), framewise=False)
