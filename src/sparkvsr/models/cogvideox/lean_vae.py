@@ -9,7 +9,9 @@ inference only (with gradients on, the library's own forward runs):
 * activations and the residual sum are in place, and a block lets go of each tensor as soon as it is used;
 * large convolutions are split so that every part is longer than the kernel, into one output.
 
-Only the second point can change a value, by rounding (the same 16 products are summed for other neighbours).
+* on the CPU a 3-D convolution runs as three 2-D ones, for which there is a fast kernel.
+
+Only the second and the last point can change a value, by rounding: the same products are summed in another order.
 """
 
 from __future__ import annotations
@@ -34,6 +36,9 @@ class BoundedConv3d(CogVideoXSafeConv3d):
     """Convolution that splits time for huge inputs."""
 
     def forward(self, input: Tensor) -> Tensor:
+        plain = self.stride[0] == 1 and self.dilation == (1, 1, 1) and not torch.is_grad_enabled()
+        if input.device.type == "cpu" and self.kernel_size[0] > 1 and plain:
+            return self._by_frames(input)
         frames, kernel = input.shape[2], self.kernel_size[0]
         outputs = frames - kernel + 1
         parts = -(-input.numel() // MAX_CONV_ELEMENTS)
@@ -48,6 +53,20 @@ class BoundedConv3d(CogVideoXSafeConv3d):
             joined[:, :, start : start + part.shape[2]] = part
         assert joined is not None
         return joined
+
+    def _by_frames(self, input: Tensor) -> Tensor:
+        """Sum one 2-D convolution per step in time: the CPU has a fast kernel for those and none for this one."""
+        batch, kernel = input.shape[0], self.kernel_size[0]
+        outputs = input.shape[2] - kernel + 1
+        planes = input.transpose(1, 2).contiguous()
+        total: Tensor | None = None
+        for step in range(kernel):
+            part = planes[:, step : step + outputs].flatten(0, 1)
+            bias = self.bias if step == 0 else None
+            product = F.conv2d(part, self.weight[:, :, step], bias, self.stride[1:], self.padding[1:])
+            total = product if total is None else total.add_(product)
+        assert total is not None
+        return total.unflatten(0, (batch, outputs)).transpose(1, 2)
 
 
 class PointwiseConv3d(CogVideoXCausalConv3d):
