@@ -87,8 +87,10 @@ class TrainingScreen:
 
     def _on_step(self, event: dict[str, Any]) -> None:
         terms = "  ".join(f"{name} {value:.4g}" for name, value in event["terms"].items())
+        share = event["relative_mean"]
+        relative = "" if share != share else f" ({share:.1%} of doing nothing)"  # NaN: not measured
         line = (
-            f"mean loss {event['loss_mean']:.4g}  now {terms}  learning rate {event['learning_rate']:.2e}  "
+            f"mean loss {event['loss_mean']:.4g}{relative}  now {terms}  learning rate {event['learning_rate']:.2e}  "
             f"{event['samples_per_second']:.2f} samples/s  "
             f"{_duration(event['seconds_left'])} left"
         )

@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from sparkvsr.data.samples import TrainBatch
+from sparkvsr.training.module import RELATIVE
 from sparkvsr.training.progress import Hook
 
 RATE_WINDOW_SECONDS = 30.0
@@ -30,6 +31,7 @@ class Progress(Callback):
         self._hook, self._samples_per_step = hook, 1
         self._marks: list[tuple[float, int]] = []
         self._losses: deque[float] = deque(maxlen=LOSS_WINDOW_STEPS)
+        self._relative: deque[float] = deque(maxlen=LOSS_WINDOW_STEPS)
         self._seen_step = -1
 
     def set_samples_per_step(self, count: int) -> None:
@@ -52,6 +54,7 @@ class Progress(Callback):
             return
         self._seen_step = step
         self._losses.append(float(trainer.callback_metrics.get("train/loss", float("nan"))))
+        self._relative.append(float(trainer.callback_metrics.get(f"train/{RELATIVE}", float("nan"))))
         now = time.monotonic()
         self._marks.append((now, step))
         while len(self._marks) > 2 and now - self._marks[0][0] > RATE_WINDOW_SECONDS:
@@ -62,7 +65,7 @@ class Progress(Callback):
         terms = {
             name.removeprefix("train/"): float(value)
             for name, value in metrics.items()
-            if name.startswith("train/") and name != "train/learning_rate"
+            if name.startswith("train/") and name not in ("train/learning_rate", f"train/{RELATIVE}")
         }
         if rate > 0 and step % int(getattr(trainer, "log_every_n_steps", 10)) == 0:
             for logger in trainer.loggers:
@@ -74,6 +77,7 @@ class Progress(Callback):
                 "total": trainer.max_steps,
                 "terms": terms,
                 "loss_mean": sum(self._losses) / len(self._losses),
+                "relative_mean": sum(self._relative) / len(self._relative),
                 "learning_rate": float(metrics.get("train/learning_rate", 0.0)),
                 "samples_per_second": rate * self._samples_per_step,
                 "seconds_left": (trainer.max_steps - step) / rate if rate > 0 else None,

@@ -20,6 +20,7 @@ from sparkvsr.data.samples import TrainBatch
 from sparkvsr.training.adapters.interface import TrainingAdapter
 
 CHECKPOINT_KEY = "sparkvsr"
+RELATIVE = "loss_over_lr"
 
 
 class RestorationTraining(LightningModule):
@@ -72,10 +73,19 @@ class RestorationTraining(LightningModule):
         restored = self.adapter.restore(latents)
         if not framewise:
             terms: dict[str, Tensor] = self.loss(restored, latents.hr)
-            return terms
+            return {**terms, RELATIVE: self._relative(terms["loss"], latents.lr, latents.hr)}
         pixels = self.adapter.decode(restored, framewise=True)
-        terms = self.loss(pixels, self.adapter.target_frames(batch.hr, pixels))
-        return dict(terms)
+        target = self.adapter.target_frames(batch.hr, pixels)
+        terms = self.loss(pixels, target)
+        if getattr(self.loss, "perceptual", None) is not None:
+            return dict(terms)  # the network would have to run once more
+        lr = F.interpolate(batch.lr.flatten(0, 1), size=target.shape[-2:], mode="bicubic", align_corners=False)
+        return {**terms, RELATIVE: self._relative(terms["loss"], lr.unflatten(0, batch.lr.shape[:2]), target)}
+
+    @torch.no_grad()
+    def _relative(self, loss: Tensor, untouched: Tensor, target: Any) -> Tensor:
+        """The loss over that of leaving the LR clip as it is: comparable between busy and flat clips."""
+        return loss.detach() / self.loss(untouched, target)["loss"].clamp_min(1e-8)
 
     def training_step(self, batch: TrainBatch, batch_index: int) -> Tensor:
         """One micro-batch."""
