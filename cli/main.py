@@ -23,6 +23,7 @@ from .eval import eval_app
 from .export import export
 from .keyframes import keyframes
 from .metrics import metrics
+from .models import bench, models
 from .train import train
 from .upscale import upscale
 
@@ -89,6 +90,8 @@ app.add_typer(eval_app, name="eval")
 app.command()(metrics)
 app.command()(train)
 app.command()(export)
+app.command()(models)
+app.command()(bench)
 app.command()(clean)
 
 

@@ -1,0 +1,44 @@
+"""`sparkvsr models` and `sparkvsr bench`."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+
+def run(*arguments: str | Path) -> Result:
+    app = next(iter(entry_points(group="console_scripts", name="sparkvsr"))).load().__globals__["app"]
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_models_lists_the_built_in_ones(tmp_path: Path) -> None:
+    result = run("models", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert "lite " in result.stdout
+    assert "bicubic" in result.stdout
+
+
+@pytest.mark.shared
+def test_models_finds_a_folder(shared_dir: Path) -> None:
+    result = run("models", shared_dir / "golden")
+    assert str(shared_dir / "golden" / "model") in result.stdout
+    assert "269,723 parameters" in result.stdout
+    assert "NOT USABLE" in result.stdout  # the folder with configs of the real model has no weights
+
+
+def test_bench_measures_every_stage() -> None:
+    result = run("bench", "--model", "bicubic", "--size", "64x48", "--frames", "4", "--json")
+    assert result.exit_code == 0, result.output
+    measured = json.loads(result.stdout)
+    assert {"restore", "write"} <= set(measured["stages"])
+    assert all(stage["seconds"] > 0 for stage in measured["stages"].values())
+
+
+def test_bench_refuses_a_bad_size() -> None:
+    result = run("bench", "--size", "big")
+    assert result.exit_code == 2
+    assert "WIDTHxHEIGHT" in result.stderr
