@@ -27,9 +27,8 @@ def models(
     found = local_models(folders or [Path.cwd()])
     for model in found:
         state = "" if model.usable else "NOT USABLE: "
-        typer.echo(
-            f"{model.path}\n          {human_bytes(model.size_bytes)}, {model.parameters:,} parameters; {state}{model.needs}"
-        )
+        facts = f"{human_bytes(model.size_bytes)}, {model.parameters:,} parameters; {state}{model.needs}"
+        typer.echo(f"{model.path}\n          {facts}")
     if not found:
         typer.echo(
             "No cogvideox model folder here or in the hub's cache; give folders to look in, or --model owner/name."
