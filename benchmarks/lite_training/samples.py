@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,17 @@ from torch import Tensor
 
 from sparkvsr.models.lite.network import upscale_bicubic
 
-KEY_CASES = {"truth": 0.56, "none": 0.24, "other": 0.05, "black": 0.02, "shifted": 0.05, "soft": 0.05, "tinted": 0.03}
+# "own": made by the keyframe upscaler, which is what the model does by itself where nobody gave a keyframe.
+KEY_CASES = {
+    "truth": 0.5,
+    "own": 0.22,
+    "none": 0.11,
+    "other": 0.03,
+    "black": 0.01,
+    "shifted": 0.05,
+    "soft": 0.04,
+    "tinted": 0.04,
+}
 
 
 class SampleStore:
@@ -85,8 +96,15 @@ def _augment(row: dict[str, Tensor], rng: np.random.Generator) -> dict[str, Tens
     return {**images, **flows, "round_trip": trip}
 
 
-def corrupt_keyframes(batch: dict[str, Tensor], rng: np.random.Generator) -> Tensor:
+def corrupt_keyframes(
+    batch: dict[str, Tensor], rng: np.random.Generator, upscale: Callable[[Tensor], Tensor] | None = None
+) -> Tensor:
     """Replace some keyframes by none, wrong or poor ones, in place.
+
+    Args:
+        batch: as ``SampleStore.draw`` gives it.
+        rng: source of randomness.
+        upscale: ``(N, 3, h, w)`` to ``(N, 3, 4h, 4w)``, for keyframes of the model's own.
 
     Returns:
         ``(N, 1, 1, 1)``: 0 where the keyframe is taken away.
@@ -99,6 +117,8 @@ def corrupt_keyframes(batch: dict[str, Tensor], rng: np.random.Generator) -> Ten
         case = names[rng.choice(len(names), p=odds / odds.sum())]
         if case == "none":
             keep[i] = 0
+        elif case == "own" and upscale is not None:
+            key_hr[i] = upscale(key_lr[i : i + 1])[0].clamp(0, 1)
         elif case == "other":
             key_hr[i] = original[i - 1]
         elif case == "black":

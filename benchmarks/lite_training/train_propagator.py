@@ -18,10 +18,12 @@ from torch import Tensor
 
 from sparkvsr.models.lite.network import (
     ROUND_TRIP_LR_PX,
+    KeyframeUpscalerNet,
     Previous,
     PropagatorConfig,
     PropagatorNet,
     Reference,
+    UpscalerConfig,
     agreement_of,
     propagate_step,
     trust,
@@ -73,6 +75,7 @@ def main() -> None:
     parser.add_argument("--samples", type=Path, nargs="+", required=True)
     parser.add_argument("--sample-weights", type=float, nargs="+")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--upscaler", type=Path, help="last.pt of train_upscaler.py, for keyframes of its making")
     parser.add_argument("--minutes", type=float, default=90)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--frames", type=int, default=4)
@@ -92,6 +95,16 @@ def main() -> None:
     net = PropagatorNet(PropagatorConfig()).to(memory_format=torch.channels_last)
     average = copy.deepcopy(net)
     optimizer = torch.optim.Adam(net.parameters(), lr=args.learning_rate, betas=(0.9, 0.99))
+    upscale = None
+    if args.upscaler is not None:
+        maker = KeyframeUpscalerNet(UpscalerConfig()).to(memory_format=torch.channels_last).eval()
+        maker.load_state_dict(torch.load(args.upscaler, weights_only=True)["average"])
+
+        @torch.no_grad()
+        def upscale(lr: Tensor) -> Tensor:
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                return maker(lr.contiguous(memory_format=torch.channels_last)).float()
+
     step, spent = 0, 0.0
     last = args.out / "last.pt"
     if last.exists():
@@ -111,7 +124,7 @@ def main() -> None:
         for group in optimizer.param_groups:
             group["lr"] = args.learning_rate * warmup * (0.5 * (1 + math.cos(math.pi * progress)) * 0.98 + 0.02)
         batch = store.draw(args.batch, rng, args.frames)
-        keep = corrupt_keyframes(batch, rng)
+        keep = corrupt_keyframes(batch, rng, upscale)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             still = int(rng.integers(2, 11)) if rng.random() < 0.35 else 0
             loss, errors = sequence_loss(net, batch, keep, still)

@@ -22,8 +22,8 @@ from sparkvsr.models.lite.execution import NetworkRunner
 from sparkvsr.models.lite.network import SCALE, PropagatorNet
 from sparkvsr.models.lite.propagate import REACH, ShotPropagator
 from sparkvsr.models.lite.session import LiteSession
-from sparkvsr.models.lite.upscaler import default_dtype
-from sparkvsr.models.lite.weights import fingerprint_of, load_propagator
+from sparkvsr.models.lite.upscaler import KeyframeUpscaler, default_dtype
+from sparkvsr.models.lite.weights import fingerprint_of, load_propagator, load_upscaler
 
 CODE_VERSION = "lite-1"
 """Raised whenever the same weights give other pixels."""
@@ -44,6 +44,7 @@ class LiteModel(RestorationModel):
 
     Args:
         net: float32 propagator, taken over.
+        upscaler: makes keyframes where none was given.
         device: where convolutions run; everything else stays on the CPU.
         dtype: of the convolutions; None takes bf16 where it is fast, else float32.
         fingerprint: of the weights.
@@ -55,6 +56,7 @@ class LiteModel(RestorationModel):
     def __init__(
         self,
         net: PropagatorNet,
+        upscaler: KeyframeUpscaler | None,
         device: str | torch.device = "cpu",
         dtype: torch.dtype | None = None,
         fingerprint: str = "",
@@ -63,6 +65,7 @@ class LiteModel(RestorationModel):
         self.device = torch.device(device)
         self.dtype = dtype or default_dtype(self.device)
         self._net = net.to(self.device, self.dtype).to(memory_format=torch.channels_last).eval()
+        self._upscaler = upscaler
         self._fingerprint = fingerprint
 
     def working_size(self, lr_size: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:  # noqa: ARG002
@@ -135,7 +138,8 @@ class LiteModel(RestorationModel):
 
     def _propagator(self, keyframes: Mapping[int, Keyframe], guidance_scale: float, tile: int | None) -> ShotPropagator:
         runner = NetworkRunner(self._net, self.device, self.dtype, tile)
-        return ShotPropagator(runner, keyframes, guidance_scale)
+        upscale = None if self._upscaler is None else self._upscaler.upscale
+        return ShotPropagator(runner, upscale, keyframes, guidance_scale)
 
 
 def load_lite(
@@ -153,7 +157,8 @@ def load_lite(
     """
     folder = None if path is None else Path(path)
     chosen = dtype if isinstance(dtype, torch.dtype) else None
-    return LiteModel(load_propagator(folder), device, chosen, fingerprint_of(folder))
+    upscaler = KeyframeUpscaler(load_upscaler(folder), device, chosen)
+    return LiteModel(load_propagator(folder), upscaler, device, chosen, fingerprint_of(folder))
 
 
 def _check_frame_size(lr_size: tuple[int, int]) -> None:

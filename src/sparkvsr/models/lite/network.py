@@ -238,6 +238,7 @@ class Reference:
         agreement: ``(N, 1, kh, kw)``, how well ``hr`` shrunk agrees with ``lr`` (``agreement_of``).
         flow: ``(N, 2, h, w)``, from the current frame to it.
         geometric: ``(N, 1, h, w)`` in [0, 1], forward-backward trust times the weight of the keyframe.
+        preference: how strongly it wins against other keyframes that are trusted as much.
     """
 
     lr: Tensor
@@ -245,6 +246,7 @@ class Reference:
     agreement: Tensor
     flow: Tensor
     geometric: Tensor
+    preference: float = 1.0
 
 
 def agreement_of(key_hr: Tensor, key_lr: Tensor) -> Tensor:
@@ -401,6 +403,7 @@ class _Aligned:
     geometric: Tensor
     agreement: Tensor
     error: Tensor
+    preference: float
 
 
 def _motion_clues(lr: Tensor, previous: Previous | None, reference: Reference | None) -> Tensor:
@@ -434,12 +437,13 @@ def _align(lr: Tensor, reference: Reference, flow: Tensor, kernels: Kernels) -> 
         geometric=geometric,
         agreement=agreement,
         error=error,
+        preference=reference.preference,
     )
 
 
 def _better(a: _Aligned, b: _Aligned) -> _Aligned:
     """Of two keyframes the one that is trusted more, for each LR pixel, with soft borders between them."""
-    left, right = smooth(a.trust) ** 4 + 1e-6, smooth(b.trust) ** 4 + 1e-6
+    left, right = ((one.preference * (smooth(one.trust) + _TINY)) ** 4 for one in (a, b))
     share = right / (left + right)
     wide = upscale_by_matrix(share, "bilinear")
     return _Aligned(
@@ -449,4 +453,5 @@ def _better(a: _Aligned, b: _Aligned) -> _Aligned:
         geometric=torch.lerp(a.geometric, b.geometric, share),
         agreement=torch.lerp(a.agreement, b.agreement, share),
         error=torch.lerp(a.error, b.error, share),
+        preference=max(a.preference, b.preference),
     )

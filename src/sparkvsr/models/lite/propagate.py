@@ -1,6 +1,9 @@
 """Restores the frames of one shot in order: the step shared by ``restore`` and by sessions.
 
-One object carries everything that goes from a frame to the next, so the result cannot depend on how frames are grouped.
+One object carries everything that goes from a frame to the next, so the result does not depend on how frames are
+grouped. Where nobody gave a keyframe, the model makes one of its own every now and then with the keyframe upscaler:
+a heavier network costs little on one frame in 24, and its detail is carried like that of any keyframe.
+
 With guidance other than 1 there are two passes with states of their own, one that sees keyframes and one that does not;
 the motion between frames is estimated once for both.
 """
@@ -8,7 +11,7 @@ the motion between frames is estimated once for both.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,18 +32,25 @@ from sparkvsr.models.lite.motion import (
     track_keyframe,
 )
 from sparkvsr.models.lite.network import (
+    PHOTOMETRIC_LEVELS,
     ROUND_TRIP_LR_PX,
     Previous,
     Reference,
     StepResult,
     agreement_of,
     propagate_step,
-    trust,
 )
+from sparkvsr.models.lite.resampling import difference, trust, warp
 from sparkvsr.models.lite.resemblance import is_cut, keyframe_weight, scene_weight
 
 REACH = 32
 """How many frames ahead a coming keyframe is already used."""
+
+OWN_EVERY = 24
+"""Frames between two keyframes of the model's own making."""
+
+_POOR_TRUST = 0.3
+_OWN_PREFERENCE = 0.08
 
 
 @dataclass
@@ -66,12 +76,21 @@ class ShotPropagator:
 
     Args:
         runner: runs the network.
+        upscale: ``(3, h, w)`` to ``(3, 4h, 4w)``, makes keyframes where none was given; None leaves that out.
         keyframes: by frame index within the shot, HR images at 4 times the LR size; read when first needed.
         guidance_scale: 0 blind, 1 keyframes, in between a mixture; above 1 further towards the keyframes themselves.
     """
 
-    def __init__(self, runner: NetworkRunner, keyframes: Mapping[int, Keyframe], guidance_scale: float = 1.0) -> None:
+    def __init__(
+        self,
+        runner: NetworkRunner,
+        upscale: Callable[[Tensor], Tensor] | None,
+        keyframes: Mapping[int, Keyframe],
+        guidance_scale: float = 1.0,
+    ) -> None:
         self._runner = runner
+        self._upscale = upscale
+        self._own: dict[str, tuple[int, _ActiveKeyframe]] = {}
         self._keyframes = keyframes
         self._indices = sorted(keyframes) if guidance_scale > 0 else []
         self._guidance = guidance_scale
@@ -96,15 +115,20 @@ class ShotPropagator:
             if is_cut(grey, before, step_flow):
                 self._start_anew()
                 step_flow = None
-        references = self._references(grey, step_flow)
+        given = self._references(lr, grey, step_flow)
         results = {}
         for name in self._pass_names:
+            references, poor = given if name == "keyed" else ([], True)
+            if poor:
+                references = references + self._own_reference(name, lr, grey, step_flow)
+            elif name in self._own:
+                self._own[name][1].motion = None  # not followed meanwhile
             results[name] = propagate_step(
                 self._runner.net,
                 lr,
                 self._previous(name, step_flow),
-                references[0] if references and name == "keyed" else None,
-                others=references[1:] if name == "keyed" else (),
+                references[0] if references else None,
+                others=references[1:],
                 kernels=CPU_KERNELS,
                 refine=self._runner.refine,
                 fuse=self._runner.fuse,
@@ -122,9 +146,11 @@ class ShotPropagator:
         for name, one in self._states.items():
             state[f"{name}.output"], state[f"{name}.hidden"] = one.output.clone(), one.hidden.clone()
         for index, active in self._active.items():
-            if active.motion is not None:
-                state[f"key{index}.to_key"] = torch.from_numpy(active.motion.to_key.copy())
-                state[f"key{index}.from_key"] = torch.from_numpy(active.motion.from_key.copy())
+            state.update(_motion_tensors(f"key{index}", active.motion))
+        for name, (index, active) in self._own.items():
+            state[f"own.{name}.index"] = torch.tensor(index)
+            state[f"own.{name}.lr"], state[f"own.{name}.hr"] = active.lr.clone(), active.hr.clone()
+            state.update(_motion_tensors(f"own.{name}", active.motion))
         return state
 
     def import_state(self, state: Mapping[str, Tensor], next_index: int) -> None:
@@ -139,18 +165,22 @@ class ShotPropagator:
         }
         self._active = {}
         for index in self._indices:
-            if f"key{index}.to_key" in state:
-                active = self._load(index)
-                active.motion = KeyframeMotion(
-                    np.ascontiguousarray(state[f"key{index}.to_key"].numpy()),
-                    np.ascontiguousarray(state[f"key{index}.from_key"].numpy()),
-                )
-                self._active[index] = active
+            motion = _motion_from(state, f"key{index}")
+            if motion is not None:
+                self._active[index] = self._load(index)
+                self._active[index].motion = motion
+        self._own = {}
+        for name in self._pass_names:
+            if f"own.{name}.index" in state:
+                active = _ready(state[f"own.{name}.lr"], state[f"own.{name}.hr"], 1.0)
+                active.motion = _motion_from(state, f"own.{name}")
+                self._own[name] = int(state[f"own.{name}.index"]), active
 
     def _start_anew(self) -> None:
         """Forget everything from before a cut."""
         self._cut_at = self.next_index
         self._states = {}
+        self._own = {}
         self._active = {index: one for index, one in self._active.items() if index >= self.next_index}
 
     def _previous(self, name: str, step_flow: Flow | None) -> Previous | None:
@@ -167,36 +197,44 @@ class ShotPropagator:
         # On a keyframe itself, or without anything behind, one is enough.
         return behind if behind == [self.next_index] else behind + ahead
 
-    def _references(self, grey: Grey, step_flow: Flow | None) -> list[Reference]:
+    def _own_reference(self, name: str, lr: Tensor, grey: Grey, step_flow: Flow | None) -> list[Reference]:
+        """The keyframe of the model's own making, made now if there is none or it is too old."""
+        if self._upscale is None:
+            return []
+        index, key = self._own.get(name, (-OWN_EVERY, None))
+        if key is None or self.next_index - index >= OWN_EVERY:
+            key = _ready(lr, self._upscale(lr[0])[None], 1.0)
+            self._own[name] = self.next_index, key
+        reference = _tracked(key, grey, step_flow, still=self._own[name][0] == self.next_index)
+        if reference is None:
+            return []
+        # A picture that somebody gave beats our own, unless it can hardly be trusted at a place.
+        reference.preference = _OWN_PREFERENCE
+        return [reference]
+
+    def _references(self, lr: Tensor, grey: Grey, step_flow: Flow | None) -> tuple[list[Reference], bool]:
+        """The given keyframes in use, and whether they cover the frame so poorly that help is welcome."""
         wanted = self._wanted()
         place = bisect_right(self._indices, self.next_index)
         for index in [i for i in self._active if i not in self._indices[max(0, place - 1) : place + 1]]:
             del self._active[index]
-        references = []
+        references, best = [], 0.0
         for index in wanted:
             if index not in self._active:
                 self._active[index] = self._load(index)
             key = self._active[index]
             if key.weight <= 0:
                 continue
-            if index == self.next_index:
-                still = np.zeros((*grey.shape, 2), np.float32)
-                key.motion = KeyframeMotion(still, still)
-            else:
-                key.motion = track_keyframe(grey, key.grey, key.motion, step_flow)
-            weight = key.weight * scene_weight(grey, sample(key.grey.astype(np.float32), key.motion.to_key))
-            if weight <= 0:
-                continue
-            geometric = trust(to_tensor(round_trip_error(key.motion)), ROUND_TRIP_LR_PX) * weight
-            references.append(Reference(key.lr, key.hr, key.agreement, to_tensor(key.motion.to_key), geometric))
-        return references
+            reference = _tracked(key, grey, step_flow, still=index == self.next_index)
+            if reference is not None:
+                references.append(reference)
+                best = max(best, _mean_trust(lr, reference))
+        return references, best < _POOR_TRUST
 
     def _load(self, index: int) -> _ActiveKeyframe:
         keyframe = self._keyframes[index]
-        lr = keyframe.lr.float()[None].contiguous(memory_format=torch.channels_last)
-        hr = keyframe.hr.float()[None].contiguous(memory_format=torch.channels_last)
-        weight = min(max(float(keyframe.weight), 0.0), 1.0) * keyframe_weight(hr, lr)
-        return _ActiveKeyframe(lr, hr, _grey(lr), agreement_of(hr, lr), weight)
+        lr, hr = keyframe.lr.float()[None], keyframe.hr.float()[None]
+        return _ready(lr, hr, min(max(float(keyframe.weight), 0.0), 1.0) * keyframe_weight(hr, lr))
 
     def _guided(self, results: Mapping[str, StepResult]) -> Tensor:
         if "blind" in results and "keyed" in results:
@@ -208,6 +246,45 @@ class ShotPropagator:
             share = CPU_KERNELS.upscale(result.key_geometric).clamp(0, 1) * min(self._guidance - 1.0, 1.0)
             return torch.lerp(result.output, result.key_picture, share).clamp(0, 1)
         return result.output
+
+
+def _ready(lr: Tensor, hr: Tensor, weight: float) -> _ActiveKeyframe:
+    lr = lr.contiguous(memory_format=torch.channels_last)
+    hr = hr.contiguous(memory_format=torch.channels_last)
+    return _ActiveKeyframe(lr, hr, _grey(lr), agreement_of(hr, lr), weight)
+
+
+def _tracked(key: _ActiveKeyframe, grey: Grey, step_flow: Flow | None, *, still: bool) -> Reference | None:
+    """Follow a keyframe to the current frame; None if the frame shows another scene."""
+    if still:
+        zero = np.zeros((*grey.shape, 2), np.float32)
+        key.motion = KeyframeMotion(zero, zero)
+    else:
+        key.motion = track_keyframe(grey, key.grey, key.motion, step_flow)
+    weight = key.weight * scene_weight(grey, sample(key.grey.astype(np.float32), key.motion.to_key))
+    if weight <= 0:
+        return None
+    geometric = trust(to_tensor(round_trip_error(key.motion)), ROUND_TRIP_LR_PX) * weight
+    return Reference(key.lr, key.hr, key.agreement, to_tensor(key.motion.to_key), geometric)
+
+
+def _mean_trust(lr: Tensor, reference: Reference) -> float:
+    error = difference(warp(reference.lr, reference.flow), lr)
+    return float((reference.geometric * trust(error, PHOTOMETRIC_LEVELS)).mean())
+
+
+def _motion_tensors(name: str, motion: KeyframeMotion | None) -> dict[str, Tensor]:
+    if motion is None:
+        return {}
+    parts = {"to_key": motion.to_key, "from_key": motion.from_key}
+    return {f"{name}.{part}": torch.from_numpy(flow.copy()) for part, flow in parts.items()}
+
+
+def _motion_from(state: Mapping[str, Tensor], name: str) -> KeyframeMotion | None:
+    if f"{name}.to_key" not in state:
+        return None
+    to_key, from_key = (np.ascontiguousarray(state[f"{name}.{part}"].numpy()) for part in ("to_key", "from_key"))
+    return KeyframeMotion(to_key, from_key)
 
 
 def _grey(lr: Tensor) -> Grey:
