@@ -44,9 +44,7 @@ class ErrorBoundary(TyperGroup):
             self._report(exc, debug=ctx.params.get("debug", False))
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
-            print_error(
-                "interrupted; nothing is left under the output's name, the same command goes on where this one stopped"
-            )
+            print_error("interrupted; nothing is left under an output's name, what was finished is kept")
             raise typer.Exit(EXIT_INTERRUPTED) from None
 
     @staticmethod

@@ -114,6 +114,8 @@ def _load_path(
     if path.is_file() and path.suffix == ".ckpt":
         msg = f"{path} is a training checkpoint; make a model folder of it first: sparkvsr export {path} -o DIR"
         raise WeightsError(msg)
+    if (path / "model").is_dir() and any(path.glob("*.ckpt")):
+        return _load_path(path / "model", device, dtype, options)  # a training run that exported at its end
     if path.is_file():
         msg = f"{path} is a file; --model takes lite, bicubic, a model folder or a hub id"
         raise WeightsError(msg)
@@ -121,6 +123,9 @@ def _load_path(
         from sparkvsr.models.cogvideox import load_cogvideox
 
         return load_cogvideox(path, device=device, dtype=dtype, **options)
+    if any(path.glob("*.ckpt")):
+        msg = f"{path} is a training run without an exported model; make one first: sparkvsr export {path} -o DIR"
+        raise WeightsError(msg)
     if any(path.glob("*.safetensors")):
         _refuse_options(str(path), options)
         from sparkvsr.models.lite.model import load_lite
