@@ -138,6 +138,9 @@ def measure(
                 out = model.restore(lr, key, [0])
             table[row][name] = psnr_y(out[drop:], target[drop:])
             middle[name][row] = out[len(out) // 2]
+            if row == "bicubic":
+                middle[name]["truth"] = truth[len(truth) // 2]
+                middle[name]["lr"] = lr[len(lr) // 2].repeat_interleave(4, 1).repeat_interleave(4, 2)
     return table, middle
 
 

@@ -49,7 +49,7 @@ REACH = 32
 OWN_EVERY = 24
 """Frames between two keyframes of the model's own making."""
 
-_POOR_TRUST = 0.3
+_POOR_TRUST = 0.05
 _OWN_PREFERENCE = 0.08
 
 
