@@ -15,9 +15,8 @@ import sys
 import zipfile
 from pathlib import Path
 
-import torch
-
 from sparkvsr.keyframes.references import resize_image
+from sparkvsr.metrics import psnr_y
 from sparkvsr.video import EncodeOptions, VideoReader, VideoWriter
 
 FOLDER = Path("demo")
@@ -50,13 +49,6 @@ def reduce_clip(source: Path, target: Path) -> Path:
             for frame in reader:
                 writer.write(resize_image(frame.pixels, size), frame.pts, frame.duration)
     return target
-
-
-def psnr_y(a: torch.Tensor, b: torch.Tensor) -> float:
-    """PSNR of BT.601 studio-range luma of two ``(3, H, W)`` images in [0, 1], in dB."""
-    weights = torch.tensor([65.481, 128.553, 24.966]).view(3, 1, 1)
-    error = (((a.mul(255).round() - b.mul(255).round()) / 255 * weights).sum(0) ** 2).mean()
-    return float(10 * torch.log10(255**2 / error.clamp_min(1e-6)))
 
 
 def compare(lr: Path, result: Path, truth: Path) -> tuple[float, float]:

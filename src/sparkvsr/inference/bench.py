@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sparkvsr.inference.job import working_memory
 from sparkvsr.models.cogvideox.bench import BenchResult, bench_model
-from sparkvsr.models.interface import RestorationModel
+from sparkvsr.models.interface import RestorationModel, needs_blind_pass
 from sparkvsr.shapes import output_size
 from sparkvsr.video import EncodeOptions, VideoReader, VideoWriter
 
@@ -42,7 +42,7 @@ def bench(
             lr_size, frames = (reader.info.height, reader.info.width), len(reader)
     size = output_size(lr_size, scale=scale)
     shape = (size.height, size.width)
-    passes = 2 if keyframe and abs(guidance_scale - 1) > 1e-3 else 1
+    passes = 2 if needs_blind_pass(guidance_scale, int(keyframe)) else 1
     working = model.working_size(lr_size, shape)
     plan = model.plan(lr_size, working, frames, guided_passes=passes, memory_bytes=working_memory(model.device))
 

@@ -21,7 +21,16 @@ from sparkvsr.keyframes.select import Selection, Shot, shots_from_cuts
 from sparkvsr.keyframes.shots import detect_cuts
 from sparkvsr.models.interface import ModelPlan, RestorationModel, needs_blind_pass
 from sparkvsr.shapes import OutputSize, output_size, preview_frames
-from sparkvsr.video import EncodeOptions, Frame, VideoInfo, VideoReader, iframe_indices, probe, read_frames
+from sparkvsr.video import (
+    EncodeOptions,
+    Frame,
+    VideoInfo,
+    VideoReader,
+    check_output,
+    iframe_indices,
+    probe,
+    read_frames,
+)
 
 MAX_GUIDANCE = 10.0
 
@@ -247,7 +256,6 @@ def prepare(
     hook: Hook,
     *,
     into_folder: bool = False,
-    check_output: bool = True,
 ) -> UpscaleJob:
     """Read what is needed and decide everything; nothing is written.
 
@@ -263,12 +271,9 @@ def prepare(
         options = replace(options, start=first, frames=count)
     size = output_size((info.height, info.width), scale=options.scale, height=options.height, size=options.size)
     target = resolve_output(path, output, info, options, size, into_folder=into_folder)
-    if check_output:
-        from sparkvsr.video import check_output as check_writable
-
-        check_writable(target, options.overwrite, options.encode)
-        if options.compare:
-            check_writable(compare_path(target), options.overwrite)
+    check_output(target, options.overwrite, options.encode)
+    if options.compare:
+        check_output(compare_path(target), options.overwrite)
 
     # 2. Early refusals that need no look at the pixels.
     stop = info.num_frames if options.frames is None else min(info.num_frames, options.start + options.frames)

@@ -18,8 +18,7 @@ from sparkvsr.keyframes.manifest import (
     is_same_clip,
     read_manifest,
 )
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+from sparkvsr.video import IMAGE_SUFFIXES, read_image
 
 
 class FolderMaker(ReferenceMaker):
@@ -130,8 +129,6 @@ class FolderMaker(ReferenceMaker):
         Raises:
             KeyframeError: unreadable or of another aspect ratio than ``lr_size`` = ``(h, w)``.
         """
-        from sparkvsr.video import read_image
-
         path = self.paths[index]
         try:
             image = read_image(path)
