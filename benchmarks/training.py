@@ -45,7 +45,7 @@ def main() -> None:
         result["data"] = data_rate(pairs, config, args.steps)
         if args.precompute:
             store = PrecomputedPairs(
-                pairs, Path(folder) / "kept", 2 * config.data.batch_size, seed=0, prepare=adapter.prepare_sample
+                pairs, Path(folder) / "kept", 2 * config.data.batch_size, seed=0
             )
             for is_image in (False, True):
                 store.make(is_image=is_image)

@@ -36,7 +36,7 @@ def test_lite_restores_in_training_what_it_restores_in_use(tmp_path: Path, keys:
         adapter.propagator.tail.weight.normal_(0, 0.003)
     adapter.save_folder(tmp_path / "model")
     sample = moving_sample(4, (192, 256), keys)
-    sample.extras = adapter.prepare_sample(sample)
+    sample.extras = adapter.prepare_clip(sample.lr, sample.keyframe_indices)
     batch = collate([sample])
     with torch.no_grad():
         restored = adapter.decode(
@@ -50,7 +50,7 @@ def test_lite_restores_in_training_what_it_restores_in_use(tmp_path: Path, keys:
 def test_lite_latents_lose_nothing() -> None:
     adapter = build_lite_adapter(upscaler={"blocks": 1})
     sample = moving_sample(3, (64, 64), [0])
-    sample.extras = adapter.prepare_sample(sample)
+    sample.extras = adapter.prepare_clip(sample.lr, sample.keyframe_indices)
     latents = adapter.encode(collate([sample]), framewise=True, with_hr=True)
     assert latents.hr is not None
     assert torch.equal(adapter.decode(latents.hr, framewise=True)[0], sample.hr)
@@ -63,7 +63,7 @@ def test_lite_stills_train_the_upscaler_and_clips_the_propagator() -> None:
         (moving_sample(3, (64, 64), [0]), adapter.propagator, adapter.upscaler),
     ):
         adapter.zero_grad()
-        sample.extras = adapter.prepare_sample(sample)
+        sample.extras = adapter.prepare_clip(sample.lr, sample.keyframe_indices)
         adapter.restore(adapter.encode(collate([sample]), framewise=True, with_hr=False)).square().mean().backward()
         assert any(float(p.grad.abs().max()) > 0 for p in trained.parameters() if p.grad is not None)
         # present but zero: data-parallel training waits for every parameter

@@ -1,16 +1,18 @@
-"""From a sample's number to the sample: pick a clip, cut it, degrade it, choose and augment keyframes.
+"""From a sample's number to the sample: pick a clip, degrade it, choose keyframes, cut samples out of it.
 
-Shapes: F frames, K keyframes, h w LR pixels, H W HR pixels.
+Shapes: F frames, S frames of a take, K keyframes, h w LR pixels, H W HR pixels.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -24,8 +26,10 @@ from sparkvsr.errors import ConfigError, DatasetError, VideoError
 
 logger = logging.getLogger(__name__)
 
-SamplePreparation = Callable[[TrainSample], dict[str, Tensor]]
+ClipPreparation = Callable[[Tensor, Sequence[int]], dict[str, Tensor]]
+"""LR frames ``(S, 3, h, w)`` and keyframe indices to maps ``(S, C, h, w)`` and values ``(S,)`` that are cut like them."""
 MAX_SKIPS = 20
+_NEAR_SHARE = 0.5
 
 
 class SkipReport:
@@ -51,6 +55,27 @@ class SkipReport:
                 file.write(f"{name}\t{reason}\n")
 
 
+@dataclass
+class Take:
+    """A degraded piece of a clip, from which samples are cut.
+
+    Attributes:
+        lr: ``(S, 3, h, w)``.
+        hr: ``(S, 3, H, W)``.
+        keyframe_indices: within the S frames.
+        iframe_indices: within the S frames, None if unknown.
+        maps: what the model wants computed with the clip.
+        name: for messages.
+    """
+
+    lr: Tensor
+    hr: Tensor
+    keyframe_indices: list[int]
+    iframe_indices: list[int] | None
+    maps: dict[str, Tensor]
+    name: str
+
+
 class PairedClips(Dataset[TrainSample]):
     """Training pairs, each a function of the run's seed and the sample's number.
 
@@ -64,9 +89,15 @@ class PairedClips(Dataset[TrainSample]):
         num_frames: F of a clip.
         crop: ``(H, W)`` of the HR crop, multiples of ``scale``.
         scale: H over h.
+        span: the keyframe (one at most) lies anywhere within so many frames; a sample then has ``num_frames``
+            neighbouring frames and one more, the keyframe's or another neighbour. None keeps keyframes among the
+            ``num_frames``.
+        samples_per_clip: so many samples with neighbouring numbers are cut from one degraded clip, which saves time
+            where reading and degrading are slow.
+        crop_tries: places looked at for a crop, of which the busiest is taken.
         augment: mirror, turn and reverse in time.
         seed: of the run.
-        prepare: what the model wants computed with each sample.
+        prepare: what the model wants computed with each clip.
         skips: where unusable clips are noted.
 
     Raises:
@@ -85,9 +116,12 @@ class PairedClips(Dataset[TrainSample]):
         num_frames: int,
         crop: tuple[int, int],
         scale: int = 4,
+        span: int | None = None,
+        samples_per_clip: int = 1,
+        crop_tries: int = 1,
         augment: bool = False,
         seed: int = 42,
-        prepare: SamplePreparation | None = None,
+        prepare: ClipPreparation | None = None,
         skips: SkipReport | None = None,
     ) -> None:
         if num_frames < 1:
@@ -96,11 +130,29 @@ class PairedClips(Dataset[TrainSample]):
         if any(side % (4 * scale) or side <= 0 for side in crop):
             msg = f"data.crop={list(crop)} must be multiples of {4 * scale} (height, width), for example [320,640]"
             raise ConfigError(msg)
+        if span is not None and span <= num_frames:
+            msg = f"data.span={span} must be larger than data.num_frames={num_frames}, or null"
+            raise ConfigError(msg)
+        if samples_per_clip < 1 or crop_tries < 1:
+            msg = f"data.samples_per_clip={samples_per_clip} and data.crop_tries={crop_tries} must be at least 1"
+            raise ConfigError(msg)
         self._clips, self._images, self._degradation = clips, images, degradation
         self._policy, self._augmentation, self._isr = policy, augmentation, isr
         self._num_frames, self._crop, self._scale = num_frames, (int(crop[0]), int(crop[1])), scale
+        self._span, self._per_clip, self._tries = span, samples_per_clip, crop_tries
         self._augment, self._seed, self._prepare = augment, seed, prepare
         self._skips = skips or SkipReport()
+        self._last: tuple[SampleRequest, Take] | None = None
+
+    @property
+    def samples_per_clip(self) -> int:
+        """How many samples with neighbouring numbers share a clip."""
+        return self._per_clip
+
+    @property
+    def is_augmented(self) -> bool:
+        """Whether clips are mirrored and turned."""
+        return self._augment
 
     def __len__(self) -> int:
         """Clips; sample numbers go on beyond."""
@@ -112,15 +164,16 @@ class PairedClips(Dataset[TrainSample]):
         Raises:
             DatasetError: too many clips in a row cannot be used.
         """
-        rng = np.random.default_rng([self._seed, 3, request.number])
-        sample = self.pair(request, rng)
-        if self._prepare is not None:
-            sample.extras.update(self._prepare(sample))
-        return sample
+        wanted = SampleRequest(request.number // self._per_clip, request.is_image)
+        rng = np.random.default_rng([self._seed, 3, wanted.number])
+        if self._per_clip == 1:
+            return self._cut(self._take(wanted, rng), request, rng)
+        if self._last is None or self._last[0] != wanted:
+            self._last = wanted, self._take(wanted, rng)
+        return self._cut(self._last[1], request, np.random.default_rng([self._seed, 6, request.number]))
 
-    def pair(self, request: SampleRequest, rng: np.random.Generator) -> TrainSample:
-        """The sample without what the model adds to it."""
-        num_frames = 1 if request.is_image else self._num_frames
+    def _take(self, request: SampleRequest, rng: np.random.Generator) -> Take:
+        num_frames = 1 if request.is_image else self._span or self._num_frames
         # 1. A larger and longer piece than needed, so that the borders of blurs and codecs fall away (guide 6.1).
         margin = self._degradation.margin
         unit = 4 * self._scale
@@ -128,38 +181,82 @@ class PairedClips(Dataset[TrainSample]):
         extra = 0 if request.is_image else self._degradation.extra_frames
         clip = self._read(request, num_frames + extra, (outer[0], outer[1]), rng)
         hr = self._turned(clip.frames, rng) if self._augment else clip.frames
-        # 2. Degrade, then cut the same window out of both.
-        lr = self._degradation(hr, rng, scale=self._scale, is_image=request.is_image)
+        # 2. Degrade, then take the same frames of both.
+        lr = self._degradation(hr, rng, scale=self._scale, is_image=request.is_image).clamp(0, 1)
         first = int(rng.integers(0, hr.shape[0] - num_frames + 1))
         lr, hr = lr[first : first + num_frames], hr[first : first + num_frames]
-        height, width = self._crop[0] // self._scale, self._crop[1] // self._scale
-        top = int(rng.integers(0, lr.shape[-2] - height + 1))
-        left = int(rng.integers(0, lr.shape[-1] - width + 1))
-        lr = lr[..., top : top + height, left : left + width].clamp(0, 1).contiguous()
-        top, left = top * self._scale, left * self._scale
-        hr = hr[..., top : top + self._crop[0], left : left + self._crop[1]].contiguous()
-        # 3. Keyframes.
+        # 3. Keyframes, and what the model wants of the clip.
         iframes = clip.iframe_indices
         if iframes is not None:
             iframes = [index - first for index in iframes if 0 <= index - first < num_frames]
-        sample = self.with_keyframes(lr, hr, iframes, request, rng)
-        sample.name = clip.name
+        indices = [] if request.is_image else self._policy(num_frames, rng, iframes)
+        if self._span is not None and len(indices) > 1:
+            msg = (
+                f"data.span={self._span} takes one keyframe per clip, the policy chose {len(indices)}; "
+                "use keyframes=any keyframes.policy.max_keyframes=1, or data.span=null"
+            )
+            raise ConfigError(msg)
+        maps = {} if self._prepare is None else self._prepare(lr, indices)
+        return Take(lr, hr, indices, iframes, maps, clip.name)
+
+    def _cut(self, take: Take, request: SampleRequest, rng: np.random.Generator) -> TrainSample:
+        times = list(range(take.lr.shape[0]))
+        if self._span is not None and not request.is_image:
+            times = sample_times(len(times), self._num_frames, take.keyframe_indices, rng)
+        rows, columns = self._window(take.lr[times[0]], rng)
+        wide_rows, wide_columns = (
+            slice(side.start * self._scale, side.stop * self._scale) for side in (rows, columns)
+        )
+        lr = take.lr[times][..., rows, columns].contiguous()
+        hr = take.hr[times][..., wide_rows, wide_columns].contiguous()
+        keep = [times.index(index) for index in take.keyframe_indices]
+        iframes = None if take.iframe_indices is None else [times.index(i) for i in take.iframe_indices if i in times]
+        sample = self.with_keyframes(lr, hr, iframes, keep, request, rng)
+        sample.name, sample.times = take.name, times
+        grid = take.lr.shape[-2:]
+        for name, values in take.maps.items():
+            chosen = values[times]
+            if chosen.ndim > 2 and chosen.shape[-2:] == grid:
+                chosen = chosen[..., rows, columns]
+            sample.extras[name] = chosen.contiguous()
         return sample
 
+    def _window(self, lr: Tensor, rng: np.random.Generator) -> tuple[slice, slice]:
+        """Rows and columns of a crop on the LR grid."""
+        sides = self._crop[0] // self._scale, self._crop[1] // self._scale
+        best: tuple[float, tuple[slice, slice]] | None = None
+        for _ in range(self._tries):
+            top, left = (int(rng.integers(0, full - side + 1)) for full, side in zip(lr.shape[-2:], sides, strict=True))
+            window = slice(top, top + sides[0]), slice(left, left + sides[1])
+            busy = float(lr[..., window[0], window[1]].std()) if self._tries > 1 else 0.0
+            if best is None or busy > best[0]:
+                best = busy, window
+        assert best is not None  # at least one try
+        return best[1]
+
+    def choose(self, num_frames: int, iframes: list[int] | None, rng: np.random.Generator) -> list[int]:
+        """Keyframes of a clip of so many frames, by the policy."""
+        return self._policy(num_frames, rng, iframes)
+
     def with_keyframes(
-        self, lr: Tensor, hr: Tensor, iframes: list[int] | None, request: SampleRequest, rng: np.random.Generator
+        self,
+        lr: Tensor,
+        hr: Tensor,
+        iframes: list[int] | None,
+        indices: list[int],
+        request: SampleRequest,
+        rng: np.random.Generator,
     ) -> TrainSample:
-        """Choose keyframes for a pair and make their images.
+        """Make the images of a pair's keyframes.
 
         Args:
             lr: ``(F, 3, h, w)``.
             hr: ``(F, 3, H, W)``.
-            iframes: intra frames of the file; None or ``[-1]`` if not known.
-            request: stills get no keyframe (guide 5.2).
+            iframes: intra frames of the file; None if not known.
+            indices: its keyframes.
+            request: whose sample it is.
             rng: decides.
         """
-        known = None if iframes is None or iframes == [-1] else iframes
-        indices = [] if request.is_image else self._policy(lr.shape[0], rng, known)
         keyframes = self._keyframes(lr, hr, indices, rng)
         return TrainSample(lr, hr, keyframes, indices, number=request.number, iframe_indices=iframes)
 
@@ -227,6 +324,29 @@ class ValidationClips(Dataset[TrainSample]):
     def __getitem__(self, index: int) -> TrainSample:
         """Clip ``index`` with its first frame as the keyframe."""
         return self._pairs[SampleRequest(index)]
+
+
+def sample_times(
+    num_frames: int, window: int, keyframe_indices: Sequence[int], rng: np.random.Generator
+) -> list[int]:
+    """Frames of a sample with a far keyframe: a window of neighbours, and the keyframe or one neighbour more.
+
+    Args:
+        num_frames: of the take, more than ``window``.
+        window: how many neighbours.
+        keyframe_indices: one or none.
+        rng: decides where; half of the windows lie within a third of the take around the keyframe, as near frames are
+            what a keyframe helps most.
+    """
+    last = num_frames - window
+    start = int(rng.integers(0, last + 1))
+    if keyframe_indices and rng.random() < _NEAR_SHARE:
+        reach = max(1, num_frames // 3)
+        start = int(np.clip(keyframe_indices[0] + rng.integers(-reach - window + 1, reach + 1), 0, last))
+    times = set(range(start, start + window)) | set(keyframe_indices)
+    if len(times) == window:
+        times.add(start + window if start < last else start - 1)
+    return sorted(times)
 
 
 def clip_name(source: ClipSource, index: int) -> str:

@@ -1,7 +1,8 @@
 """Degraded clips kept on disk: made once, read many times, with keyframes still chosen and augmented anew.
 
 What is frozen is the crop and its degradation (and one draw of the VAE's posterior, if latents are kept); how many are
-kept decides how much of their variety is left.
+kept decides how much of their variety is left. Where the model had motion computed with a clip (lite), the positions of
+keyframes are frozen too, as the motion belongs to them.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +20,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from sparkvsr.data.datasets import PairedClips, SamplePreparation
+from sparkvsr.data.augmentation import turned
+from sparkvsr.data.datasets import PairedClips
 from sparkvsr.data.sampler import clip_index
 from sparkvsr.data.samples import SampleRequest, TrainSample
 from sparkvsr.errors import DatasetError
 
 LatentEncoder = Callable[[TrainSample], dict[str, Tensor]]
 LATENT_KEYS = ("lr_latents", "hr_latents")
+_MAP = "map."
 
 
 class PrecomputedPairs(Dataset[TrainSample]):
@@ -35,23 +39,14 @@ class PrecomputedPairs(Dataset[TrainSample]):
         folder: where they are kept.
         num_samples: how many clips, and how many stills if there are any.
         seed: of the run; decides their order.
-        prepare: what the model wants computed with each sample.
     """
 
-    def __init__(
-        self,
-        pairs: PairedClips,
-        folder: Path,
-        num_samples: int,
-        *,
-        seed: int,
-        prepare: SamplePreparation | None = None,
-    ) -> None:
+    def __init__(self, pairs: PairedClips, folder: Path, num_samples: int, *, seed: int) -> None:
         if num_samples < 1:
             msg = f"data.precompute.num_samples={num_samples} must be at least 1"
             raise DatasetError(msg)
         self._pairs, self._folder, self._num_samples = pairs, folder, num_samples
-        self._seed, self._prepare = seed, prepare
+        self._seed = seed
 
     def __len__(self) -> int:
         """Kept clips."""
@@ -66,12 +61,23 @@ class PrecomputedPairs(Dataset[TrainSample]):
         index = clip_index(self._seed, request.number, self._num_samples)
         tensors = self._read(self._file(index, is_image=request.is_image))
         rng = np.random.default_rng([self._seed, 4, request.number])
-        sample = self._pairs.with_keyframes(
-            _to_float(tensors["lr"]), _to_float(tensors["hr"]), tensors["iframes"].tolist(), request, rng
-        )
-        sample.name = f"{self._folder.name}/{index}"
-        if self._prepare is not None:
-            sample.extras.update(self._prepare(sample))
+        lr, hr = _to_float(tensors["lr"]), _to_float(tensors["hr"])
+        known = tensors["iframes"].tolist()
+        iframes = None if known == [-1] else known
+        maps = {key.removeprefix(_MAP): value.float() for key, value in tensors.items() if key.startswith(_MAP)}
+        if request.is_image:
+            indices = []
+        elif maps:
+            indices = tensors["keyframe_indices"].tolist()
+        else:
+            indices = self._pairs.choose(lr.shape[0], iframes, rng)
+        if self._pairs.is_augmented:
+            # Again and differently each time; latents cannot be turned, so there the kept clip stays as it is.
+            if not any(key in tensors for key in LATENT_KEYS):
+                lr, hr, maps = turned(lr, hr, maps, rng)
+        sample = self._pairs.with_keyframes(lr, hr, iframes, indices, request, rng)
+        sample.name, sample.times = f"{self._folder.name}/{index}", tensors["times"].tolist()
+        sample.extras.update(maps)
         sample.extras.update({key: tensors[key].float() for key in LATENT_KEYS if key in tensors})
         return sample
 
@@ -97,19 +103,27 @@ class PrecomputedPairs(Dataset[TrainSample]):
         """
         todo = self.missing(is_image=is_image)
         self._folder.mkdir(parents=True, exist_ok=True)
-        requests = [[SampleRequest(index, is_image)] for index in todo]
-        loader = DataLoader(self._pairs, batch_sampler=requests, collate_fn=_only, num_workers=num_workers)
-        for done, sample in enumerate(loader):
-            tensors = {
-                "lr": _to_stored(sample.lr),
-                "hr": _to_stored(sample.hr),
-                "iframes": torch.tensor(sample.iframe_indices if sample.iframe_indices is not None else [-1]),
-            }
-            if encode is not None:
-                tensors.update({key: value.half().cpu().contiguous() for key, value in encode(sample).items()})
-            self._write(self._file(todo[done], is_image=is_image), tensors)
-            if progress is not None:
-                progress(done + 1, len(todo))
+        # Samples of one clip go to one worker, which keeps the clip.
+        clips = groupby(todo, key=lambda index: index // self._pairs.samples_per_clip)
+        requests = [[SampleRequest(index, is_image) for index in members] for _, members in clips]
+        loader = DataLoader(self._pairs, batch_sampler=requests, collate_fn=list, num_workers=num_workers)
+        done = 0
+        for samples in loader:
+            for sample in samples:
+                tensors = {
+                    "lr": _to_stored(sample.lr),
+                    "hr": _to_stored(sample.hr),
+                    "iframes": torch.tensor(sample.iframe_indices if sample.iframe_indices is not None else [-1]),
+                    "keyframe_indices": torch.tensor(sample.keyframe_indices, dtype=torch.int64),
+                    "times": torch.tensor(sample.times or list(range(sample.lr.shape[0]))),
+                }
+                tensors.update({_MAP + key: value.half() for key, value in sample.extras.items()})
+                if encode is not None:
+                    tensors.update({key: value.half().cpu().contiguous() for key, value in encode(sample).items()})
+                self._write(self._file(sample.number, is_image=is_image), tensors)
+                done += 1
+                if progress is not None:
+                    progress(done, len(todo))
 
     def _file(self, index: int, *, is_image: bool) -> Path:
         return self._folder / f"{'still' if is_image else 'clip'}-{index:06d}.safetensors"
@@ -140,6 +154,3 @@ def _to_stored(frames: Tensor) -> Tensor:
 def _to_float(stored: Tensor) -> Tensor:
     return stored.float().div(255) if stored.dtype == torch.uint8 else stored.float()
 
-
-def _only(samples: list[TrainSample]) -> TrainSample:
-    return samples[0]

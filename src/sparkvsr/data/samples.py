@@ -37,6 +37,7 @@ class TrainSample:
         number: of the request; seeds what the model draws for this sample.
         name: where it comes from.
         iframe_indices: intra frames of the file within the clip, None if unknown.
+        times: when each frame is, in frames; None for neighbours. A keyframe from far away leaves a gap.
         extras: what the model asked to be computed with the sample (motion, latents).
     """
 
@@ -47,6 +48,7 @@ class TrainSample:
     number: int = 0
     name: str = ""
     iframe_indices: list[int] | None = None
+    times: list[int] | None = None
     extras: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -60,6 +62,7 @@ class TrainBatch:
         keyframes: ``(B, K, 3, H, W)``, padded with zeros to the most keyframes of a sample.
         keyframe_indices: ``(B, K)`` int64, -1 where padded.
         numbers: ``(B,)`` int64.
+        times: ``(B, F)`` int64, when each frame is.
         names: B names.
         extras: stacked over the samples.
     """
@@ -69,6 +72,7 @@ class TrainBatch:
     keyframes: Tensor
     keyframe_indices: Tensor
     numbers: Tensor
+    times: Tensor
     names: list[str]
     extras: dict[str, Tensor] = field(default_factory=dict)
 
@@ -121,6 +125,7 @@ def collate(samples: Sequence[TrainSample]) -> TrainBatch:
         keyframes=keyframes,
         keyframe_indices=indices,
         numbers=torch.tensor([sample.number for sample in samples], dtype=torch.int64),
+        times=torch.tensor([sample.times or list(range(sample.lr.shape[0])) for sample in samples], dtype=torch.int64),
         names=[sample.name for sample in samples],
         extras={key: torch.stack([sample.extras[key] for sample in samples]) for key in samples[0].extras},
     )

@@ -18,6 +18,7 @@ from sparkvsr.data.synthetic import Motion, soft_blob, warp_canvas
 
 _MAX_LAYERS = 3
 _CACHE_ITEMS = 24
+_BENT_SHARE = 0.35
 
 
 class MovingStills:
@@ -75,7 +76,8 @@ class MovingStills:
             layer = self._layer(int(rng.integers(len(self._photos))), size, times, rng, cut_out=True)
             mask = layer[:, 3:].clamp(0, 1)
             frames = frames * (1 - mask) + layer[:, :3] * mask
-        return SourceClip(frames.clamp(0, 1), None, self.name(index))
+        # 8 bit, as footage is
+        return SourceClip(frames.clamp(0, 1).mul(255).round().div(255), None, self.name(index))
 
     def _layer(
         self, index: int, size: tuple[int, int], times: list[float], rng: np.random.Generator, *, cut_out: bool = False
@@ -87,7 +89,8 @@ class MovingStills:
             canvas = torch.cat([canvas, mask[None]])
         # Fast motion is rare and slow motion common, as in footage.
         motion = Motion.draw(rng, self._max_speed * float(rng.uniform(0.05, 1)))
-        return warp_canvas(canvas, size, [motion.matrix(time) for time in times])
+        bend = _waves(size, times, rng) if rng.random() < _BENT_SHARE else None
+        return warp_canvas(canvas, size, [motion.matrix(time) for time in times], bend)
 
     def _photo(self, index: int, size: tuple[int, int], rng: np.random.Generator) -> Tensor:
         """A region about twice the crop, of the photo at a random reduction (reduced photos are sharper)."""
@@ -105,3 +108,13 @@ class MovingStills:
             return region
         new = (max(8, round(wanted[0] * factor)), max(8, round(wanted[1] * factor)))
         return F.interpolate(region[None], size=new, mode="bicubic", antialias=True, align_corners=False)[0].clamp(0, 1)
+
+
+def _waves(size: tuple[int, int], times: list[float], rng: np.random.Generator) -> Tensor:
+    """A smooth displacement that swings in time, ``(F, H, W, 2)`` in pixels: things that bend."""
+    cells = (int(rng.integers(3, 9)), int(rng.integers(3, 9)))
+    coarse = torch.from_numpy(rng.standard_normal((1, 2, *cells)).astype(np.float32))
+    field = F.interpolate(coarse, size=size, mode="bicubic", align_corners=False)[0].permute(1, 2, 0)
+    amount, rate = float(rng.uniform(0.5, 4)), float(rng.uniform(0.05, 0.5))
+    swing = [[np.sin(rate * time), np.cos(rate * time) - 1] for time in times]
+    return field * amount * torch.tensor(np.array(swing), dtype=torch.float32).view(-1, 1, 1, 2)

@@ -90,9 +90,12 @@ def build_pairs(config: DictConfig, adapter: TrainingAdapter | None, skipped: Pa
         num_frames=data.num_frames,
         crop=tuple(plain(data.crop)),
         scale=data.scale,
+        span=data.span,
+        samples_per_clip=data.samples_per_clip,
+        crop_tries=data.crop_tries,
         augment=data.augment,
         seed=config.seed,
-        prepare=None if adapter is None else adapter.prepare_sample,
+        prepare=None if adapter is None else adapter.prepare_clip,
         skips=SkipReport(skipped),
     )
 
@@ -113,7 +116,7 @@ def build_validation(config: DictConfig, adapter: TrainingAdapter) -> Validation
         crop=tuple(plain(data.validation_crop)),
         scale=data.scale,
         seed=0,  # not the run's: two runs are compared on the same clips
-        prepare=adapter.prepare_sample,
+        prepare=adapter.prepare_clip,
     )
     return ValidationClips(pairs, len(source))
 

@@ -19,7 +19,10 @@ from sparkvsr.errors import ConfigError
 from sparkvsr.training.adapters.interface import TrainingAdapter
 from sparkvsr.training.progress import Hook
 
-_KEPT_KEYS = ("clips", "images", "num_frames", "crop", "scale", "augment", "root", "image_root")
+_KEPT_KEYS = (
+    *("clips", "images", "root", "image_root", "num_frames", "crop", "scale", "augment"),
+    *("span", "samples_per_clip", "crop_tries"),
+)
 
 
 def precomputed_pairs(
@@ -38,7 +41,7 @@ def precomputed_pairs(
         msg = f"data.precompute.latents=true: {adapter.family} has no VAE, its latents are the pixels; set it to false"
         raise ConfigError(msg)
     folder = Path(settings["folder"]).expanduser() / _digest(config, framewise=framewise)
-    store = PrecomputedPairs(pairs, folder, settings["num_samples"], seed=config.seed, prepare=adapter.prepare_sample)
+    store = PrecomputedPairs(pairs, folder, settings["num_samples"], seed=config.seed)
     device = torch.device("cuda" if with_latents and torch.cuda.is_available() else "cpu")
     adapter.to(device)
 
@@ -64,6 +67,8 @@ def _digest(config: DictConfig, *, framewise: bool) -> str:
     data = plain(config.data)
     values: dict[str, Any] = {key: data.get(key) for key in _KEPT_KEYS}
     values |= {"degradation": plain(config.degradation), "seed": config.seed}
+    if plain(config.model).get("_target_", "").endswith("lite_adapter"):
+        values |= {"keyframes": plain(config.keyframes.policy)}  # their motion is kept too
     if data["precompute"]["latents"]:
         values |= {"model": plain(config.model), "framewise": framewise}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

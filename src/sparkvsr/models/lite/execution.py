@@ -12,7 +12,7 @@ from sparkvsr.models.lite.network import Fusion, PropagatorNet
 
 
 class NetworkRunner:
-    """The two learned parts of a propagator for one frame at a time.
+    """The learned part of a propagator for one frame at a time.
 
     Only convolutions run on the device and in low precision. Pictures, warps and sums stay float32 on the CPU, which
     keeps bf16 within a hundredth of a dB of float32.
@@ -27,10 +27,6 @@ class NetworkRunner:
 
     def __init__(self, net: PropagatorNet, device: torch.device, dtype: torch.dtype, tile: int | None = None) -> None:
         self.net, self.device, self.dtype, self.tile = net, device, dtype, tile
-
-    def refine(self, features: Tensor) -> Tensor:
-        """``PropagatorNet.refine_motion``, tiled."""
-        return self._tiled(lambda x: (self.net.refine_motion(x),), features, self.net.align_margin)[0]
 
     def fuse(self, features: Tensor) -> Fusion:
         """``PropagatorNet.fuse``, tiled."""

@@ -5,8 +5,8 @@ Tensors are NCHW with pixels in [0, 1]; h, w are LR sizes. Flows are ``(N, 2, h,
 say where in the other image a pixel is found.
 
 The propagator starts out as a classical method (bicubic plus the motion-compensated detail of the keyframe, weighted by
-consistency checks) and learns corrections to it: to the motion, to the weights and a residual. Its last layers start at
-zero, so an untrained propagator *is* the classical method.
+consistency checks) and learns corrections to it: to the weights, and a residual. Its last layer starts at zero, so an
+untrained propagator *is* the classical method.
 """
 
 from __future__ import annotations
@@ -70,15 +70,11 @@ class PropagatorConfig:
         channels: width of the body.
         blocks: residual blocks of the body.
         hidden: channels carried from frame to frame.
-        align_channels: width of the motion refinement.
-        max_shift: largest correction of a flow, LR pixels.
     """
 
     channels: int = 48
-    blocks: int = 4
+    blocks: int = 5
     hidden: int = 32
-    align_channels: int = 32
-    max_shift: float = 1.5
 
 
 @dataclass(frozen=True)
@@ -162,38 +158,16 @@ class PropagatorNet(nn.Module):
     def __init__(self, config: PropagatorConfig | None = None) -> None:
         super().__init__()
         self.config = config or PropagatorConfig()
-        c, a = self.config.channels, self.config.align_channels
-        self.align = nn.Sequential(
-            nn.Conv2d(ALIGN_INPUTS, a, 3, padding=1),
-            nn.LeakyReLU(0.1, inplace=True),
-            nn.Conv2d(a, a, 3, padding=1),
-            nn.LeakyReLU(0.1, inplace=True),
-            nn.Conv2d(a, a, 3, padding=1),
-            nn.LeakyReLU(0.1, inplace=True),
-            nn.Conv2d(a, 4, 3, padding=1),
-        )
+        c = self.config.channels
         self.head = nn.Conv2d(FUSE_INPUTS + self.config.hidden, c, 3, padding=1)
         self.body = nn.Sequential(*[ResidualBlock(c) for _ in range(self.config.blocks)])
         self.tail = nn.Conv2d(c, 5 * BLOCK + self.config.hidden, 3, padding=1)
-        last = self.align[-1]
-        assert isinstance(last, nn.Conv2d)
-        _zero(last)
         _zero(self.tail, 5 * BLOCK)  # picture and trust start classical; the hidden state starts random
-
-    @property
-    def align_margin(self) -> int:
-        """LR pixels around a tile that can influence the motion refinement."""
-        return 4
 
     @property
     def fuse_margin(self) -> int:
         """LR pixels around a tile that can influence the fusion."""
         return 2 * self.config.blocks + 2
-
-    def refine_motion(self, features: Tensor) -> Tensor:
-        """``(N, ALIGN_INPUTS, h, w)`` to corrections of both flows ``(N, 4, h, w)``: (previous x, y, keyframe x, y)."""
-        limit = self.config.max_shift
-        return limit * torch.tanh(self.align(features).float() / limit)
 
     def fuse(self, features: Tensor) -> Fusion:
         """``(N, FUSE_INPUTS + hidden, h, w)`` to the fusion."""
@@ -202,11 +176,10 @@ class PropagatorNet(nn.Module):
         residual, key_logit, previous_logit, hidden = out.float().split(
             [3 * BLOCK, BLOCK, BLOCK, self.config.hidden], dim=1
         )
-        return Fusion(residual, key_logit, previous_logit, torch.tanh(hidden))
+        return Fusion(residual, key_logit, previous_logit, hidden.clamp(-1, 1))
 
 
-ALIGN_INPUTS = 3 + 3 + 3 + 3
-FUSE_INPUTS = 3 + 3 * BLOCK + BLOCK + 6
+FUSE_INPUTS = 3 + BLOCK + BLOCK + 8
 
 
 @dataclass
@@ -238,6 +211,8 @@ class Reference:
         agreement: ``(N, 1, kh, kw)``, how well ``hr`` shrunk agrees with ``lr`` (``agreement_of``).
         flow: ``(N, 2, h, w)``, from the current frame to it.
         geometric: ``(N, 1, h, w)`` in [0, 1], forward-backward trust times the weight of the keyframe.
+        roughness: ``(N, 1, h, w)``, how far the flow differs from its surroundings, LR pixels.
+        distance: ``(N, 1, 1, 1)``, frames between the current frame and the keyframe.
         preference: how strongly it wins against other keyframes that are trusted as much.
     """
 
@@ -246,6 +221,8 @@ class Reference:
     agreement: Tensor
     flow: Tensor
     geometric: Tensor
+    roughness: Tensor
+    distance: Tensor
     preference: float = 1.0
 
 
@@ -304,7 +281,6 @@ def propagate_step(
     *,
     others: Sequence[Reference] = (),
     kernels: Kernels | None = None,
-    refine: Callable[[Tensor], Tensor] | None = None,
     fuse: Callable[[Tensor], Fusion] | None = None,
 ) -> StepResult:
     """Restore one frame.
@@ -316,46 +292,33 @@ def propagate_step(
         reference: keyframe, None for the blind result.
         others: further keyframes; for each pixel the most trusted one counts.
         kernels: HR operations.
-        refine: replaces ``net.refine_motion`` (tiling, lower precision).
-        fuse: replaces ``net.fuse``.
+        fuse: replaces ``net.fuse`` (tiling, lower precision).
     """
     kernels = kernels or Kernels()
     n, _, h, w = lr.shape
     zero = lr.new_zeros(n, 1, h, w)
     references = [] if reference is None else [reference, *others]
 
-    # 1. refine the flows from what is left of the LR frames after the first alignment
-    previous_flow = None if previous is None else previous.flow
-    key_flows: list[Tensor] = []
-    wanted: list[Reference | None] = [*references] or [None]
-    for one in wanted:
-        if previous is None and one is None:
-            break
-        shift = (refine or net.refine_motion)(_motion_clues(lr, previous, one))
-        if previous is not None and len(key_flows) == 0:
-            previous_flow = previous.flow + shift[:, :2]
-        if one is not None:
-            key_flows.append(one.flow + shift[:, 2:])
-
-    # 2. bring the previous output and the keyframe here, with how far each is to be trusted
+    # 1. bring the previous output and the keyframe here, with how far each is to be trusted
     previous_trust = previous_error = zero
     hidden = lr.new_zeros(n, net.config.hidden, h, w)
     previous_detail = None
-    if previous is not None and previous_flow is not None:
-        valid = previous.valid * inside(previous_flow, (previous.lr.shape[-2], previous.lr.shape[-1]))
-        previous_error = difference(warp(previous.lr, previous_flow), lr) * valid
+    if previous is not None:
+        valid = previous.valid * inside(previous.flow, (previous.lr.shape[-2], previous.lr.shape[-1]))
+        previous_error = difference(warp(previous.lr, previous.flow), lr) * valid
         previous_trust = trust(previous_error, PHOTOMETRIC_LEVELS) * valid
-        hidden = warp(previous.hidden, previous_flow) * valid
+        hidden = warp(previous.hidden, previous.flow) * valid
         # Luma is enough to carry from frame to frame: a third of the cost, and colour detail follows brightness.
-        previous_detail = kernels.detail(kernels.warp_by_lr_flow(luma(previous.output), previous_flow))
-    aligned = [_align(lr, one, flow, kernels) for one, flow in zip(references, key_flows, strict=True)]
+        previous_detail = kernels.detail(kernels.warp_by_lr_flow(luma(previous.output), previous.flow))
+    aligned = [_align(lr, one, kernels) for one in references]
     key = reduce(_better, aligned) if aligned else None
 
-    # 3. let the network correct the trust and add what is missing
+    # 2. let the network correct the trust and add what is missing
     # Hidden from the network where it is certainly wrong: there is nothing to learn from another scene.
-    key_part, previous_part = zero.expand(n, 3 * BLOCK, h, w), zero.expand(n, BLOCK, h, w)
+    # Luma is enough to judge by, and the residual to add to; the keyframe's colours come along with its weight.
+    key_part = previous_part = zero.expand(n, BLOCK, h, w)
     if key is not None:
-        key_part = to_channels(key.detail) * (8 * key.trust).clamp(max=1)
+        key_part = to_channels(luma(key.detail)) * (8 * key.trust).clamp(max=1)
     if previous_detail is not None:
         previous_part = to_channels(previous_detail) * (8 * previous_trust).clamp(max=1)
     features = torch.cat(
@@ -367,6 +330,8 @@ def propagate_step(
             zero if key is None else key.geometric * key.agreement,
             zero if key is None else 8 * key.error.clamp(max=0.25),
             zero if key is None else key.agreement,
+            zero if key is None else key.roughness.clamp(max=2),
+            zero if key is None else key.age,
             previous_trust,
             8 * previous_error.clamp(max=0.25),
             hidden,
@@ -403,27 +368,14 @@ class _Aligned:
     geometric: Tensor
     agreement: Tensor
     error: Tensor
+    roughness: Tensor
+    age: Tensor
     preference: float
 
 
-def _motion_clues(lr: Tensor, previous: Previous | None, reference: Reference | None) -> Tensor:
-    """Input of the motion refinement: the frame, and what differs after the first alignment."""
-    zero = lr.new_zeros(lr.shape[0], 1, *lr.shape[-2:])
-    no_image = zero.expand(-1, 3, -1, -1)
-    from_previous = from_key = no_image
-    valid = geometric = zero
-    if previous is not None:
-        valid = previous.valid.expand_as(zero)
-        from_previous = (warp(previous.lr, previous.flow) - lr) * valid
-    if reference is not None:
-        geometric = reference.geometric
-        from_key = (warp(reference.lr, reference.flow) - lr) * (geometric > 0)
-    grey = luma(lr)
-    return torch.cat([lr - 0.5, from_previous, from_key, valid, geometric, grey - smooth(grey)], dim=1)
-
-
-def _align(lr: Tensor, reference: Reference, flow: Tensor, kernels: Kernels) -> _Aligned:
+def _align(lr: Tensor, reference: Reference, kernels: Kernels) -> _Aligned:
     """Warp a keyframe and everything that says how far to trust it."""
+    flow = reference.flow
     geometric = reference.geometric * inside(flow, (reference.lr.shape[-2], reference.lr.shape[-1]))
     there = warp(torch.cat([reference.lr, reference.agreement], dim=1), flow)
     known = (geometric > 0).to(lr.dtype)
@@ -437,6 +389,8 @@ def _align(lr: Tensor, reference: Reference, flow: Tensor, kernels: Kernels) -> 
         geometric=geometric,
         agreement=agreement,
         error=error,
+        roughness=reference.roughness * known,
+        age=torch.log2(1 + reference.distance) / 5 * known,
         preference=reference.preference,
     )
 
@@ -453,5 +407,7 @@ def _better(a: _Aligned, b: _Aligned) -> _Aligned:
         geometric=torch.lerp(a.geometric, b.geometric, share),
         agreement=torch.lerp(a.agreement, b.agreement, share),
         error=torch.lerp(a.error, b.error, share),
+        roughness=torch.lerp(a.roughness, b.roughness, share),
+        age=torch.lerp(a.age, b.age, share),
         preference=max(a.preference, b.preference),
     )

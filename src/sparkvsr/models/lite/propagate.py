@@ -27,6 +27,7 @@ from sparkvsr.models.lite.motion import (
     KeyframeMotion,
     flow_between,
     grey_of,
+    roughness,
     round_trip_error,
     sample,
     track_keyframe,
@@ -130,7 +131,6 @@ class ShotPropagator:
                 references[0] if references else None,
                 others=references[1:],
                 kernels=CPU_KERNELS,
-                refine=self._runner.refine,
                 fuse=self._runner.fuse,
             )
             self._states[name] = _PassState(results[name].output, results[name].hidden)
@@ -205,7 +205,7 @@ class ShotPropagator:
         if key is None or self.next_index - index >= OWN_EVERY:
             key = _ready(lr, self._upscale(lr[0])[None], 1.0)
             self._own[name] = self.next_index, key
-        reference = _tracked(key, grey, step_flow, still=self._own[name][0] == self.next_index)
+        reference = _tracked(key, grey, step_flow, self.next_index - self._own[name][0])
         if reference is None:
             return []
         # A picture that somebody gave beats our own, unless it can hardly be trusted at a place.
@@ -225,7 +225,7 @@ class ShotPropagator:
             key = self._active[index]
             if key.weight <= 0:
                 continue
-            reference = _tracked(key, grey, step_flow, still=index == self.next_index)
+            reference = _tracked(key, grey, step_flow, abs(index - self.next_index))
             if reference is not None:
                 references.append(reference)
                 best = max(best, _mean_trust(lr, reference))
@@ -254,9 +254,9 @@ def _ready(lr: Tensor, hr: Tensor, weight: float) -> _ActiveKeyframe:
     return _ActiveKeyframe(lr, hr, _grey(lr), agreement_of(hr, lr), weight)
 
 
-def _tracked(key: _ActiveKeyframe, grey: Grey, step_flow: Flow | None, *, still: bool) -> Reference | None:
+def _tracked(key: _ActiveKeyframe, grey: Grey, step_flow: Flow | None, distance: int) -> Reference | None:
     """Follow a keyframe to the current frame; None if the frame shows another scene."""
-    if still:
+    if distance == 0:
         zero = np.zeros((*grey.shape, 2), np.float32)
         key.motion = KeyframeMotion(zero, zero)
     else:
@@ -265,7 +265,15 @@ def _tracked(key: _ActiveKeyframe, grey: Grey, step_flow: Flow | None, *, still:
     if weight <= 0:
         return None
     geometric = trust(to_tensor(round_trip_error(key.motion)), ROUND_TRIP_LR_PX) * weight
-    return Reference(key.lr, key.hr, key.agreement, to_tensor(key.motion.to_key), geometric)
+    return Reference(
+        key.lr,
+        key.hr,
+        key.agreement,
+        to_tensor(key.motion.to_key),
+        geometric,
+        to_tensor(roughness(key.motion.to_key)),
+        torch.full((1, 1, 1, 1), float(distance)),
+    )
 
 
 def _mean_trust(lr: Tensor, reference: Reference) -> float:

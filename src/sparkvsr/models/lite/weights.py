@@ -19,7 +19,7 @@ from sparkvsr.models.lite.network import KeyframeUpscalerNet, PropagatorConfig, 
 PROPAGATOR_FILE = "propagator.safetensors"
 UPSCALER_FILE = "keyframe_upscaler.safetensors"
 CONFIG_FILE = "config.json"
-FORMAT = "sparkvsr-lite-1"
+FORMAT = "sparkvsr-lite-2"
 
 Network = TypeVar("Network", PropagatorNet, KeyframeUpscalerNet)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sparkvsr.data.samples import TrainBatch, TrainSample
+from sparkvsr.data.samples import TrainBatch
 
 
 @dataclass
@@ -87,9 +87,17 @@ class TrainingAdapter(nn.Module, ABC):
             WeightsError: the folder cannot be read.
         """
 
-    def prepare_sample(self, sample: TrainSample) -> dict[str, Tensor]:
-        """What to compute with each sample in the loader's processes; nothing by default."""
-        del sample
+    def prepare_clip(self, lr: Tensor, keyframe_indices: Sequence[int]) -> dict[str, Tensor]:
+        """What to compute with each clip in the loader's processes, before it is cropped; nothing by default.
+
+        Args:
+            lr: ``(F, 3, h, w)`` float in [0, 1].
+            keyframe_indices: rising.
+
+        Returns:
+            By name, ``(F, C, h, w)`` (cropped with the clip; (x, y) vectors if the name ends in ``flow``) or ``(F,)``.
+        """
+        del lr, keyframe_indices
         return {}
 
     def target_frames(self, hr: Tensor, decoded: Tensor) -> Tensor:

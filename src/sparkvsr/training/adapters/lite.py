@@ -1,14 +1,17 @@
 """The embedded model for training: latents are pixel-unshuffled frames, restoration is latents plus velocity.
 
-Clips train the propagator, stills (which carry no keyframe) the keyframe upscaler. Motion is estimated with each sample
-in the loader's processes by the code that runs at inference.
+Clips train the propagator, stills (which carry no keyframe) the keyframe upscaler. Motion is estimated with each clip
+in the loader's processes by the code that runs at inference. Some clips get the upscaler's own keyframe or none: that is
+what the model meets where nobody gave one. Some begin with the first frame shown several times: what a short window
+learns must not drift when it is applied over and over.
 
 Shapes: B batch, F frames, K keyframes, h w LR pixels, H = 4h, W = 4w; latents ``(B, F, 48, h, w)``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sparkvsr.data.samples import TrainBatch, TrainSample
+from sparkvsr.data.samples import TrainBatch
 from sparkvsr.errors import ConfigError
-from sparkvsr.models.lite.motion import KeyframeMotion, flow_between, grey_of, round_trip_error, track_keyframe
+from sparkvsr.models.lite.motion import KeyframeMotion, flow_between, grey_of, roughness, round_trip_error, track_keyframe
 from sparkvsr.models.lite.network import (
     ROUND_TRIP_LR_PX,
     SCALE,
@@ -41,19 +44,43 @@ from sparkvsr.training.adapters.interface import LatentBatch, TrainingAdapter
 MAX_ROUND_TRIP_PX = 100.0
 
 
+@dataclass(frozen=True)
+class TrainingCases:
+    """What happens to some of the clips.
+
+    Attributes:
+        own_probability: of a keyframe made by the upscaler instead of the given one.
+        blind_probability: of no keyframe.
+        still_probability: of a batch that begins with its first frames shown several times, without gradient.
+        still_frames: lowest and highest number of times.
+        seed: of the draws.
+    """
+
+    own_probability: float = 0.0
+    blind_probability: float = 0.0
+    still_probability: float = 0.0
+    still_frames: tuple[int, int] = (2, 10)
+    seed: int = 0
+
+
 class LiteAdapter(TrainingAdapter):
     """Propagator and keyframe upscaler, trained together.
 
     Args:
         propagator: carries keyframes through a clip.
         upscaler: single image x4.
+        cases: what happens to some clips in training (not in validation).
     """
 
     family = "lite"
 
-    def __init__(self, propagator: PropagatorNet, upscaler: KeyframeUpscalerNet) -> None:
+    def __init__(
+        self, propagator: PropagatorNet, upscaler: KeyframeUpscalerNet, cases: TrainingCases | None = None
+    ) -> None:
         super().__init__()
         self.network = nn.ModuleDict({"propagator": propagator, "upscaler": upscaler}).requires_grad_(True)
+        self.network.to(memory_format=torch.channels_last)
+        self._cases = cases or TrainingCases()
 
     @property
     def propagator(self) -> PropagatorNet:
@@ -72,40 +99,40 @@ class LiteAdapter(TrainingAdapter):
             msg = f"data.crop={list(crop)} must be multiples of {SCALE} for model=lite"
             raise ConfigError(msg)
 
-    def prepare_sample(self, sample: TrainSample) -> dict[str, Tensor]:
+    def prepare_clip(self, lr: Tensor, keyframe_indices: Sequence[int]) -> dict[str, Tensor]:
         """Motion between neighbours and to the keyframe in use, on the LR grid.
 
         Returns:
-            ``step`` and ``to_key`` ``(F, 2, h, w)``, ``round_trip`` ``(F, 1, h, w)`` in LR pixels, ``key_slot``
-            ``(F,)``: which of the sample's keyframes a frame uses, -1 for none.
+            ``step_flow`` and ``key_flow`` ``(F, 2, h, w)``, ``round_trip`` and ``roughness`` ``(F, 1, h, w)``, all in
+            LR pixels; ``key_slot`` ``(F,)``: which of the keyframes a frame uses, -1 for none.
         """
-        lr = sample.lr.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
-        greys = [grey_of(image) for image in lr]
+        images = lr.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+        greys = [grey_of(image) for image in images]
         count, (height, width) = len(greys), greys[0].shape
         step = np.zeros((count, height, width, 2), np.float32)
         for t in range(1, count):
             step[t] = flow_between(greys[t], greys[t - 1])
         to_key = np.zeros((count, height, width, 2), np.float32)
-        round_trip = np.zeros((count, height, width), np.float32)
+        round_trip, rough = (np.zeros((count, height, width), np.float32) for _ in range(2))
         slots = np.full(count, -1, np.int64)
-        keys = sample.keyframe_indices
+        keys = list(keyframe_indices)
         if keys:
             slots[:] = [min(range(len(keys)), key=lambda slot: (abs(keys[slot] - t), keys[slot])) for t in range(count)]
         for slot, key in enumerate(keys):
             for direction in (1, -1):
-                motion: KeyframeMotion | None = None
-                for t in range(key, count if direction == 1 else -1, direction):
+                motion = KeyframeMotion(to_key[key], to_key[key])  # a keyframe is where it is
+                for t in range(key + direction, count if direction == 1 else -1, direction):
                     if slots[t] != slot:
                         break
-                    start = None
-                    if motion is not None:
-                        start = step[t] if direction == 1 else flow_between(greys[t], greys[t + 1])
-                    motion = track_keyframe(greys[t], greys[key], motion, start)
-                    to_key[t], round_trip[t] = motion.to_key, np.minimum(round_trip_error(motion), MAX_ROUND_TRIP_PX)
+                    back = step[t] if direction == 1 else flow_between(greys[t], greys[t + 1])
+                    motion = track_keyframe(greys[t], greys[key], motion, back)
+                    to_key[t], rough[t] = motion.to_key, roughness(motion.to_key)
+                    round_trip[t] = np.minimum(round_trip_error(motion), MAX_ROUND_TRIP_PX)
         return {
-            "step": torch.from_numpy(step).permute(0, 3, 1, 2).contiguous(),
-            "to_key": torch.from_numpy(to_key).permute(0, 3, 1, 2).contiguous(),
+            "step_flow": torch.from_numpy(step).permute(0, 3, 1, 2).contiguous(),
+            "key_flow": torch.from_numpy(to_key).permute(0, 3, 1, 2).contiguous(),
             "round_trip": torch.from_numpy(round_trip)[:, None],
+            "roughness": torch.from_numpy(rough)[:, None],
             "key_slot": torch.from_numpy(slots),
         }
 
@@ -115,10 +142,31 @@ class LiteAdapter(TrainingAdapter):
         del framewise
         latents = _to_latents(_upscaled(batch.lr))
         extras: dict[str, Any] = {"lr": batch.lr, "keyframes": batch.keyframes.clamp(0, 1), **batch.extras}
-        extras["keyframe_indices"] = batch.keyframe_indices
+        extras |= {"keyframe_indices": batch.keyframe_indices, "times": batch.times, "still_frames": 0}
+        if self.training and batch.lr.shape[1] > 1:
+            self._apply_cases(extras, batch.numbers)
         # The keyframe half is aligned frame by frame inside the network, along the motion that came with the sample.
         placeholder = latents.new_zeros(()).expand_as(latents)
         return LatentBatch(latents, placeholder, _to_latents(batch.hr) if with_hr else None, extras)
+
+    def _apply_cases(self, extras: dict[str, Any], numbers: Tensor) -> None:
+        """Replace some keyframes, and draw the still frames; a function of the sample numbers."""
+        cases = self._cases
+        draws = [np.random.default_rng([cases.seed, 7, int(number)]) for number in numbers]
+        if draws[0].random() < cases.still_probability:
+            extras["still_frames"] = int(draws[0].integers(cases.still_frames[0], cases.still_frames[1] + 1))
+        kinds = torch.tensor([draw.random() for draw in draws], device=extras["lr"].device)
+        own, blind = kinds < cases.own_probability, kinds > 1 - cases.blind_probability
+        extras["key_slot"] = torch.where(blind[:, None], -1, extras["key_slot"].long())
+        keyframes = extras["keyframes"].clone()
+        rows = torch.nonzero(own).flatten()
+        for slot in range(keyframes.shape[1]):
+            positions = extras["keyframe_indices"][rows, slot]
+            there = positions >= 0
+            if there.any():
+                key_lr = extras["lr"][rows[there], positions[there]].contiguous(memory_format=torch.channels_last)
+                keyframes[rows[there], slot] = self.upscaler(key_lr).float().clamp(0, 1)
+        extras["keyframes"] = keyframes
 
     def restore(self, latents: LatentBatch) -> Tensor:
         """See ``TrainingAdapter``."""
@@ -156,64 +204,114 @@ def build_lite_adapter(
     seed: int = 0,
     propagator: Mapping[str, Any] | None = None,
     upscaler: Mapping[str, Any] | None = None,
+    cases: Mapping[str, Any] | None = None,
 ) -> LiteAdapter:
     """Fresh networks (the same for the same seed), or those of a folder.
 
     Args:
         path: folder as ``sparkvsr export`` writes it; None starts fresh.
-        seed: of fresh weights.
+        seed: of fresh weights and of the cases.
         propagator: sizes, see ``PropagatorConfig``; only for fresh weights.
         upscaler: sizes, see ``UpscalerConfig``; only for fresh weights.
+        cases: see ``TrainingCases``.
 
     Raises:
         WeightsError: the folder cannot be read.
-        ConfigError: an unknown size.
+        ConfigError: an unknown size or case.
     """
-    if path is not None:
-        return LiteAdapter(*load_networks(Path(path).expanduser()))
     try:
         sizes = PropagatorConfig(**(propagator or {})), UpscalerConfig(**(upscaler or {}))
+        chosen = TrainingCases(**(cases or {}), seed=seed)
     except TypeError as exc:
-        msg = f"model=lite: {exc}; model.propagator and model.upscaler take the sizes listed in conf/model/lite.yaml"
+        msg = f"model=lite: {exc}; model.propagator, model.upscaler and model.cases take what conf/model/lite.yaml lists"
         raise ConfigError(msg) from exc
+    if path is not None:
+        return LiteAdapter(*load_networks(Path(path).expanduser()), chosen)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return LiteAdapter(PropagatorNet(sizes[0]), KeyframeUpscalerNet(sizes[1]))
+        return LiteAdapter(PropagatorNet(sizes[0]), KeyframeUpscalerNet(sizes[1]), chosen)
+
+
+class _Window:
+    """A batch of windows as the propagator wants them, frame by frame."""
+
+    def __init__(self, extras: Mapping[str, Any]) -> None:
+        self.lr: Tensor = extras["lr"]
+        self.keyframes: Tensor = extras["keyframes"]
+        self._extras = extras
+        self._rows = torch.arange(self.lr.shape[0], device=self.lr.device)
+        indices = extras["keyframe_indices"].clamp_min(0)
+        slots = range(self.keyframes.shape[1])
+        self._key_lrs = [self.lr[self._rows, indices[:, slot]] for slot in slots]
+        self._agreements = [agreement_of(self.keyframes[:, slot], self._key_lrs[slot]) for slot in slots]
+        self._key_times = [extras["times"][self._rows, indices[:, slot]] for slot in slots]
+
+    def frame(self, places: Tensor) -> Tensor:
+        """LR frame ``(B, 3, h, w)`` at a place ``(B,)`` of each window."""
+        return self.lr[self._rows, places].contiguous(memory_format=torch.channels_last)
+
+    def step_flow(self, places: Tensor) -> Tensor:
+        """Flow to the frame before, ``(B, 2, h, w)``."""
+        return self._extras["step_flow"][self._rows, places]
+
+    def continues(self, t: int) -> Tensor:
+        """``(B, 1, 1, 1)``: 1 where frame ``t`` follows its neighbour in the window without a gap."""
+        times = self._extras["times"]
+        return (times[:, t] - times[:, t - 1] == 1).to(self.lr.dtype).view(-1, 1, 1, 1)
+
+    def reference(self, places: Tensor) -> Reference | None:
+        """The keyframe in use; clips of a batch may use different slots, those without one get weight 0."""
+        if not self._key_lrs:
+            return None
+        slots = self._extras["key_slot"][self._rows, places].long()
+        chosen, has_key = slots.clamp_min(0), (slots >= 0).to(self.lr.dtype).view(-1, 1, 1, 1)
+        distance = self._extras["times"][self._rows, places] - torch.stack(self._key_times)[chosen, self._rows]
+        return Reference(
+            torch.stack(self._key_lrs)[chosen, self._rows],
+            self.keyframes[self._rows, chosen],
+            torch.stack(self._agreements)[chosen, self._rows],
+            self._extras["key_flow"][self._rows, places],
+            trust(self._extras["round_trip"][self._rows, places], ROUND_TRIP_LR_PX) * has_key,
+            self._extras["roughness"][self._rows, places],
+            distance.abs().to(self.lr.dtype).view(-1, 1, 1, 1),
+        )
 
 
 def _propagate(network: PropagatorNet, extras: Mapping[str, Any]) -> list[Tensor]:
-    """Restored frames ``(B, 3, H, W)`` of a window, front to back."""
-    lr, keyframes, slots = extras["lr"], extras["keyframes"], extras["key_slot"]
+    """Restored frames ``(B, 3, H, W)`` of a window, front to back; a gap in time starts anew."""
+    window = _Window(extras)
+    batch, count = window.lr.shape[:2]
+    one = torch.ones(batch, 1, 1, 1, device=window.lr.device)
+    gap_behind_first = count > 1 and (window.continues(1) == 0).flatten()
+    begins = torch.as_tensor(gap_behind_first, device=window.lr.device).expand(batch).long()
+    still: Previous | None = None
+    with torch.no_grad():
+        for _ in range(extras.get("still_frames", 0)):
+            frame = window.frame(begins)
+            result = propagate_step(network, frame, still, window.reference(begins))
+            still = Previous(frame, result.output, result.hidden, torch.zeros_like(window.step_flow(begins)), one)
     previous: Previous | None = None
     frames = []
-    rows = torch.arange(lr.shape[0], device=lr.device)
-    agreements: list[Tensor] = []
-    key_lrs: list[Tensor] = []
-    for slot in range(keyframes.shape[1]):
-        positions = extras["keyframe_indices"][:, slot].clamp_min(0)
-        key_lrs.append(lr[rows, positions])
-        agreements.append(agreement_of(keyframes[:, slot], key_lrs[-1]))
-    for t in range(lr.shape[1]):
-        frame = lr[:, t].contiguous()
-        reference = None
-        if keyframes.shape[1]:
-            # Clips of a batch may use keyframes of different slots at this frame; those without one get weight 0.
-            chosen = slots[:, t].clamp_min(0)
-            has_key = (slots[:, t] >= 0).to(lr.dtype).view(-1, 1, 1, 1)
-            reference = Reference(
-                torch.stack(key_lrs)[chosen, rows],
-                keyframes[rows, chosen],
-                torch.stack(agreements)[chosen, rows],
-                extras["to_key"][:, t],
-                trust(extras["round_trip"][:, t], ROUND_TRIP_LR_PX) * has_key,
-            )
+    for t in range(count):
+        places = torch.full((batch,), t, device=window.lr.device)
         if previous is not None:
-            previous.flow = extras["step"][:, t]
-        result = propagate_step(network, frame, previous, reference)
+            previous.flow, previous.valid = window.step_flow(places), window.continues(t)
+        if still is not None and bool((begins == t).any()):
+            previous = _where((begins == t).view(-1, 1, 1, 1), still, previous)
+        frame = window.frame(places)
+        result = propagate_step(network, frame, previous, window.reference(places))
         frames.append(result.output)
-        valid = torch.ones(lr.shape[0], 1, 1, 1, device=lr.device)
-        previous = Previous(frame, result.output, result.hidden, extras["step"][:, t], valid)
+        previous = Previous(frame, result.output, result.hidden, window.step_flow(places), one)
     return frames
+
+
+def _where(chosen: Tensor, this: Previous, other: Previous | None) -> Previous:
+    """Of two states the first where ``chosen`` ``(B, 1, 1, 1)``; where there is no other, none."""
+    if other is None:
+        return Previous(this.lr, this.output, this.hidden, this.flow, chosen.to(this.lr.dtype))
+    pairs = ((this.lr, other.lr), (this.output, other.output), (this.hidden, other.hidden), (this.flow, other.flow))
+    lr, output, hidden, flow = (torch.where(chosen, a, b) for a, b in pairs)
+    return Previous(lr, output, hidden, flow, torch.where(chosen, this.valid, other.valid))
 
 
 def _upscaled(lr: Tensor) -> Tensor:
