@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from sparkvsr.data.samples import TrainSample, collate
+from sparkvsr.data.samples import TrainBatch, TrainSample, collate
 from sparkvsr.errors import ConfigError, WeightsError
 from sparkvsr.training.adapters.cogvideox import CogVideoXAdapter, build_cogvideox_adapter, build_nano_adapter
-from sparkvsr.training.adapters.lite import build_lite_adapter
+from sparkvsr.training.adapters.lite import LiteAdapter, build_lite_adapter
 
 # Inference warps HR pixels with OpenCV's fixed-point tables, training with torch.
 MEAN_TOLERANCE = 2e-3
@@ -29,7 +29,8 @@ def moving_sample(num_frames: int, size: tuple[int, int], keys: list[int]) -> Tr
 
 @pytest.mark.parametrize("keys", [[], [0], [2]], ids=str)
 def test_lite_restores_in_training_what_it_restores_in_use(tmp_path: Path, keys: list[int]) -> None:
-    from sparkvsr.models.registry import load_model
+    from sparkvsr.models.lite.model import LiteModel
+    from sparkvsr.models.lite.weights import load_propagator
 
     adapter = build_lite_adapter(upscaler={"blocks": 1}, seed=1)
     with torch.no_grad():
@@ -42,7 +43,8 @@ def test_lite_restores_in_training_what_it_restores_in_use(tmp_path: Path, keys:
         restored = adapter.decode(
             adapter.restore(adapter.encode(batch, framewise=False, with_hr=False)), framewise=False
         )[0]
-    model = load_model(tmp_path / "model", device="cpu", dtype="fp32")
+    # Without keyframes of its own: those come in training by `cases`.
+    model = LiteModel(load_propagator(tmp_path / "model"), None, dtype=torch.float32)
     expected = model.restore(sample.lr, sample.keyframes if keys else None, keys)
     assert float((restored.clamp(0, 1) - expected).abs().mean()) < MEAN_TOLERANCE
 
@@ -68,6 +70,67 @@ def test_lite_stills_train_the_upscaler_and_clips_the_propagator() -> None:
         assert any(float(p.grad.abs().max()) > 0 for p in trained.parameters() if p.grad is not None)
         # present but zero: data-parallel training waits for every parameter
         assert all(p.grad is not None and float(p.grad.abs().max()) == 0 for p in idle.parameters())
+
+
+def lite_batch(times: list[int], keys: list[int]) -> TrainBatch:
+    """Two moving clips, of which only the frames at ``times`` are kept."""
+    adapter = build_lite_adapter(upscaler={"blocks": 1})
+    samples = []
+    for number in range(2):
+        whole = moving_sample(times[-1] + 1, (64, 96), [])
+        maps = adapter.prepare_clip(whole.lr, [times[key] for key in keys])
+        hr = whole.hr[times]
+        sample = TrainSample(whole.lr[times], hr, hr[keys], keys, number=number, times=times)
+        sample.extras = {name: values[times] for name, values in maps.items()}
+        samples.append(sample)
+    return collate(samples)
+
+
+def restored_by(adapter: LiteAdapter, batch: TrainBatch) -> torch.Tensor:
+    with torch.no_grad():
+        return adapter.decode(
+            adapter.restore(adapter.encode(batch, framewise=True, with_hr=False)), framewise=True
+        )
+
+
+def lively_adapter(**settings: object) -> LiteAdapter:
+    """Last layers that do something, as after some training."""
+    adapter = build_lite_adapter(upscaler={"blocks": 1}, seed=1, **settings)  # type: ignore[arg-type]
+    torch.manual_seed(5)
+    with torch.no_grad():
+        adapter.propagator.tail.weight.normal_(0, 0.01)
+        adapter.upscaler.tail.weight.normal_(0, 0.01)
+    return adapter
+
+
+def test_lite_starts_anew_behind_a_gap() -> None:
+    adapter = lively_adapter()
+    batch = lite_batch([0, 5, 6], [0])
+    changed = lite_batch([0, 5, 6], [0])
+    changed.hr, changed.lr = changed.hr.clone(), changed.lr.clone()
+    changed.lr[:, 0] = 0.5
+    # What the first frame looks like reaches the others through the keyframe only, never through the state.
+    for one in (batch, changed):
+        one.extras["key_slot"] = torch.full_like(one.extras["key_slot"], -1)
+    assert torch.equal(restored_by(adapter, batch)[:, 1:], restored_by(adapter, changed)[:, 1:])
+    together = lite_batch([4, 5, 6], [0])
+    together.extras["key_slot"] = torch.full_like(together.extras["key_slot"], -1)
+    assert not torch.equal(restored_by(adapter, batch)[:, 1:], restored_by(adapter, together)[:, 1:])
+
+
+def test_lite_cases_are_a_function_of_the_sample_numbers() -> None:
+    batch = lite_batch([0, 5, 6], [0])
+    plain = restored_by(lively_adapter(), batch)
+    for cases in ({"own_probability": 1.0}, {"blind_probability": 1.0}, {"still_probability": 1.0}):
+        adapter = lively_adapter(cases=cases)
+        first = restored_by(adapter, batch)
+        assert torch.equal(first, restored_by(adapter, batch))
+        assert not torch.equal(first, plain), cases
+        # never in validation
+        assert torch.equal(restored_by(adapter.eval(), batch), plain)
+    still = restored_by(lively_adapter(cases={"still_probability": 1.0}), batch)
+    assert torch.equal(still[:, 0], plain[:, 0]), "the keyframe lies before the gap, the window begins behind it"
+    assert not torch.equal(still[:, 1], plain[:, 1])
 
 
 def test_nano_restores_in_training_what_it_restores_in_use(tmp_path: Path) -> None:

@@ -43,6 +43,11 @@ def shrink(hr: Tensor) -> Tensor:
     return to_tensor(cv2.resize(to_numpy(hr), size, interpolation=cv2.INTER_AREA))
 
 
+def luma(rgb: Tensor) -> Tensor:
+    """BT.601 luma."""
+    return to_tensor(cv2.cvtColor(to_numpy(rgb), cv2.COLOR_RGB2GRAY))
+
+
 def warp_hr(hr: Tensor, flow: Tensor) -> Tensor:
     """Bicubic warp of an HR image by an LR flow."""
     height, width = flow.shape[-2] * SCALE, flow.shape[-1] * SCALE
@@ -52,4 +57,4 @@ def warp_hr(hr: Tensor, flow: Tensor) -> Tensor:
     return to_tensor(warped)
 
 
-CPU_KERNELS = Kernels(upscale=upscale, shrink=shrink, warp_hr=warp_hr)
+CPU_KERNELS = Kernels(upscale=upscale, shrink=shrink, luma=luma, warp_hr=warp_hr)

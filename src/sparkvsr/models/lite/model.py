@@ -95,7 +95,7 @@ class LiteModel(RestorationModel):
                 for index, image in zip(keyframe_indices, resized, strict=True)
             }
         propagator = self._propagator(keys, guidance_scale, None)
-        return torch.cat([_resize(propagator.step(frame.cpu())[None], size) for frame in lr])
+        return torch.cat([_resize(restored[None], size) for restored in propagator.run(lr.cpu())])
 
     def open_session(self, request: ShotRequest) -> Session:
         """See ``RestorationModel.open_session``.

@@ -238,10 +238,11 @@ def agreement_of(key_hr: Tensor, key_lr: Tensor) -> Tensor:
 
 @dataclass
 class Kernels:
-    """The three operations on HR pixels, replaceable by faster ones at inference (``motion.CPU_KERNELS``)."""
+    """The operations on HR pixels, replaceable by faster ones at inference (``cpu_kernels.CPU_KERNELS``)."""
 
     upscale: Callable[[Tensor], Tensor] = upscale_bicubic
     shrink: Callable[[Tensor], Tensor] = shrink_area
+    luma: Callable[[Tensor], Tensor] = luma
     warp_hr: Callable[[Tensor, Tensor], Tensor] | None = None
 
     def warp_by_lr_flow(self, hr: Tensor, flow: Tensor) -> Tensor:
@@ -309,7 +310,7 @@ def propagate_step(
         previous_trust = trust(previous_error, PHOTOMETRIC_LEVELS) * valid
         hidden = warp(previous.hidden, previous.flow) * valid
         # Luma is enough to carry from frame to frame: a third of the cost, and colour detail follows brightness.
-        previous_detail = kernels.detail(kernels.warp_by_lr_flow(luma(previous.output), previous.flow))
+        previous_detail = kernels.detail(kernels.warp_by_lr_flow(kernels.luma(previous.output), previous.flow))
     aligned = [_align(lr, one, kernels) for one in references]
     key = reduce(_better, aligned) if aligned else None
 
@@ -318,7 +319,7 @@ def propagate_step(
     # Luma is enough to judge by, and the residual to add to; the keyframe's colours come along with its weight.
     key_part = previous_part = zero.expand(n, BLOCK, h, w)
     if key is not None:
-        key_part = to_channels(luma(key.detail)) * (8 * key.trust).clamp(max=1)
+        key_part = to_channels(kernels.luma(key.detail)) * (8 * key.trust).clamp(max=1)
     if previous_detail is not None:
         previous_part = to_channels(previous_detail) * (8 * previous_trust).clamp(max=1)
     features = torch.cat(

@@ -11,7 +11,9 @@ the motion between frames is estimated once for both.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,6 +74,23 @@ class _PassState:
     hidden: Tensor
 
 
+@dataclass
+class _Observation:
+    """All that is known of a frame before the network sees it.
+
+    Attributes:
+        lr: ``(1, 3, h, w)``.
+        before: LR frame before it, None at the start and after a cut.
+        step_flow: flow to that frame.
+        references: keyframes brought to this frame, by pass.
+    """
+
+    lr: Tensor
+    before: Tensor | None
+    step_flow: Flow | None
+    references: dict[str, list[Reference]]
+
+
 class ShotPropagator:
     """Restores one shot, frame by frame.
 
@@ -104,9 +123,29 @@ class ShotPropagator:
         if self._indices and 0 < guidance_scale < 1:
             self._pass_names.append("blind")
 
-    @torch.inference_mode()
     def step(self, frame: Tensor) -> Tensor:
         """Restore the next frame: ``(3, h, w)`` float in [0, 1] to ``(3, 4h, 4w)`` float32 in [0, 1]."""
+        return next(self.run([frame]))
+
+    @torch.inference_mode()
+    def run(self, frames: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Restore frames in order, as ``step`` does each.
+
+        What motion there is does not depend on what the network makes of it, so the next frame is looked at in a
+        second thread while the network works on this one. The order of both, and so the result, is always the same.
+        """
+        with ThreadPoolExecutor(1, "sparkvsr-motion") as pool:
+            waiting: deque[Future[_Observation]] = deque()
+            for frame in frames:
+                waiting.append(pool.submit(self._observe, frame))
+                if len(waiting) > 1:
+                    yield self._render(waiting.popleft().result())
+            while waiting:
+                yield self._render(waiting.popleft().result())
+
+    @torch.inference_mode()
+    def _observe(self, frame: Tensor) -> _Observation:
+        """Motion of the next frame, and keyframes of our own where help is welcome."""
         lr = frame.float()[None].contiguous(memory_format=torch.channels_last)
         grey = _grey(lr)
         step_flow: Flow | None = None
@@ -117,25 +156,32 @@ class ShotPropagator:
                 self._start_anew()
                 step_flow = None
         given = self._references(lr, grey, step_flow)
-        results = {}
+        references = {}
         for name in self._pass_names:
-            references, poor = given if name == "keyed" else ([], True)
+            found, poor = given if name == "keyed" else ([], True)
             if poor:
-                references = references + self._own_reference(name, lr, grey, step_flow)
+                found = found + self._own_reference(name, lr, grey, step_flow)
             elif name in self._own:
                 self._own[name][1].motion = None  # not followed meanwhile
+            references[name] = found
+        observation = _Observation(lr, None if step_flow is None else self._lr, step_flow, references)
+        self._lr = lr
+        self.next_index += 1
+        return observation
+
+    def _render(self, seen: _Observation) -> Tensor:
+        results = {}
+        for name, references in seen.references.items():
             results[name] = propagate_step(
                 self._runner.net,
-                lr,
-                self._previous(name, step_flow),
+                seen.lr,
+                self._previous(name, seen),
                 references[0] if references else None,
                 others=references[1:],
                 kernels=CPU_KERNELS,
                 fuse=self._runner.fuse,
             )
             self._states[name] = _PassState(results[name].output, results[name].hidden)
-        self._lr = lr
-        self.next_index += 1
         return self._guided(results)[0].contiguous()
 
     def export_state(self) -> dict[str, Tensor]:
@@ -179,15 +225,14 @@ class ShotPropagator:
     def _start_anew(self) -> None:
         """Forget everything from before a cut."""
         self._cut_at = self.next_index
-        self._states = {}
         self._own = {}
         self._active = {index: one for index, one in self._active.items() if index >= self.next_index}
 
-    def _previous(self, name: str, step_flow: Flow | None) -> Previous | None:
+    def _previous(self, name: str, seen: _Observation) -> Previous | None:
         state = self._states.get(name)
-        if state is None or self._lr is None or step_flow is None:
+        if state is None or seen.before is None or seen.step_flow is None:
             return None
-        return Previous(self._lr, state.output, state.hidden, to_tensor(step_flow), torch.ones(1, 1, 1, 1))
+        return Previous(seen.before, state.output, state.hidden, to_tensor(seen.step_flow), torch.ones(1, 1, 1, 1))
 
     def _wanted(self) -> list[int]:
         """The last keyframe since the start or the last cut, and the next one within reach."""

@@ -32,7 +32,7 @@ class LiteSession(Session):
         if lr.ndim != 4 or tuple(lr.shape[1:]) != (3, *self._lr_size):
             msg = f"`lr` must be (n, 3, {self._lr_size[0]}, {self._lr_size[1]}), got {tuple(lr.shape)}"
             raise ValueError(msg)
-        return torch.stack([self._propagator.step(frame) for frame in lr])
+        return torch.stack(list(self._propagator.run(lr)))
 
     def finish(self) -> Tensor:
         """Nothing is held back."""

@@ -1,9 +1,10 @@
 """The table of the model card: lite on the public ground-truth clips.
 
-    python benchmarks/lite_training/evaluate.py [--weights FOLDER] [--rows bicubic blind keyed ...] [--json out.json]
+    python benchmarks/lite_table.py [--weights FOLDER] [--rows bicubic blind keyed ...] [--json out.json]
 
 PSNR-Y (BT.601 studio range, no border), mean over frames 1.. up to 32 (frame 0 carries the keyframe), sides cropped to
 multiples of 16, LR by antialiased bicubic /4 rounded to 8 bit. `*_crf23` rows: the LR clip went through x264 crf 23.
+The lines `guidance` give the mean absolute distance to the keyframe at frame 0, in grey levels, for guidance 0, 0.5, 1, 1.5.
 """
 
 from __future__ import annotations
@@ -13,18 +14,20 @@ import json
 import time
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from degradation import shrink_by_four, through_x264
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sparkvsr.degradation.bicubic import BicubicDegradation
+from sparkvsr.degradation.codec import compress_crf
+from sparkvsr.metrics import psnr_y as psnr_y_of_frame
 from sparkvsr.models.lite.model import LiteModel, load_lite
 from sparkvsr.models.lite.motion import grey_of
 from sparkvsr.models.lite.upscaler import load_keyframe_upscaler
+from sparkvsr.video import VideoReader
 
 ROWS = ("bicubic", "blind", "flow_and_blend", "keyed", "lite_keyframe", "upscaler_every_frame")
 WRONG_ROWS = ("wrong_scene", "wrong_black", "wrong_shift32", "wrong_before_cut")
@@ -32,32 +35,27 @@ CRF_ROWS = ("bicubic_crf23", "blind_crf23", "keyed_crf23")
 FRAMES = 33
 
 
-def load_clip(path: Path) -> NDArray:
-    """First frames, uint8 ``(n, H, W, 3)``, sides cropped to multiples of 16."""
-    frames = []
-    with av.open(str(path)) as container:
-        for frame in container.decode(video=0):
-            frames.append(frame.to_ndarray(format="rgb24"))
-            if len(frames) == FRAMES:
-                break
-    clip = np.stack(frames)
-    return clip[:, : clip.shape[1] // 16 * 16, : clip.shape[2] // 16 * 16]
+def load_clip(path: Path) -> Tensor:
+    """First frames, ``(F, 3, H, W)`` in [0, 1], sides cropped to multiples of 16."""
+    with VideoReader(path, frames=FRAMES) as reader:
+        clip = torch.stack([frame.pixels for frame in reader]).mul(255).round().div(255)
+    return clip[..., : clip.shape[-2] // 16 * 16, : clip.shape[-1] // 16 * 16].contiguous()
 
 
-def as_tensor(clip: NDArray) -> Tensor:
-    """uint8 NHWC to float NCHW in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(clip)).permute(0, 3, 1, 2).float().div(255)
+def shrink_by_four(clip: Tensor) -> Tensor:
+    """Antialiased bicubic /4, 8 bit."""
+    return BicubicDegradation()(clip, np.random.default_rng(0))
+
+
+def as_numpy(clip: Tensor) -> NDArray:
+    """``(F, 3, H, W)`` in [0, 1] to uint8 ``(F, H, W, 3)``."""
+    return clip.mul(255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def psnr_y(restored: Tensor, truth: Tensor) -> float:
     """Mean over frames; the result is rounded to 8 bit first."""
-    weights = torch.tensor([65.481, 128.553, 24.966]).view(1, 3, 1, 1)
-    values = []
-    for a, b in zip(restored, truth, strict=True):
-        a8 = (a.clamp(0, 1) * 255).round() / 255
-        error = ((a8 - b)[None] * weights).sum(1).square().mean()
-        values.append(float(10 * torch.log10(255**2 / error)))
-    return float(np.mean(values))
+    rounded = restored.clamp(0, 1).mul(255).round().div(255)
+    return float(np.mean([psnr_y_of_frame(a, b) for a, b in zip(rounded, truth, strict=True)]))
 
 
 def flow_and_blend(lr: NDArray, key_hr: NDArray) -> Tensor:
@@ -91,18 +89,18 @@ def flow_and_blend(lr: NDArray, key_hr: NDArray) -> Tensor:
 
 
 def measure(
-    model: LiteModel, upscaler, rows: list[str], clips: dict[str, NDArray]
+    model: LiteModel, upscaler, rows: list[str], clips: dict[str, Tensor]
 ) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, Tensor]]]:
     """PSNR-Y by row and clip, and the middle frame of every row."""
     names = list(clips)
     table: dict[str, dict[str, float]] = {row: {} for row in rows}
     middle: dict[str, dict[str, Tensor]] = {name: {} for name in names}
     for number, name in enumerate(names):
-        truth8 = clips[name]
-        truth, lr8 = as_tensor(truth8), shrink_by_four(truth8)
-        lr = as_tensor(lr8)
-        lr_crf = as_tensor(through_x264(lr8, 23)) if any(row.endswith("crf23") for row in rows) else lr
-        foreign8 = clips[names[(number + 1) % len(names)]]
+        truth = clips[name]
+        lr = shrink_by_four(truth)
+        lr_crf = compress_crf(lr, 23, "medium") if any(row.endswith("crf23") for row in rows) else lr
+        other = clips[names[(number + 1) % len(names)]][:1]
+        foreign = F.interpolate(other, truth.shape[2:], mode="bicubic", antialias=True).clamp(0, 1)
         for row in rows:
             target, drop = truth, 1
             source = lr_crf if row.endswith("crf23") else lr
@@ -113,17 +111,15 @@ def measure(
             elif row.startswith("keyed"):
                 out = model.restore(source, truth[:1], [0])
             elif row == "flow_and_blend":
-                out = flow_and_blend(lr8, truth8[0])
+                out = flow_and_blend(as_numpy(lr), as_numpy(truth[:1])[0])
             elif row == "lite_keyframe":
                 out = model.restore(lr, upscaler.upscale(lr[0])[None], [0])
             elif row == "upscaler_every_frame":
                 out = torch.stack([upscaler.upscale(frame) for frame in lr])
             elif row in ("wrong_before_cut", "blind_before_cut"):
-                sides = truth.shape[2:]
-                foreign = cv2.resize(foreign8[0], (sides[1], sides[0]), interpolation=cv2.INTER_AREA)
-                joined = torch.cat([as_tensor(shrink_by_four(foreign[None])), lr])
+                joined = torch.cat([shrink_by_four(foreign), lr])
                 if row == "wrong_before_cut":
-                    out = model.restore(joined, as_tensor(foreign[None]), [0])[1:]
+                    out = model.restore(joined, foreign, [0])[1:]
                 else:
                     out = model.restore(joined)[1:]
             else:
@@ -133,8 +129,7 @@ def measure(
                 elif row == "wrong_shift32":
                     key = torch.roll(key, 32, -1)
                 else:
-                    sides = truth.shape[2:]
-                    key = as_tensor(cv2.resize(foreign8[0], (sides[1], sides[0]), interpolation=cv2.INTER_AREA)[None])
+                    key = foreign
                 out = model.restore(lr, key, [0])
             table[row][name] = psnr_y(out[drop:], target[drop:])
             middle[name][row] = out[len(out) // 2]
@@ -162,6 +157,12 @@ def main() -> None:
     for row, values in table.items():
         cells = [values[name] for name in clips]
         print(f"{row:22s}" + "".join(f"{v:10.2f}" for v in cells) + f"{np.mean(cells):10.3f}")
+    if "keyed" in args.rows:
+        for name, truth in clips.items():
+            lr = shrink_by_four(truth[:6])
+            made = [model.restore(lr, truth[:1], [0], guidance_scale=g)[0] for g in (0, 0.5, 1, 1.5)]
+            distances = [float((out - truth[0]).abs().mean() * 255) for out in made]
+            print(f"{'guidance ' + name:22s}" + "".join(f"{value:10.3f}" for value in distances))
     print(f"{time.monotonic() - start:.0f} s")
     if args.json:
         args.json.write_text(json.dumps(table, indent=1) + "\n")
