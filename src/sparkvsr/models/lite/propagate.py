@@ -151,7 +151,7 @@ class ShotPropagator:
         step_flow: Flow | None = None
         if self._lr is not None:
             before = _grey(self._lr)
-            step_flow = flow_between(grey, before)
+            step_flow = flow_between(grey, before, precise=False)
             if is_cut(grey, before, step_flow):
                 self._start_anew()
                 step_flow = None

@@ -111,7 +111,7 @@ class LiteAdapter(TrainingAdapter):
         count, (height, width) = len(greys), greys[0].shape
         step = np.zeros((count, height, width, 2), np.float32)
         for t in range(1, count):
-            step[t] = flow_between(greys[t], greys[t - 1])
+            step[t] = flow_between(greys[t], greys[t - 1], precise=False)
         to_key = np.zeros((count, height, width, 2), np.float32)
         round_trip, rough = (np.zeros((count, height, width), np.float32) for _ in range(2))
         slots = np.full(count, -1, np.int64)
@@ -124,7 +124,7 @@ class LiteAdapter(TrainingAdapter):
                 for t in range(key + direction, count if direction == 1 else -1, direction):
                     if slots[t] != slot:
                         break
-                    back = step[t] if direction == 1 else flow_between(greys[t], greys[t + 1])
+                    back = step[t] if direction == 1 else flow_between(greys[t], greys[t + 1], precise=False)
                     motion = track_keyframe(greys[t], greys[key], motion, back)
                     to_key[t], rough[t] = motion.to_key, roughness(motion.to_key)
                     round_trip[t] = np.minimum(round_trip_error(motion), MAX_ROUND_TRIP_PX)
