@@ -74,7 +74,7 @@ class PropagatorConfig:
 
     channels: int = 48
     blocks: int = 5
-    hidden: int = 32
+    hidden: int = 16
 
 
 @dataclass(frozen=True)
