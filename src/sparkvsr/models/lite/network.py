@@ -238,8 +238,9 @@ def agreement_of(key_hr: Tensor, key_lr: Tensor) -> Tensor:
 
 @dataclass
 class Kernels:
-    """The operations on HR pixels, replaceable by faster ones at inference (``cpu_kernels.CPU_KERNELS``)."""
+    """Operations on pixels, replaceable by faster ones at inference (``cpu_kernels.CPU_KERNELS``)."""
 
+    warp: Callable[[Tensor, Tensor], Tensor] = warp
     upscale: Callable[[Tensor], Tensor] = upscale_bicubic
     shrink: Callable[[Tensor], Tensor] = shrink_area
     luma: Callable[[Tensor], Tensor] = luma
@@ -306,9 +307,9 @@ def propagate_step(
     previous_detail = None
     if previous is not None:
         valid = previous.valid * inside(previous.flow, (previous.lr.shape[-2], previous.lr.shape[-1]))
-        previous_error = difference(warp(previous.lr, previous.flow), lr) * valid
+        previous_error = difference(kernels.warp(previous.lr, previous.flow), lr) * valid
         previous_trust = trust(previous_error, PHOTOMETRIC_LEVELS) * valid
-        hidden = warp(previous.hidden, previous.flow) * valid
+        hidden = kernels.warp(previous.hidden, previous.flow) * valid
         # Luma is enough to carry from frame to frame: a third of the cost, and colour detail follows brightness.
         previous_detail = kernels.detail(kernels.warp_by_lr_flow(kernels.luma(previous.output), previous.flow))
     aligned = [_align(lr, one, kernels) for one in references]
@@ -378,7 +379,7 @@ def _align(lr: Tensor, reference: Reference, kernels: Kernels) -> _Aligned:
     """Warp a keyframe and everything that says how far to trust it."""
     flow = reference.flow
     geometric = reference.geometric * inside(flow, (reference.lr.shape[-2], reference.lr.shape[-1]))
-    there = warp(torch.cat([reference.lr, reference.agreement], dim=1), flow)
+    there = kernels.warp(torch.cat([reference.lr, reference.agreement], dim=1), flow)
     known = (geometric > 0).to(lr.dtype)
     error = difference(there[:, :3], lr) * known
     agreement = there[:, 3:] * known
