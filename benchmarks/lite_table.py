@@ -33,6 +33,16 @@ ROWS = ("bicubic", "blind", "flow_and_blend", "keyed", "lite_keyframe", "upscale
 WRONG_ROWS = ("wrong_scene", "wrong_black", "wrong_shift32", "wrong_before_cut")
 CRF_ROWS = ("bicubic_crf23", "blind_crf23", "keyed_crf23")
 FRAMES = 33
+# For docs/lite.md, by name of the picture: clip, left, top (HR pixels).
+CROPS = {
+    "good_city": ("vid4_city", 300, 200),
+    "good_calendar": ("vid4_calendar", 60, 300),
+    "hard_walk": ("vid4_walk", 330, 150),
+    "hard_butterfly": ("butterfly", 230, 100),
+    "hard_foliage": ("vid4_foliage", 300, 200),
+}
+CROP_SIDE = 200
+CROP_ROWS = ("lr", "bicubic", "blind", "keyed", "truth")
 
 
 def load_clip(path: Path) -> Tensor:
@@ -141,11 +151,11 @@ def measure(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clips", type=Path, default=Path("/work/shared/data/public/gt"))
+    parser.add_argument("--clips", type=Path, default=Path("../shared/data/public/gt"))
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--rows", nargs="+", default=[*ROWS, *WRONG_ROWS, "blind_before_cut", *CRF_ROWS])
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--pictures", type=Path, help="folder for the middle frames")
+    parser.add_argument("--pictures", type=Path, help="folder for crops of the middle frames; needs all rows")
     parser.add_argument("--dtype", choices=["auto", "fp32"], default="auto")
     args = parser.parse_args()
     clips = {path.stem: load_clip(path) for path in sorted(args.clips.iterdir()) if path.suffix in (".mp4", ".mkv")}
@@ -167,11 +177,21 @@ def main() -> None:
     if args.json:
         args.json.write_text(json.dumps(table, indent=1) + "\n")
     if args.pictures:
-        args.pictures.mkdir(parents=True, exist_ok=True)
-        for name, rows in middle.items():
-            for row, image in rows.items():
-                pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
-                cv2.imwrite(str(args.pictures / f"{name}_{row}.png"), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+        write_pictures(middle, args.pictures)
+
+
+def write_pictures(middle: dict[str, dict[str, Tensor]], folder: Path) -> None:
+    """Crops of the middle frames side by side, ``lite_NAME.jpg``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, (clip, left, top) in CROPS.items():
+        cells = []
+        for row in CROP_ROWS:
+            image = as_numpy(middle[clip][row].clamp(0, 1)[None])[0]
+            cell = cv2.cvtColor(image[top : top + CROP_SIDE, left : left + CROP_SIDE], cv2.COLOR_RGB2BGR)
+            for colour, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):
+                cv2.putText(cell, row, (6, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, width, cv2.LINE_AA)
+            cells.append(cell)
+        cv2.imwrite(str(folder / f"lite_{name}.jpg"), np.hstack(cells), [cv2.IMWRITE_JPEG_QUALITY, 90])
 
 
 if __name__ == "__main__":
