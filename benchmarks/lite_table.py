@@ -4,7 +4,7 @@
 
 PSNR-Y (BT.601 studio range, no border), mean over frames 1.. up to 32 (frame 0 carries the keyframe), sides cropped to
 multiples of 16, LR by antialiased bicubic /4 rounded to 8 bit. `*_crf23` rows: the LR clip went through x264 crf 23.
-The lines `guidance` give the mean absolute distance to the keyframe at frame 0, in grey levels, for guidance 0, 0.5, 1, 1.5.
+The lines `guidance`: mean absolute distance to the keyframe at frame 0, in grey levels, for guidance 0, 0.5, 1, 1.5.
 """
 
 from __future__ import annotations
