@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -27,7 +26,7 @@ from sparkvsr.errors import ConfigError, DatasetError, VideoError
 logger = logging.getLogger(__name__)
 
 ClipPreparation = Callable[[Tensor, Sequence[int]], dict[str, Tensor]]
-"""LR frames ``(S, 3, h, w)`` and keyframe indices to maps ``(S, C, h, w)`` and values ``(S,)`` that are cut like them."""
+"""LR frames ``(S, 3, h, w)`` and keyframes to maps ``(S, C, h, w)`` and values ``(S,)`` that are cut like them."""
 MAX_SKIPS = 20
 _NEAR_SHARE = 0.5
 
@@ -204,9 +203,7 @@ class PairedClips(Dataset[TrainSample]):
         if self._span is not None and not request.is_image:
             times = sample_times(len(times), self._num_frames, take.keyframe_indices, rng)
         rows, columns = self._window(take.lr[times[0]], rng)
-        wide_rows, wide_columns = (
-            slice(side.start * self._scale, side.stop * self._scale) for side in (rows, columns)
-        )
+        wide_rows, wide_columns = (slice(side.start * self._scale, side.stop * self._scale) for side in (rows, columns))
         lr = take.lr[times][..., rows, columns].contiguous()
         hr = take.hr[times][..., wide_rows, wide_columns].contiguous()
         keep = [times.index(index) for index in take.keyframe_indices]
@@ -326,9 +323,7 @@ class ValidationClips(Dataset[TrainSample]):
         return self._pairs[SampleRequest(index)]
 
 
-def sample_times(
-    num_frames: int, window: int, keyframe_indices: Sequence[int], rng: np.random.Generator
-) -> list[int]:
+def sample_times(num_frames: int, window: int, keyframe_indices: Sequence[int], rng: np.random.Generator) -> list[int]:
     """Frames of a sample with a far keyframe: a window of neighbours, and the keyframe or one neighbour more.
 
     Args:

@@ -71,10 +71,9 @@ class PrecomputedPairs(Dataset[TrainSample]):
             indices = tensors["keyframe_indices"].tolist()
         else:
             indices = self._pairs.choose(lr.shape[0], iframes, rng)
-        if self._pairs.is_augmented:
-            # Again and differently each time; latents cannot be turned, so there the kept clip stays as it is.
-            if not any(key in tensors for key in LATENT_KEYS):
-                lr, hr, maps = turned(lr, hr, maps, rng)
+        # Again and differently each time; latents cannot be turned, so there the kept clip stays as it is.
+        if self._pairs.is_augmented and not any(key in tensors for key in LATENT_KEYS):
+            lr, hr, maps = turned(lr, hr, maps, rng)
         sample = self._pairs.with_keyframes(lr, hr, iframes, indices, request, rng)
         sample.name, sample.times = f"{self._folder.name}/{index}", tensors["times"].tolist()
         sample.extras.update(maps)
@@ -153,4 +152,3 @@ def _to_stored(frames: Tensor) -> Tensor:
 
 def _to_float(stored: Tensor) -> Tensor:
     return stored.float().div(255) if stored.dtype == torch.uint8 else stored.float()
-

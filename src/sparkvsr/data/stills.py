@@ -1,4 +1,4 @@
-"""Clips made from photos: layers of photos under smooth motion, the upper ones cut out by soft shapes.
+"""Clips made from photos: layers of photos in motion, the upper ones cut out by soft shapes.
 
 The motion is exact and endless, which makes up for clips where a collection has few. Real clips can be mixed in.
 """
@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sparkvsr.data.folders import ClipFolder, ImageFolder
+from sparkvsr.data.moving_layer import Image, LayerMotion
 from sparkvsr.data.sources import SourceClip
-from sparkvsr.data.synthetic import Motion, soft_blob, warp_canvas
+from sparkvsr.data.synthetic import soft_blob
 
 _MAX_LAYERS = 3
 _CACHE_ITEMS = 24
-_BENT_SHARE = 0.35
 
 
 class MovingStills:
@@ -32,7 +32,7 @@ class MovingStills:
         min_side: smaller photos and clips are skipped.
         min_frames: shorter clips are skipped.
         num_clips: how many different ones; None takes as many as there are photos and clips.
-        max_speed: of a layer, HR pixels a frame.
+        max_speed: of the background, HR pixels a frame; what is in front moves up to twice as fast.
 
     Raises:
         DatasetError: a folder is missing or empty.
@@ -48,7 +48,7 @@ class MovingStills:
         min_side: int = 200,
         min_frames: int = 2,
         num_clips: int | None = None,
-        max_speed: float = 8.0,
+        max_speed: float = 10.0,
         seed: int | None = None,
     ) -> None:
         del seed
@@ -70,27 +70,38 @@ class MovingStills:
         """See ``ClipSource.sample``; the motion is new each time."""
         if self._clips is not None and rng.random() < self._clip_share:
             return self._clips.sample(index % len(self._clips), num_frames, size, rng)
-        times = [float(frame) for frame in range(num_frames)]
-        frames = self._layer(index, size, times, rng)[:, :3]
-        for _ in range(int(rng.choice(_MAX_LAYERS, p=[0.45, 0.4, 0.15]))):
-            layer = self._layer(int(rng.integers(len(self._photos))), size, times, rng, cut_out=True)
-            mask = layer[:, 3:].clamp(0, 1)
-            frames = frames * (1 - mask) + layer[:, :3] * mask
-        # 8 bit, as footage is
-        return SourceClip(frames.clamp(0, 1).mul(255).round().div(255), None, self.name(index))
+        layers = [self._layer(index, num_frames, size, rng)]
+        sprites = rng.integers(len(self._photos), size=int(rng.choice(_MAX_LAYERS, p=[0.4, 0.4, 0.2])))
+        layers += [self._layer(int(photo), num_frames, size, rng, is_sprite=True) for photo in sprites]
+        frames = np.empty((num_frames, *size, 3), np.uint8)
+        for frame in range(num_frames):
+            picture: Image = np.zeros((), np.float32)
+            for number, (canvas, motion) in enumerate(layers):
+                seen = motion.view(canvas, frame, size)
+                if number == 0:
+                    picture = seen
+                else:
+                    mask = seen[..., 3:].clip(0, 1)
+                    picture = picture + (seen[..., :3] - picture) * mask
+            frames[frame] = (picture * 255 + 0.5).clip(0, 255)  # 8 bit, as footage is
+        pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float().div(255)
+        return SourceClip(pixels, None, self.name(index))
 
     def _layer(
-        self, index: int, size: tuple[int, int], times: list[float], rng: np.random.Generator, *, cut_out: bool = False
-    ) -> Tensor:
-        canvas = self._photo(index % len(self._photos), size, rng)
-        if cut_out:
-            side = max(canvas.shape[-2:])
-            mask = torch.from_numpy(soft_blob(rng, side))[: canvas.shape[-2], : canvas.shape[-1]]
-            canvas = torch.cat([canvas, mask[None]])
-        # Fast motion is rare and slow motion common, as in footage.
-        motion = Motion.draw(rng, self._max_speed * float(rng.uniform(0.05, 1)))
-        bend = _waves(size, times, rng) if rng.random() < _BENT_SHARE else None
-        return warp_canvas(canvas, size, [motion.matrix(time) for time in times], bend)
+        self,
+        index: int,
+        num_frames: int,
+        size: tuple[int, int],
+        rng: np.random.Generator,
+        *,
+        is_sprite: bool = False,
+    ) -> tuple[Image, LayerMotion]:
+        canvas = self._photo(index % len(self._photos), size, rng).permute(1, 2, 0).contiguous().numpy()
+        if is_sprite:
+            mask = soft_blob(rng, max(canvas.shape[:2]))[: canvas.shape[0], : canvas.shape[1]]
+            canvas = np.dstack([canvas, mask])
+        motion = LayerMotion.draw(rng, num_frames, size, max_speed=self._max_speed, is_sprite=is_sprite)
+        return canvas, motion
 
     def _photo(self, index: int, size: tuple[int, int], rng: np.random.Generator) -> Tensor:
         """A region about twice the crop, of the photo at a random reduction (reduced photos are sharper)."""
@@ -108,13 +119,3 @@ class MovingStills:
             return region
         new = (max(8, round(wanted[0] * factor)), max(8, round(wanted[1] * factor)))
         return F.interpolate(region[None], size=new, mode="bicubic", antialias=True, align_corners=False)[0].clamp(0, 1)
-
-
-def _waves(size: tuple[int, int], times: list[float], rng: np.random.Generator) -> Tensor:
-    """A smooth displacement that swings in time, ``(F, H, W, 2)`` in pixels: things that bend."""
-    cells = (int(rng.integers(3, 9)), int(rng.integers(3, 9)))
-    coarse = torch.from_numpy(rng.standard_normal((1, 2, *cells)).astype(np.float32))
-    field = F.interpolate(coarse, size=size, mode="bicubic", align_corners=False)[0].permute(1, 2, 0)
-    amount, rate = float(rng.uniform(0.5, 4)), float(rng.uniform(0.05, 0.5))
-    swing = [[np.sin(rate * time), np.cos(rate * time) - 1] for time in times]
-    return field * amount * torch.tensor(np.array(swing), dtype=torch.float32).view(-1, 1, 1, 2)

@@ -106,16 +106,13 @@ def _layer(
     return moved[:, :3], moved[:, 3:]
 
 
-def warp_canvas(
-    canvas: Tensor, size: tuple[int, int], matrices: list[NDArray[np.float64]], bend: Tensor | None = None
-) -> Tensor:
+def warp_canvas(canvas: Tensor, size: tuple[int, int], matrices: list[NDArray[np.float64]]) -> Tensor:
     """Views of a still canvas.
 
     Args:
         canvas: ``(C, S, T)`` float.
         size: ``(H, W)`` of a view.
         matrices: per view ``(2, 3)``, from pixels around the view's centre to pixels around the canvas' centre.
-        bend: ``(len(matrices), H, W, 2)``, added to the place in the canvas, (x, y) in pixels.
 
     Returns:
         ``(len(matrices), C, H, W)``; outside the canvas it repeats mirrored.
@@ -132,8 +129,6 @@ def warp_canvas(
     grid = F.affine_grid(
         torch.from_numpy(np.stack(normalised)).float(), [len(matrices), 1, height, width], align_corners=False
     )
-    if bend is not None:
-        grid = grid + bend * torch.tensor([2 / canvas_width, 2 / canvas_height])
     source = canvas[None].expand(len(matrices), -1, -1, -1)
     return F.grid_sample(source, grid, mode="bicubic", padding_mode="reflection", align_corners=False)
 
