@@ -48,9 +48,7 @@ def grey_of(rgb: NDArray[np.uint8]) -> Grey:
     return grey
 
 
-def flow_between(
-    a: Grey, b: Grey, start: Flow | None = None, *, precise: bool = True, doubled: bool = False
-) -> Flow:
+def flow_between(a: Grey, b: Grey, start: Flow | None = None, *, precise: bool = True, doubled: bool = False) -> Flow:
     """Dense flow from ``a`` to ``b``.
 
     Args:

@@ -1,8 +1,8 @@
 """The embedded model for training: latents are pixel-unshuffled frames, restoration is latents plus velocity.
 
 Clips train the propagator, stills (which carry no keyframe) the keyframe upscaler. Motion is estimated with each clip
-in the loader's processes by the code that runs at inference. Some clips get the upscaler's own keyframe or none: that is
-what the model meets where nobody gave one. Some begin with the first frame shown several times: what a short window
+in the loader's processes by the code that runs at inference. Some clips get the upscaler's own keyframe or none, which
+is what the model meets where nobody gave one. Some begin with the first frame shown several times: what a short window
 learns must not drift when it is applied over and over.
 
 Shapes: B batch, F frames, K keyframes, h w LR pixels, H = 4h, W = 4w; latents ``(B, F, 48, h, w)``.
@@ -21,7 +21,14 @@ from torch import Tensor, nn
 
 from sparkvsr.data.samples import TrainBatch
 from sparkvsr.errors import ConfigError
-from sparkvsr.models.lite.motion import KeyframeMotion, flow_between, grey_of, roughness, round_trip_error, track_keyframe
+from sparkvsr.models.lite.motion import (
+    KeyframeMotion,
+    flow_between,
+    grey_of,
+    roughness,
+    round_trip_error,
+    track_keyframe,
+)
 from sparkvsr.models.lite.network import (
     ROUND_TRIP_LR_PX,
     SCALE,
@@ -223,7 +230,7 @@ def build_lite_adapter(
         sizes = PropagatorConfig(**(propagator or {})), UpscalerConfig(**(upscaler or {}))
         chosen = TrainingCases(**(cases or {}), seed=seed)
     except TypeError as exc:
-        msg = f"model=lite: {exc}; model.propagator, model.upscaler and model.cases take what conf/model/lite.yaml lists"
+        msg = f"model=lite: {exc}; conf/model/lite.yaml lists what model.propagator, .upscaler and .cases take"
         raise ConfigError(msg) from exc
     if path is not None:
         return LiteAdapter(*load_networks(Path(path).expanduser()), chosen)
