@@ -42,7 +42,7 @@ class LayerMotion:
     def draw(
         cls, rng: np.random.Generator, num_frames: int, size: tuple[int, int], *, max_speed: float, is_sprite: bool
     ) -> LayerMotion:
-        """Random motion: slow is common, fast is rare; at most ``max_speed`` pixels a frame, twice that for a sprite."""
+        """Random motion: slow is common, fast is rare; up to ``max_speed`` pixels a frame, a sprite twice that."""
         times = np.arange(num_frames, dtype=np.float64)
         fastest = max_speed * (2 if is_sprite else 1)
         speed = float(np.exp(rng.uniform(np.log(_SLOWEST), np.log(fastest))))

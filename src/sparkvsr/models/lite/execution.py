@@ -33,7 +33,7 @@ class NetworkRunner:
 
         def run(x: Tensor) -> tuple[Tensor, ...]:
             out = self.net.fuse(x)
-            return out.residual, out.key_logit, out.previous_logit, out.hidden
+            return out.residual, out.key_logit, out.previous_logit, out.plain_logit, out.hidden
 
         return Fusion(*self._tiled(run, features, self.net.fuse_margin))
 

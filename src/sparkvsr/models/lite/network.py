@@ -143,12 +143,14 @@ class Fusion:
         residual: ``(N, 48, h, w)``, added to the picture.
         key_logit: ``(N, 16, h, w)``, correction of the trust in the keyframe for every HR pixel.
         previous_logit: ``(N, 16, h, w)``, the same for the previous output.
+        plain_logit: ``(N, 16, h, w)``, share of the keyframe detail that came by the plain flow.
         hidden: ``(N, hidden, h, w)`` in [-1, 1], for the next frame.
     """
 
     residual: Tensor
     key_logit: Tensor
     previous_logit: Tensor
+    plain_logit: Tensor
     hidden: Tensor
 
 
@@ -161,8 +163,8 @@ class PropagatorNet(nn.Module):
         c = self.config.channels
         self.head = nn.Conv2d(FUSE_INPUTS + self.config.hidden, c, 3, padding=1)
         self.body = nn.Sequential(*[ResidualBlock(c) for _ in range(self.config.blocks)])
-        self.tail = nn.Conv2d(c, 5 * BLOCK + self.config.hidden, 3, padding=1)
-        _zero(self.tail, 5 * BLOCK)  # picture and trust start classical; the hidden state starts random
+        self.tail = nn.Conv2d(c, 6 * BLOCK + self.config.hidden, 3, padding=1)
+        _zero(self.tail, 6 * BLOCK)  # picture and trust start classical; the hidden state starts random
 
     @property
     def fuse_margin(self) -> int:
@@ -173,13 +175,13 @@ class PropagatorNet(nn.Module):
         """``(N, FUSE_INPUTS + hidden, h, w)`` to the fusion."""
         start = self.head(features)
         out = self.tail(self.body(start))
-        residual, key_logit, previous_logit, hidden = out.float().split(
-            [3 * BLOCK, BLOCK, BLOCK, self.config.hidden], dim=1
+        residual, key_logit, previous_logit, plain_logit, hidden = out.float().split(
+            [3 * BLOCK, BLOCK, BLOCK, BLOCK, self.config.hidden], dim=1
         )
-        return Fusion(residual, key_logit, previous_logit, hidden.clamp(-1, 1))
+        return Fusion(residual, key_logit, previous_logit, plain_logit, hidden.clamp(-1, 1))
 
 
-FUSE_INPUTS = 3 + BLOCK + BLOCK + 8
+FUSE_INPUTS = 3 + 3 * BLOCK + 9
 
 
 @dataclass
@@ -210,6 +212,7 @@ class Reference:
         hr: ``(N, 3, 4kh, 4kw)``.
         agreement: ``(N, 1, kh, kw)``, how well ``hr`` shrunk agrees with ``lr`` (``agreement_of``).
         flow: ``(N, 2, h, w)``, from the current frame to it.
+        plain_flow: ``(N, 2, h, w)``, the same by another estimate; where they differ neither is sure.
         geometric: ``(N, 1, h, w)`` in [0, 1], forward-backward trust times the weight of the keyframe.
         roughness: ``(N, 1, h, w)``, how far the flow differs from its surroundings, LR pixels.
         distance: ``(N, 1, 1, 1)``, frames between the current frame and the keyframe.
@@ -220,6 +223,7 @@ class Reference:
     hr: Tensor
     agreement: Tensor
     flow: Tensor
+    plain_flow: Tensor
     geometric: Tensor
     roughness: Tensor
     distance: Tensor
@@ -318,21 +322,25 @@ def propagate_step(
     # 2. let the network correct the trust and add what is missing
     # Hidden from the network where it is certainly wrong: there is nothing to learn from another scene.
     # Luma is enough to judge by, and the residual to add to; the keyframe's colours come along with its weight.
-    key_part = previous_part = zero.expand(n, BLOCK, h, w)
+    key_part = plain_part = previous_part = zero.expand(n, BLOCK, h, w)
+    key_luma = None
     if key is not None:
-        key_part = to_channels(kernels.luma(key.detail)) * (8 * key.trust).clamp(max=1)
+        key_luma, shown = kernels.luma(key.detail), (8 * key.trust).clamp(max=1)
+        key_part, plain_part = to_channels(key_luma) * shown, to_channels(key.plain_detail) * shown
     if previous_detail is not None:
         previous_part = to_channels(previous_detail) * (8 * previous_trust).clamp(max=1)
     features = torch.cat(
         [
             lr - 0.5,
             key_part,
+            plain_part,
             previous_part,
             zero if key is None else key.trust,
             zero if key is None else key.geometric * key.agreement,
             zero if key is None else 8 * key.error.clamp(max=0.25),
             zero if key is None else key.agreement,
             zero if key is None else key.roughness.clamp(max=2),
+            zero if key is None else key.dispute.clamp(max=2),
             zero if key is None else key.age,
             previous_trust,
             8 * previous_error.clamp(max=0.25),
@@ -348,10 +356,11 @@ def propagate_step(
         carried = to_pixels(weight) * previous_detail
     else:
         carried = None
-    if key is not None:
+    if key is not None and key_luma is not None:
         weight = torch.sigmoid(fusion.key_logit + torch.logit(key.trust, _TINY)) * (key.trust > _TINY)
         weight = to_pixels(weight)
-        carried = weight * key.detail if carried is None else torch.lerp(carried, key.detail, weight)
+        detail = key.detail + (key.plain_detail - key_luma) * to_pixels(torch.sigmoid(fusion.plain_logit))
+        carried = weight * detail if carried is None else torch.lerp(carried, detail, weight)
     if carried is not None:
         picture = picture + carried
     output = (picture + kernels.upscale(lr)).clamp(0, 1)
@@ -366,11 +375,13 @@ class _Aligned:
 
     picture: Tensor
     detail: Tensor
+    plain_detail: Tensor
     trust: Tensor
     geometric: Tensor
     agreement: Tensor
     error: Tensor
     roughness: Tensor
+    dispute: Tensor
     age: Tensor
     preference: float
 
@@ -387,11 +398,13 @@ def _align(lr: Tensor, reference: Reference, kernels: Kernels) -> _Aligned:
     return _Aligned(
         picture=picture,
         detail=kernels.detail(picture),
+        plain_detail=kernels.detail(kernels.warp_by_lr_flow(kernels.luma(reference.hr), reference.plain_flow)),
         trust=geometric * trust(error, PHOTOMETRIC_LEVELS) * agreement,
         geometric=geometric,
         agreement=agreement,
         error=error,
         roughness=reference.roughness * known,
+        dispute=torch.linalg.vector_norm(flow - reference.plain_flow, dim=1, keepdim=True) * known,
         age=torch.log2(1 + reference.distance) / 5 * known,
         preference=reference.preference,
     )
@@ -405,11 +418,13 @@ def _better(a: _Aligned, b: _Aligned) -> _Aligned:
     return _Aligned(
         picture=torch.lerp(a.picture, b.picture, wide),
         detail=torch.lerp(a.detail, b.detail, wide),
+        plain_detail=torch.lerp(a.plain_detail, b.plain_detail, wide),
         trust=torch.lerp(a.trust, b.trust, share),
         geometric=torch.lerp(a.geometric, b.geometric, share),
         agreement=torch.lerp(a.agreement, b.agreement, share),
         error=torch.lerp(a.error, b.error, share),
         roughness=torch.lerp(a.roughness, b.roughness, share),
+        dispute=torch.lerp(a.dispute, b.dispute, share),
         age=torch.lerp(a.age, b.age, share),
         preference=max(a.preference, b.preference),
     )

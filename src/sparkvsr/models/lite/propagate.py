@@ -53,6 +53,7 @@ OWN_EVERY = 24
 """Frames between two keyframes of the model's own making."""
 
 _POOR_TRUST = 0.05
+_MOTION_PARTS = ("to_key", "to_key_plain", "from_key")
 _OWN_PREFERENCE = 0.08
 
 
@@ -303,7 +304,7 @@ def _tracked(key: _ActiveKeyframe, grey: Grey, step_flow: Flow | None, distance:
     """Follow a keyframe to the current frame; None if the frame shows another scene."""
     if distance == 0:
         zero = np.zeros((*grey.shape, 2), np.float32)
-        key.motion = KeyframeMotion(zero, zero)
+        key.motion = KeyframeMotion(zero, zero, zero)
     else:
         key.motion = track_keyframe(grey, key.grey, key.motion, step_flow)
     weight = key.weight * scene_weight(grey, sample(key.grey.astype(np.float32), key.motion.to_key))
@@ -315,6 +316,7 @@ def _tracked(key: _ActiveKeyframe, grey: Grey, step_flow: Flow | None, distance:
         key.hr,
         key.agreement,
         to_tensor(key.motion.to_key),
+        to_tensor(key.motion.to_key_plain),
         geometric,
         to_tensor(roughness(key.motion.to_key)),
         torch.full((1, 1, 1, 1), float(distance)),
@@ -329,15 +331,13 @@ def _mean_trust(lr: Tensor, reference: Reference) -> float:
 def _motion_tensors(name: str, motion: KeyframeMotion | None) -> dict[str, Tensor]:
     if motion is None:
         return {}
-    parts = {"to_key": motion.to_key, "from_key": motion.from_key}
-    return {f"{name}.{part}": torch.from_numpy(flow.copy()) for part, flow in parts.items()}
+    return {f"{name}.{part}": torch.from_numpy(getattr(motion, part).copy()) for part in _MOTION_PARTS}
 
 
 def _motion_from(state: Mapping[str, Tensor], name: str) -> KeyframeMotion | None:
     if f"{name}.to_key" not in state:
         return None
-    to_key, from_key = (np.ascontiguousarray(state[f"{name}.{part}"].numpy()) for part in ("to_key", "from_key"))
-    return KeyframeMotion(to_key, from_key)
+    return KeyframeMotion(*(np.ascontiguousarray(state[f"{name}.{part}"].numpy()) for part in _MOTION_PARTS))
 
 
 def _grey(lr: Tensor) -> Grey:

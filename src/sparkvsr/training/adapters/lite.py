@@ -110,8 +110,8 @@ class LiteAdapter(TrainingAdapter):
         """Motion between neighbours and to the keyframe in use, on the LR grid.
 
         Returns:
-            ``step_flow`` and ``key_flow`` ``(F, 2, h, w)``, ``round_trip`` and ``roughness`` ``(F, 1, h, w)``, all in
-            LR pixels; ``key_slot`` ``(F,)``: which of the keyframes a frame uses, -1 for none.
+            ``step_flow``, ``key_flow`` and ``plain_flow`` ``(F, 2, h, w)``, ``round_trip`` and ``roughness``
+            ``(F, 1, h, w)``, all in LR pixels; ``key_slot`` ``(F,)``: which of the keyframes a frame uses, -1 for none.
         """
         images = lr.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
         greys = [grey_of(image) for image in images]
@@ -119,7 +119,7 @@ class LiteAdapter(TrainingAdapter):
         step = np.zeros((count, height, width, 2), np.float32)
         for t in range(1, count):
             step[t] = flow_between(greys[t], greys[t - 1], precise=False)
-        to_key = np.zeros((count, height, width, 2), np.float32)
+        to_key, plain = (np.zeros((count, height, width, 2), np.float32) for _ in range(2))
         round_trip, rough = (np.zeros((count, height, width), np.float32) for _ in range(2))
         slots = np.full(count, -1, np.int64)
         keys = list(keyframe_indices)
@@ -127,17 +127,18 @@ class LiteAdapter(TrainingAdapter):
             slots[:] = [min(range(len(keys)), key=lambda slot: (abs(keys[slot] - t), keys[slot])) for t in range(count)]
         for slot, key in enumerate(keys):
             for direction in (1, -1):
-                motion = KeyframeMotion(to_key[key], to_key[key])  # a keyframe is where it is
+                motion = KeyframeMotion(to_key[key], to_key[key], to_key[key])  # a keyframe is where it is
                 for t in range(key + direction, count if direction == 1 else -1, direction):
                     if slots[t] != slot:
                         break
                     back = step[t] if direction == 1 else flow_between(greys[t], greys[t + 1], precise=False)
                     motion = track_keyframe(greys[t], greys[key], motion, back)
-                    to_key[t], rough[t] = motion.to_key, roughness(motion.to_key)
+                    to_key[t], plain[t], rough[t] = motion.to_key, motion.to_key_plain, roughness(motion.to_key)
                     round_trip[t] = np.minimum(round_trip_error(motion), MAX_ROUND_TRIP_PX)
         return {
             "step_flow": torch.from_numpy(step).permute(0, 3, 1, 2).contiguous(),
             "key_flow": torch.from_numpy(to_key).permute(0, 3, 1, 2).contiguous(),
+            "plain_flow": torch.from_numpy(plain).permute(0, 3, 1, 2).contiguous(),
             "round_trip": torch.from_numpy(round_trip)[:, None],
             "roughness": torch.from_numpy(rough)[:, None],
             "key_slot": torch.from_numpy(slots),
@@ -278,6 +279,7 @@ class _Window:
             self.keyframes[self._rows, chosen],
             torch.stack(self._agreements)[chosen, self._rows],
             self._extras["key_flow"][self._rows, places],
+            self._extras["plain_flow"][self._rows, places],
             trust(self._extras["round_trip"][self._rows, places], ROUND_TRIP_LR_PX) * has_key,
             self._extras["roughness"][self._rows, places],
             distance.abs().to(self.lr.dtype).view(-1, 1, 1, 1),
