@@ -24,6 +24,7 @@ from sparkvsr.models.lite.network import (
     to_pixels,
     upscale_bicubic,
 )
+from sparkvsr.models.lite.resampling import luma
 from sparkvsr.models.lite.upscaler import KeyframeUpscaler, load_keyframe_upscaler
 from sparkvsr.models.lite.weights import (
     PROPAGATOR_FILE,
@@ -33,7 +34,7 @@ from sparkvsr.models.lite.weights import (
     save_lite,
 )
 
-SMALL = PropagatorConfig(channels=8, blocks=1, hidden=4, align_channels=8)
+SMALL = PropagatorConfig(channels=8, blocks=1, hidden=4)
 
 
 def small_folder(folder, seed=0):
@@ -94,12 +95,30 @@ def test_channels_and_pixels_are_inverse():
     assert torch.equal(to_pixels(to_channels(pixels)), pixels)
 
 
+def reference_by(lr: torch.Tensor, hr: torch.Tensor, flow: torch.Tensor, plain_flow: torch.Tensor) -> Reference:
+    sure = torch.ones(len(lr), 1, *lr.shape[-2:])
+    return Reference(lr, hr, agreement_of(hr, lr), flow, plain_flow, sure, 0 * sure, torch.ones(len(lr), 1, 1, 1))
+
+
+def test_an_untrained_propagator_takes_the_mean_of_both_flows():
+    hr = torch.rand(1, 3, 64, 64)
+    lr = torch.nn.functional.avg_pool2d(hr, 4)
+    zero, off = torch.zeros(1, 2, 16, 16), torch.full((1, 2, 16, 16), 0.25)
+    net = PropagatorNet(SMALL)
+    pairs = ((zero, zero), (off, off), (zero, off))
+    one, other, mixed = (
+        luma(propagate_step(net, lr, None, reference_by(lr, hr, *pair)).output)[..., 8:-8, 8:-8] for pair in pairs
+    )
+    # Not exactly: the trust belongs to the first flow, and the result is clamped.
+    assert (mixed - (one + other) / 2).abs().mean() < 0.2 * (one - other).abs().mean()
+
+
 def test_untrained_propagator_starts_classical():
     """With a perfect keyframe and no motion, the untrained step already moves most of the way to it."""
     hr = torch.rand(1, 3, 64, 64)
     lr = torch.nn.functional.avg_pool2d(hr, 4)
     zero = torch.zeros(1, 2, 16, 16)
-    reference = Reference(lr, hr, agreement_of(hr, lr), zero, torch.ones(1, 1, 16, 16))
+    reference = reference_by(lr, hr, zero, zero)
     net = PropagatorNet(SMALL)
     blind = propagate_step(net, lr, None, None)
     keyed = propagate_step(net, lr, None, reference)
@@ -114,7 +133,7 @@ def test_step_has_gradients_everywhere():
     hr = torch.rand(2, 3, 64, 64)
     lr = torch.nn.functional.avg_pool2d(hr, 4)
     flow = torch.full((2, 2, 16, 16), 0.3)
-    reference = Reference(lr, hr, agreement_of(hr, lr), flow, torch.ones(2, 1, 16, 16))
+    reference = reference_by(lr, hr, flow, flow)
     first = propagate_step(net, lr, None, None)
     previous = Previous(lr, first.output, first.hidden, flow, torch.ones(2, 1, 1, 1))
     propagate_step(net, lr, previous, reference).output.square().mean().backward()

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from sparkvsr.errors import WeightsError
 from sparkvsr.models.lite.network import KeyframeUpscalerNet, PropagatorConfig, PropagatorNet, UpscalerConfig
@@ -36,7 +36,8 @@ def save_lite(folder: Path, propagator: PropagatorNet, upscaler: KeyframeUpscale
         tensors = {key: value.detach().float().cpu().contiguous() for key, value in network.state_dict().items()}
         # One key only: safetensors writes several in random order, and equal weights should give equal files.
         about = {"format": FORMAT, "config": asdict(network.config)}
-        save_file(tensors, folder / name, {"lite": json.dumps(about, sort_keys=True)})
+        # Not save_file: that makes files only their owner can read, and these go into a package.
+        (folder / name).write_bytes(save(tensors, {"lite": json.dumps(about, sort_keys=True)}))
     config = {"format": FORMAT, "propagator": asdict(propagator.config), "upscaler": asdict(upscaler.config)}
     (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
