@@ -44,9 +44,7 @@ def main() -> None:
         pairs = build_pairs(config, adapter, None)
         result["data"] = data_rate(pairs, config, args.steps)
         if args.precompute:
-            store = PrecomputedPairs(
-                pairs, Path(folder) / "kept", 2 * config.data.batch_size, seed=0
-            )
+            store = PrecomputedPairs(pairs, Path(folder) / "kept", 2 * config.data.batch_size, seed=0)
             for is_image in (False, True):
                 store.make(is_image=is_image)
             result["data_precomputed"] = data_rate(store, config, args.steps)

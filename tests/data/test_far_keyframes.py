@@ -35,7 +35,7 @@ def test_a_window_and_its_keyframe() -> None:
         assert len(times) == 4
         assert key in times
         assert times == sorted(set(times))
-        assert 0 <= times[0]
+        assert times[0] >= 0
         assert times[-1] < 9
         assert sum(step != 1 for step in np.diff(times)) <= 1, "one window, one keyframe"
         gaps.add(int(np.diff(times).max()))

@@ -88,9 +88,7 @@ def lite_batch(times: list[int], keys: list[int]) -> TrainBatch:
 
 def restored_by(adapter: LiteAdapter, batch: TrainBatch) -> torch.Tensor:
     with torch.no_grad():
-        return adapter.decode(
-            adapter.restore(adapter.encode(batch, framewise=True, with_hr=False)), framewise=True
-        )
+        return adapter.decode(adapter.restore(adapter.encode(batch, framewise=True, with_hr=False)), framewise=True)
 
 
 def lively_adapter(**settings: object) -> LiteAdapter:
