@@ -154,9 +154,8 @@ class BenchRun:
     ) -> ClipTask:  # fmt: skip
         options = self.options
         references = options.references if keyframes else ""
-        if Path(references).expanduser().is_file():
-            state = Path(references).expanduser().stat()
-            references += f" {state.st_size} {state.st_mtime_ns}"
+        if maker is not None:
+            references += " ".join(maker.identity(index) for index in keyframes)
         identity = "|".join(
             (__version__, fingerprint, str(keyframes), references, str(options.guidance_scale if keyframes else 0),
              self.bench.degradation, degrade.VERSION, str(self.bench.scale), clip.identity(),

@@ -98,7 +98,6 @@ class ImageRestorer:
 
     def __init__(self, path: Path, device: str | torch.device) -> None:
         self.name = path.stem
-        self._path = path
         self._maker = make_reference_maker(str(path), device)
         self._device = str(device)
 
@@ -114,8 +113,7 @@ class ImageRestorer:
             yield self._maker.make(frame, size, index)
 
     def fingerprint(self) -> str | None:
-        state = self._path.stat()
-        return f"{self._path.name} {state.st_size} {state.st_mtime_ns}"
+        return self._maker.identity(0)
 
     def describe(self) -> dict[str, str]:
         return {
