@@ -92,7 +92,7 @@ _SPECS = (
                "lpips_vgg[v0.1,-1..1,full]", False, weights=("vgg16", "lpips_lin_vgg"), seconds=13, slow=True),
     MetricSpec("dists", "offline", "frame", "structure and texture distance", "dists[rgb,full]", False,
                weights=("vgg16", "dists"), seconds=10, slow=True),
-    MetricSpec("niqe", "offline", "frame", "naturalness without ground truth", "niqe[y-rounded,basicsr,block96]", False,
+    MetricSpec("niqe", "offline", "frame", "naturalness without ground truth", "niqe[yiq-full,rounded,block96]", False,
                needs_gt=False, weights=("niqe",), seconds=0.5, slow=True, gt_value=True),
     MetricSpec("vmaf", "offline", "clip", "VMAF", "vmaf[v0.6.1,bt709-limited,mean]", True, decimals=2,
                packages=(("imageio_ffmpeg", _METRICS_EXTRA),), seconds=0.05,
@@ -125,6 +125,9 @@ _SPECS = (
                slow=True, gt_value=True),
     MetricSpec("ssim_yiq", "extra", "frame", "SSIM as diffusion-VSR tables give it (pyiqa's default)",
                "ssim_yiq[yiq-full,rounded,gauss11-1.5,valid,cs>=0,crop{crop}]", True, seconds=0.02),
+    MetricSpec("niqe_y", "extra", "frame", "NIQE on limited-range luma, as BasicSR and mmagic give it",
+               "niqe_y[bt601-limited,rounded,basicsr,block96]", False, needs_gt=False, weights=("niqe",), seconds=0.5,
+               slow=True, gt_value=True),
     MetricSpec("tof_farneback", "extra", "pair", "optical-flow difference with TecoGAN's own flow",
                "tof_farneback[farneback,full,mean-epe]", False, unit="px", decimals=3, seconds=0.4),
 )  # fmt: skip

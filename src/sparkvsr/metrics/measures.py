@@ -59,6 +59,10 @@ def _dists(pair: FramePair, tools: Toolbox) -> Scored:
 
 
 def _niqe(pair: FramePair, tools: Toolbox) -> Scored:
+    return tools.niqe(pair.sr.full_luma_yiq), tools.niqe(pair.gt.full_luma_yiq) if pair.has_gt else None
+
+
+def _niqe_y(pair: FramePair, tools: Toolbox) -> Scored:
     return tools.niqe(pair.sr.full_luma), tools.niqe(pair.gt.full_luma) if pair.has_gt else None
 
 
@@ -120,6 +124,7 @@ FRAME_MEASURES: dict[str, FrameMeasure] = {
     "lpips_vgg": _lpips_vgg,
     "dists": _dists,
     "niqe": _niqe,
+    "niqe_y": _niqe_y,
     "musiq": _pyiqa("musiq"),
     "clipiqa": _pyiqa("clipiqa"),
     "maniqa": _pyiqa("maniqa"),
