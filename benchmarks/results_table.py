@@ -71,7 +71,7 @@ class Row:
     label: str
     model: str
     keyframes: str = "none"
-    references: str = "lite"
+    references: str | None = None
 
     @property
     def is_lite(self) -> bool:
@@ -119,6 +119,8 @@ class CachedMaker(ReferenceMaker):
 
 class CachedRestorer:
     """A ``Restorer`` that runs a cached image upscaler on every frame by itself."""
+
+    keyframe_multiple = 1
 
     def __init__(self, maker: CachedMaker) -> None:
         self.name = maker.name
@@ -214,6 +216,7 @@ def measure_rows(rows: Sequence[Row], options: argparse.Namespace) -> None:
                 return None
             if row.references == "lite":
                 return make_reference_maker("lite", run.device)
+            assert row.references is not None
             return cached_maker(row.references, options)
 
         run = BenchRun.prepare(

@@ -70,14 +70,14 @@ def evaluate(
         ),
     ] = "none",
     references: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--references",
-            help="HR images of the keyframes: gt (the best possible), lite, bicubic, or "
-            "a weight file that spandrel reads.",
+            help="HR images of the keyframes: gt (the best possible), lite, a folder with CLIP/00000.png and so on, a "
+            "weight file that spandrel reads, or another maker of `sparkvsr keyframes` (default: lite).",
             rich_help_panel=MODEL,
         ),
-    ] = "lite",
+    ] = None,
     guidance: Annotated[
         float,
         typer.Option(

@@ -50,8 +50,6 @@ def probe(spec: MetricSpec, store: WeightStore) -> Readiness:
     if absent:
         needs = tuple(dict.fromkeys(f"package {name}: {how}" for name, how in absent))
         return Readiness(spec, "package missing", needs, tuple(n for n in spec.weights if store.find(n) is None))
-    if any(name == "clip" for name, _ in spec.packages) and importlib.util.find_spec("pkg_resources") is None:
-        return Readiness(spec, "package broken", ("openai-clip imports pkg_resources: pip install 'setuptools<82'",))
     missing = tuple(name for name in spec.weights if store.find(name) is None)
     if missing:
         return Readiness(spec, "weights missing", tuple(store.needs(name) for name in missing), missing)
@@ -118,7 +116,7 @@ def package_versions(specs: list[MetricSpec]) -> dict[str, str]:
     """Versions of everything that can change the numbers of these metrics."""
     names = ["sparkvsr", "numpy", "opencv-python-headless", "torch"]
     distributions = {"imageio_ffmpeg": "imageio-ffmpeg", "pycvvdp": "cvvdp", "ffmpeg": "ffmpeg-python",
-                     "clip": "openai-clip"}  # fmt: skip
+                     "past": "future", "clip": "openai-clip"}  # fmt: skip
     names += [distributions.get(name, name) for spec in specs for name, _ in spec.packages]
     versions = {}
     for name in dict.fromkeys(names):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from sparkvsr.errors import MetricError
 from sparkvsr.metrics.weights import WeightStore
 
 if TYPE_CHECKING:
@@ -70,7 +71,11 @@ class Toolbox:
 
     @cached_property
     def cvvdp(self) -> Any:
-        import pycvvdp
+        try:
+            import pycvvdp
+        except ImportError as exc:
+            msg = f"cvvdp cannot be imported ({exc}); install what it misses, or drop it from --metrics"
+            raise MetricError(msg) from exc
 
         return pycvvdp.cvvdp(display_name="standard_fhd", quiet=True, device=self._torch_device())
 

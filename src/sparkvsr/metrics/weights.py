@@ -121,7 +121,8 @@ WEIGHTS: dict[str, WeightSet] = {
                       "npz", ("basicsr", "metrics"),
                       url="https://github.com/XPixelGroup/BasicSR/raw/v1.4.2/basicsr/metrics/niqe_pris_params.npz"),
         ), 11_850, "Apache-2.0",
-            "`pip download --no-deps --no-binary :all: basicsr==1.4.2`, then its metrics/niqe_pris_params.npz"),
+            "--allow-download, or `pip download --no-deps --no-binary :all: --no-build-isolation basicsr==1.4.2` and "
+            "unpack basicsr/metrics/niqe_pris_params.npz"),
         WeightSet("musiq", (
             KnownFile("musiq_koniq_ckpt-e95806b9.pth", "e95806b9", cache="hub/pyiqa",
                       url=_PYIQA_URL + "musiq_koniq_ckpt-e95806b9.pth"),
