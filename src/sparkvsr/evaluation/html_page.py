@@ -147,7 +147,10 @@ def _plots(record: dict[str, Any]) -> str:
             continue
         marks = sorted({index for clip in clips for index in clip.get("keyframes") or ()}) if len(clips) <= 4 else []
         unit = record["metrics"][name].get("unit") or ""
-        figures.append(line_plot(f"{name}{f' ({unit})' if unit else ''}", series, marks))
+        own = {clip["name"]: clip["metrics"][name].get("gt_frames") or () for clip in clips}
+        own = {clip: values for clip, values in own.items() if len(clips) <= 4 and any(v is not None for v in values)}
+        heading = f"{name}{f' ({unit})' if unit else ''}{'; dashed: ground truth' if own else ''}"
+        figures.append(line_plot(heading, series, marks, own))
     more = len(record["clips"]) - len(clips)
     note = f"<p class=quiet>The first {len(clips)} clips; {more} more are in results.csv.</p>" if more > 0 else ""
     return f"<div class=plots>{''.join(figures)}</div>{note}"

@@ -201,7 +201,10 @@ def _measure_one(
     progress: _Progress,
     pool: Executor,
 ) -> dict[str, Any]:
-    meter = ClipMeter(options.specs, tools, border=options.border, every=options.every, fps=task.fps, pool=pool)
+    meter = ClipMeter(
+        options.specs, tools, border=options.border, every=options.every, fps=task.fps, num_frames=task.num_frames,
+        pool=pool,
+    )  # fmt: skip
     primary = next((spec for spec in options.specs if spec.name == options.primary), None)
     extremes = ExtremeFrames(primary.higher_is_better is not False) if primary else None
     truth = task.gt.frames() if task.gt is not None else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from sparkvsr.errors import MetricError
 from sparkvsr.metrics import fidelity, temporal
 from sparkvsr.metrics.frame_pair import FramePair, FrameView
 from sparkvsr.metrics.toolbox import Toolbox
@@ -68,7 +69,16 @@ def _niqe_y(pair: FramePair, tools: Toolbox) -> Scored:
 
 def _pyiqa(name: str) -> FrameMeasure:
     def measure(pair: FramePair, tools: Toolbox) -> Scored:
-        value = float(tools.pyiqa(name)(pair.sr.tensor))
+        network = tools.pyiqa(name)
+        try:
+            value = float(network(pair.sr.tensor))
+        except (RuntimeError, ValueError, AssertionError) as exc:
+            if "out of memory" in str(exc):
+                raise
+            # What a frame that is too small raises differs from network to network.
+            reason = (str(exc).splitlines() or [type(exc).__name__])[0]
+            msg = f"{name} cannot score a {pair.sr.frame.shape[1]}x{pair.sr.frame.shape[0]} frame ({reason})"
+            raise MetricError(msg) from exc
         return (value if math.isfinite(value) else None), None
 
     return measure

