@@ -189,15 +189,19 @@ def evaluate(
 def report(
     results: Annotated[list[Path], typer.Argument(metavar="RESULT...", help="results.json files or their folders.")],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Also write the comparison to this Markdown or JSON file.")
+        Path | None, typer.Option("-o", "--output", help="Also write the comparison to this .md, .html or .json file.")
     ] = None,
 ) -> None:
     """Runs side by side, with paired p-values against the first, and the published rows of their bench."""
     import json
 
     from sparkvsr.evaluation import side_by_side as sides
+    from sparkvsr.evaluation.html_page import comparison_page
     from sparkvsr.evaluation.tables import text_table
 
+    if output is not None and output.suffix not in {".md", ".html", ".json"}:
+        msg = f"-o {output}: the comparison is written as .md, .html or .json"
+        raise ConfigError(msg)
     comparison = sides.compare_runs(results)
     for index, run in enumerate(comparison["runs"]):
         _print(f"{chr(ord('A') + index)}  {run['title']}  ({run['path']})")
@@ -210,7 +214,11 @@ def report(
             _print(f"Warning: {table['warning']}")
         _print(text_table(*sides.published_rows(comparison, table)))
     if output is not None:
-        text = json.dumps(comparison, indent=1) if output.suffix == ".json" else sides.comparison_markdown(comparison)
+        text = {
+            ".json": lambda: json.dumps(comparison, indent=1) + "\n",
+            ".html": lambda: comparison_page(comparison),
+            ".md": lambda: sides.comparison_markdown(comparison),
+        }[output.suffix]()
         try:
             output.parent.mkdir(parents=True, exist_ok=True)
             output.write_text(text, encoding="utf-8")

@@ -71,6 +71,12 @@ def test_several_benches_get_a_folder_each(clips: Path, tmp_path: Path) -> None:
     assert "psnr (higher is better)" in report.stdout
     assert "different benches: one, two" in report.stdout
     assert "B - A" in (tmp_path / "report.md").read_text()
+    assert invoke("report", *runs, "-o", tmp_path / "report.html").exit_code == 0
+    page = (tmp_path / "report.html").read_text()
+    assert "<th>B - A</th>" in page
+    assert "psnr (higher is better)" in page
+    wrong = invoke("report", *runs, "-o", tmp_path / "report.txt")
+    assert (wrong.exit_code, "written as .md, .html or .json" in wrong.stderr) == (2, True)
     as_json = invoke("report", runs[0], "-o", tmp_path / "report.json")
     assert as_json.exit_code == 0
     assert json.loads((tmp_path / "report.json").read_text())["metrics"]["psnr"]["comparisons"] == []

@@ -86,6 +86,8 @@ def test_outputs_hold_every_value_and_need_no_network(data: Path, tmp_path: Path
     assert page.count("class=wipe") == 3  # the worst frame of both clips, the best of all
     assert page.count("data:image/jpeg;base64,") >= 9
     assert page.count("<svg") == 4
+    assert "flicker; dashed: ground truth</text>" in page
+    assert page.count("stroke-dasharray='4 3'") == 2  # flicker, both clips
     assert "NaN" not in (tmp_path / "out" / "results.json").read_text()
 
 
@@ -349,6 +351,8 @@ def test_runs_are_compared_with_p_and_published_rows(data: Path, tmp_path: Path)
     assert header == ["metric", "A", "B", "B - A", "95% interval", "p"]
     assert rows[0][0] == "psnr (higher is better)"
     assert "too few clips" in comparison_markdown(comparison)
+    own = comparison["metrics"]["flicker"]["gt_mean"]
+    assert any(row[0] == f"flicker (ground truth {own:.5f})" for row in rows)
 
 
 def test_published_rows_stand_beside_a_run_where_the_definition_agrees(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from html import escape
 from itertools import pairwise
 
 WIDTH, HEIGHT = 520, 250
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 10, 28, 30
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 10, 28, 32
 _COLOURS = ("#2563eb", "#d9480f", "#2b8a3e", "#9c36b5", "#0c8599", "#c2255c", "#5f3dc4", "#e67700", "#495057",
             "#1098ad", "#66a80f", "#862e9c")  # fmt: skip
 
@@ -52,7 +52,7 @@ def line_plot(
         for tick in ticks
     ]
     parts += [
-        f"<text x='{x(tick):.1f}' y='{HEIGHT - 16}' text-anchor='middle'>{tick}</text>"
+        f"<text x='{x(tick):.1f}' y='{HEIGHT - 18}' text-anchor='middle'>{tick}</text>"
         for tick in sorted({round(t) for t in nice_ticks(0, last) if 0 <= t <= last})
     ]
     parts += [
@@ -77,7 +77,7 @@ def line_plot(
     legend = "".join(
         f"<tspan fill='{_COLOURS[i % len(_COLOURS)]}'> ● </tspan>{escape(name)}" for i, name in enumerate(series)
     )
-    parts.append(f"<text x='{_LEFT}' y='{HEIGHT - 1}' font-size='10'>{legend}</text></svg>")
+    parts.append(f"<text x='{_LEFT}' y='{HEIGHT - 4}' font-size='10'>{legend}</text></svg>")
     return "".join(parts)
 
 
