@@ -97,6 +97,15 @@ def test_check_says_what_is_wrong_and_fails(clips: Path, tmp_path: Path) -> None
     assert invoke("--check", "--bench", "demo").exit_code == 0
 
 
+def test_an_output_that_cannot_be_written_is_one_line(clips: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for arguments in (["--bench", "demo", "--model", "gone"], ["--pred", clips / "SR", "--gt", clips / "GT"]):
+        result = invoke(*arguments, "-o", tmp_path / "file" / "out")
+        assert result.exit_code == 1
+        assert "cannot write the results into" in result.stderr
+        assert len(result.stderr.strip().splitlines()) == 1
+
+
 def test_benches_are_listed() -> None:
     result = invoke("--bench", "list")
     assert result.exit_code == 0

@@ -19,7 +19,7 @@ from sparkvsr.evaluation.demo_clips import demo_clip
 from sparkvsr.evaluation.file_run import MetricChoice
 from sparkvsr.evaluation.frames import ClipSource, CroppedClip, FileClip
 from sparkvsr.evaluation.layout import BenchData, ClipFiles, find_data, size_problem
-from sparkvsr.evaluation.measuring import ClipTask, Hook, MeasureOptions, measure_clips, safe_name
+from sparkvsr.evaluation.measuring import ClipTask, Hook, MeasureOptions, make_folder, measure_clips, safe_name
 from sparkvsr.evaluation.outputs import CLIPS_FOLDER, write_outputs
 from sparkvsr.evaluation.record import build_record
 from sparkvsr.metrics.catalogue import MetricSpec
@@ -115,6 +115,7 @@ class BenchRun:
         from sparkvsr.evaluation import restoring
 
         options, bench = self.options, self.bench
+        make_folder(output / CLIPS_FOLDER)
         pairs = [_Clip.open(bench, files, options.max_frames) for files in self.data.clips]
         chosen, makers = self._keyframes(pairs, 1)
         restorer = (options.load_restorer or restoring.load_restorer)(options.model, options.device)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sparkvsr.errors import MetricError
+from sparkvsr.errors import MetricError, SparkVSRError
 from sparkvsr.evaluation.bounded_queue import ByteQueue
 from sparkvsr.evaluation.frames import ClipSource
 from sparkvsr.evaluation.pictures import ExtremeFrames
@@ -101,8 +103,9 @@ def measure_clips(
 
     Raises:
         MetricError: sizes or counts differ while streaming, or an outside program failed.
+        SparkVSRError: ``folder`` cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     progress = _Progress(hook, sum(task.num_frames for task in tasks))
     records: dict[str, dict[str, Any]] = {}
     todo = []
@@ -236,7 +239,8 @@ def _measure_one(
     except BaseException:
         meter.close()
         raise
-    pictures = extremes.save(folder, safe_name(task.name)) if extremes else []
+    with _writing(folder):
+        pictures = extremes.save(folder, safe_name(task.name)) if extremes else []
     return {
         "name": task.name,
         "frames": index,
@@ -263,6 +267,27 @@ def _score_record(spec: MetricSpec, score: ClipScore, facts: dict[str, Any]) -> 
         rest = [v for i, v in enumerate(score.values) if i not in keyframes and v is not None]
         record["mean_without_keyframes"] = sum(rest) / len(rest) if rest else None
     return record
+
+
+def make_folder(folder: Path) -> None:
+    """Make an output folder, so that one that cannot be written is refused before any work.
+
+    Raises:
+        SparkVSRError: it cannot be made or written.
+    """
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        msg = f"cannot write the results into {folder} ({exc.strerror or exc}); choose another -o, or make room"
+        raise SparkVSRError(msg) from exc
 
 
 def safe_name(name: str) -> str:
@@ -299,7 +324,8 @@ def _read_kept(folder: Path, task: ClipTask, options: MeasureOptions, basis: str
 def _write_kept(folder: Path, task: ClipTask, options: MeasureOptions, basis: str, record: dict[str, Any]) -> None:
     file = folder / f"{safe_name(task.name)}.json"
     partial = file.with_suffix(".partial")
-    partial.write_text(
-        json.dumps({"fingerprint": _fingerprint(task, options, basis), "record": record}), encoding="utf-8"
-    )
-    partial.replace(file)
+    with _writing(folder):
+        partial.write_text(
+            json.dumps({"fingerprint": _fingerprint(task, options, basis), "record": record}), encoding="utf-8"
+        )
+        partial.replace(file)
