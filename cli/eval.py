@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from sparkvsr.evaluation.file_run import MetricChoice
 
 EXIT_MISSING_METRICS = 3
+SECONDS_BETWEEN_LINES = 60.0
 BENCH, FILES, MODEL, METRICS = "A bench", "Any tool's output", "Model", "Metrics"
 
 eval_app = typer.Typer(
@@ -300,9 +302,10 @@ def _print(text: str) -> None:
 
 
 class EvalProgress:
-    """A bar with the time left on a terminal, a line per clip elsewhere. The hook of the evaluation library."""
+    """A bar with the time left on a terminal; elsewhere a line per clip and one a minute. The library's hook."""
 
     def __init__(self) -> None:
+        self._told = time.monotonic()
         self._bar: Progress | None = None
         self._task: TaskID | None = None
 
@@ -321,8 +324,13 @@ class EvalProgress:
             self._line(f"{event['name']}: {frames} frames, {'kept from before' if event['reused'] else 'measured'}")
         elif event["event"] == "note":
             self._line(f"Note  {event['text']}")
-        elif event["event"] == "progress" and sys.stderr.isatty():
-            self._advance(event)
+        elif event["event"] == "progress":
+            if sys.stderr.isatty():
+                self._advance(event)
+            elif time.monotonic() - self._told >= SECONDS_BETWEEN_LINES:
+                self._told = time.monotonic()
+                left = human_seconds(event["seconds_left"])
+                self._line(f"{event['clip']}: {event['done']} of {event['total']} frames measured, {left} left")
 
     def _line(self, text: str) -> None:
         if self._bar is not None:

@@ -48,6 +48,13 @@ def test_files_are_measured_and_written(clips: Path, tmp_path: Path) -> None:
     assert "kept from before" in again.stderr
 
 
+def test_long_runs_tell_where_they_are(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sparkvsr.cli.eval.SECONDS_BETWEEN_LINES", 0.0)
+    result = invoke("--pred", clips / "SR", "--gt", clips / "GT", "--metrics", "psnr", "-o", tmp_path / "out")
+    assert "b: 5 of 6 frames measured" in result.stderr
+    assert "left" in result.stderr
+
+
 def test_demo_runs_with_the_baseline(tmp_path: Path) -> None:
     result = invoke("--bench", "demo", "--model", "bicubic", "--frames", "2", "--clips", "zoom", "-o", tmp_path)
     assert result.exit_code == 0, result.output
