@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from sparkvsr.evaluation.file_run import MetricChoice
 
 EXIT_MISSING_METRICS = 3
+SECONDS_BETWEEN_LINES = 60.0
 BENCH, FILES, MODEL, METRICS = "A bench", "Any tool's output", "Model", "Metrics"
 
 eval_app = typer.Typer(
@@ -70,14 +72,14 @@ def evaluate(
         ),
     ] = "none",
     references: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--references",
-            help="HR images of the keyframes: gt (the best possible), lite, bicubic, or "
-            "a weight file that spandrel reads.",
+            help="HR images of the keyframes: gt (the best possible), lite, a folder with CLIP/00000.png and so on, a "
+            "weight file that spandrel reads, or another maker of `sparkvsr keyframes` (default: lite).",
             rich_help_panel=MODEL,
         ),
-    ] = "lite",
+    ] = None,
     guidance: Annotated[
         float,
         typer.Option(
@@ -189,15 +191,19 @@ def evaluate(
 def report(
     results: Annotated[list[Path], typer.Argument(metavar="RESULT...", help="results.json files or their folders.")],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Also write the comparison to this Markdown or JSON file.")
+        Path | None, typer.Option("-o", "--output", help="Also write the comparison to this .md, .html or .json file.")
     ] = None,
 ) -> None:
     """Runs side by side, with paired p-values against the first, and the published rows of their bench."""
     import json
 
     from sparkvsr.evaluation import side_by_side as sides
+    from sparkvsr.evaluation.html_page import comparison_page
     from sparkvsr.evaluation.tables import text_table
 
+    if output is not None and output.suffix not in {".md", ".html", ".json"}:
+        msg = f"-o {output}: the comparison is written as .md, .html or .json"
+        raise ConfigError(msg)
     comparison = sides.compare_runs(results)
     for index, run in enumerate(comparison["runs"]):
         _print(f"{chr(ord('A') + index)}  {run['title']}  ({run['path']})")
@@ -210,7 +216,11 @@ def report(
             _print(f"Warning: {table['warning']}")
         _print(text_table(*sides.published_rows(comparison, table)))
     if output is not None:
-        text = json.dumps(comparison, indent=1) if output.suffix == ".json" else sides.comparison_markdown(comparison)
+        text = {
+            ".json": lambda: json.dumps(comparison, indent=1) + "\n",
+            ".html": lambda: comparison_page(comparison),
+            ".md": lambda: sides.comparison_markdown(comparison),
+        }[output.suffix]()
         try:
             output.parent.mkdir(parents=True, exist_ok=True)
             output.write_text(text, encoding="utf-8")
@@ -292,9 +302,10 @@ def _print(text: str) -> None:
 
 
 class EvalProgress:
-    """A bar with the time left on a terminal, a line per clip elsewhere. The hook of the evaluation library."""
+    """A bar with the time left on a terminal; elsewhere a line per clip and one a minute. The library's hook."""
 
     def __init__(self) -> None:
+        self._told = time.monotonic()
         self._bar: Progress | None = None
         self._task: TaskID | None = None
 
@@ -313,8 +324,13 @@ class EvalProgress:
             self._line(f"{event['name']}: {frames} frames, {'kept from before' if event['reused'] else 'measured'}")
         elif event["event"] == "note":
             self._line(f"Note  {event['text']}")
-        elif event["event"] == "progress" and sys.stderr.isatty():
-            self._advance(event)
+        elif event["event"] == "progress":
+            if sys.stderr.isatty():
+                self._advance(event)
+            elif time.monotonic() - self._told >= SECONDS_BETWEEN_LINES:
+                self._told = time.monotonic()
+                left = human_seconds(event["seconds_left"])
+                self._line(f"{event['clip']}: {event['done']} of {event['total']} frames measured, {left} left")
 
     def _line(self, text: str) -> None:
         if self._bar is not None:

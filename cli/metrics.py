@@ -36,7 +36,7 @@ def metrics(
                 "summary": state.spec.summary,
                 "protocol": state.spec.protocol,
                 "needs_gt": state.spec.needs_gt,
-                "seconds_per_720p_frame": state.spec.seconds,
+                "seconds_per_clip" if state.spec.once_a_clip else "seconds_per_720p_frame": state.spec.seconds,
                 "licence": state.spec.licence,
                 "weights": {
                     name: {"path": str(found.path), "sha256": found.sha256}
@@ -61,8 +61,9 @@ def metrics(
             group = spec.group
             sys.stdout.write(f"\n{titles[group]}\n")
         cost = f"{spec.seconds * 1000:.0f} ms" if spec.seconds < 1 else f"{spec.seconds:g} s"
+        cost += " a clip" if spec.once_a_clip else ""
         gt = "" if spec.needs_gt else ", needs no ground truth"
-        sys.stdout.write(f"  {spec.name:<14} {state.status:<16} {cost:>7}  {spec.summary}{gt}\n")
+        sys.stdout.write(f"  {spec.name:<14} {state.status:<16} {cost:>11}  {spec.summary}{gt}\n")
         for name in spec.weights:
             found = store.find(name)
             if found is not None:
@@ -71,4 +72,4 @@ def metrics(
             sys.stdout.write(f"{'':19}needs  {need}\n")
         if spec.licence:
             sys.stdout.write(f"{'':19}note   {spec.licence}\n")
-    sys.stdout.write("\nTimes are for one 1280x720 frame on one CPU core.\n")
+    sys.stdout.write("\nTimes are for one 1280x720 frame on one CPU core, unless they say a clip.\n")

@@ -48,6 +48,13 @@ def test_files_are_measured_and_written(clips: Path, tmp_path: Path) -> None:
     assert "kept from before" in again.stderr
 
 
+def test_long_runs_tell_where_they_are(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sparkvsr.cli.eval.SECONDS_BETWEEN_LINES", 0.0)
+    result = invoke("--pred", clips / "SR", "--gt", clips / "GT", "--metrics", "psnr", "-o", tmp_path / "out")
+    assert "b: 5 of 6 frames measured" in result.stderr
+    assert "left" in result.stderr
+
+
 def test_demo_runs_with_the_baseline(tmp_path: Path) -> None:
     result = invoke("--bench", "demo", "--model", "bicubic", "--frames", "2", "--clips", "zoom", "-o", tmp_path)
     assert result.exit_code == 0, result.output
@@ -71,6 +78,12 @@ def test_several_benches_get_a_folder_each(clips: Path, tmp_path: Path) -> None:
     assert "psnr (higher is better)" in report.stdout
     assert "different benches: one, two" in report.stdout
     assert "B - A" in (tmp_path / "report.md").read_text()
+    assert invoke("report", *runs, "-o", tmp_path / "report.html").exit_code == 0
+    page = (tmp_path / "report.html").read_text()
+    assert "<th>B - A</th>" in page
+    assert "psnr (higher is better)" in page
+    wrong = invoke("report", *runs, "-o", tmp_path / "report.txt")
+    assert (wrong.exit_code, "written as .md, .html or .json" in wrong.stderr) == (2, True)
     as_json = invoke("report", runs[0], "-o", tmp_path / "report.json")
     assert as_json.exit_code == 0
     assert json.loads((tmp_path / "report.json").read_text())["metrics"]["psnr"]["comparisons"] == []
@@ -89,6 +102,15 @@ def test_check_says_what_is_wrong_and_fails(clips: Path, tmp_path: Path) -> None
     assert "missing: c" in result.stdout
     assert "data/README.md" in result.stderr
     assert invoke("--check", "--bench", "demo").exit_code == 0
+
+
+def test_an_output_that_cannot_be_written_is_one_line(clips: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for arguments in (["--bench", "demo", "--model", "gone"], ["--pred", clips / "SR", "--gt", clips / "GT"]):
+        result = invoke(*arguments, "-o", tmp_path / "file" / "out")
+        assert result.exit_code == 1
+        assert "cannot write the results into" in result.stderr
+        assert len(result.stderr.strip().splitlines()) == 1
 
 
 def test_benches_are_listed() -> None:

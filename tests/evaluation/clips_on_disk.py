@@ -50,6 +50,7 @@ class FakeRestorer:
     """Bicubic; a keyframe replaces its own frame, faded by the guidance. Counts its calls."""
 
     name = "fake"
+    keyframe_multiple = 1
 
     def __init__(self, weights: str = "1") -> None:
         self.weights = weights

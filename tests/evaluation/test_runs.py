@@ -86,6 +86,8 @@ def test_outputs_hold_every_value_and_need_no_network(data: Path, tmp_path: Path
     assert page.count("class=wipe") == 3  # the worst frame of both clips, the best of all
     assert page.count("data:image/jpeg;base64,") >= 9
     assert page.count("<svg") == 4
+    assert "flicker; dashed: ground truth</text>" in page
+    assert page.count("stroke-dasharray='4 3'") == 2  # flicker, both clips
     assert "NaN" not in (tmp_path / "out" / "results.json").read_text()
 
 
@@ -183,6 +185,66 @@ def test_keyframes_by_ground_truth_and_by_a_maker(data: Path, tmp_path: Path) ->
         run_bench(data, tmp_path / "out", keyframes="iframes")
     with pytest.raises(KeyframeError, match="keyframe 9 is outside the clip"):
         run_bench(data, tmp_path / "out", keyframes="9")
+
+
+def test_references_of_a_folder(data: Path, tmp_path: Path) -> None:
+    """The user's own images: a folder of them for each clip, whose frames are the keyframes."""
+    refs = tmp_path / "refs"
+    for name, indices in (("a", (2,)), ("b", (1,))):
+        write_frames(refs / name, CLIPS[name])
+        for path in (refs / name).iterdir():
+            if int(path.stem) not in indices:
+                path.unlink()
+    restorer = FakeRestorer()
+    record = run_bench(data, tmp_path / "out", restorer, references=str(refs))
+    assert restorer.keyframes == [[2], [1]]
+    assert record["metrics"]["psnr"]["capped"] == 2
+    assert record["run"]["keyframes"] == "given"
+    # An edited image is measured again, the other clip is kept.
+    write_frames(tmp_path / "new", [255 - CLIPS["b"][1]])
+    (tmp_path / "new" / "00000000.png").replace(refs / "b" / "00000001.png")
+    again = FakeRestorer()
+    edited = run_bench(data, tmp_path / "out", again, references=str(refs))
+    assert again.keyframes == [[1]]
+    assert edited["metrics"]["psnr"]["capped"] == 1
+    single = FakeRestorer()
+    run_bench(data, tmp_path / "one", single, references=str(refs / "a"), clips=("a",), keyframes="2")
+    assert single.keyframes == [[2]]
+
+
+def test_references_of_a_folder_that_do_not_fit(data: Path, tmp_path: Path) -> None:
+    refs = tmp_path / "refs"
+    write_frames(refs / "a", CLIPS["a"][:1])
+    with pytest.raises(ConfigError, match="has no folder for clip b; expected .*b/00000.png"):
+        run_bench(data, tmp_path / "out", references=str(refs))
+    with pytest.raises(KeyframeError, match="no reference image for 1 of the keyframes; add 00002.png"):
+        run_bench(data, tmp_path / "out", references=str(refs), clips=("a",), keyframes="2")
+    (refs / "a" / "00000000.png").rename(refs / "a" / "00000009.png")
+    with pytest.raises(ConfigError, match="no image is for one of the 4 frames of a"):
+        run_bench(data, tmp_path / "out", references=str(refs), clips=("a",))
+    (refs / "a" / "keyframes.json").write_text(
+        json.dumps({"format": "sparkvsr-keyframes", "keyframes": [{"index": 9, "weight": 0.5}]})
+    )
+    with pytest.raises(ConfigError, match="gives keyframe 9 a weight below 1"):
+        run_bench(data, tmp_path / "out", references=str(refs), clips=("a",))
+    assert not (tmp_path / "out" / "results.json").exists()
+
+
+def test_references_and_keyframes_that_would_be_ignored_are_refused(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--references gt needs keyframes; add --keyframes first"):
+        run_bench(data, tmp_path / "out", references="gt")
+    with pytest.raises(ConfigError, match=r"--model up.pth upscales every frame by itself and takes no keyframes"):
+        run_bench(data, tmp_path / "out", model="up.pth", keyframes="first")
+
+
+def test_keyframes_lie_where_the_model_can_place_them(data: Path, tmp_path: Path) -> None:
+    for name in CLIPS:
+        write_frames(data / "Set" / "GT" / name, moving(0, frames=10))
+    restorer = FakeRestorer()
+    restorer.keyframe_multiple = 4
+    text = GOOD.replace("frames: 4", "frames: 10")
+    run_bench(data, tmp_path / "out", restorer, text, keyframes="every:5", references="bicubic")
+    assert restorer.keyframes == [[0, 4], [0, 4]]
 
 
 def test_iframes_of_video_lr(data: Path, tmp_path: Path) -> None:
@@ -289,6 +351,8 @@ def test_runs_are_compared_with_p_and_published_rows(data: Path, tmp_path: Path)
     assert header == ["metric", "A", "B", "B - A", "95% interval", "p"]
     assert rows[0][0] == "psnr (higher is better)"
     assert "too few clips" in comparison_markdown(comparison)
+    own = comparison["metrics"]["flicker"]["gt_mean"]
+    assert any(row[0] == f"flicker (ground truth {own:.5f})" for row in rows)
 
 
 def test_published_rows_stand_beside_a_run_where_the_definition_agrees(tmp_path: Path) -> None:

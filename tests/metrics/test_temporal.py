@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import numpy as np
 import pytest
 from reference_formulas import distorted, textured
@@ -96,5 +98,18 @@ def test_raft_warping_error_takes_torchvisions_own_file(panning: tuple, monkeypa
     )
     assert flow.warping_error(first, second) > 0
     assert flow.warping_error(torch.zeros_like(first), torch.zeros_like(first)) == 0
+    original = importlib.util.find_spec("vsreval")
+    if original is not None:  # the authors' network, optional: the same weights under their names give the same flow
+        from argparse import Namespace
+
+        from vsreval._vendor.raft.raft import RAFT
+
+        theirs = RAFT(Namespace(small=False, mixed_precision=False, alternate_corr=False, dropout=0)).eval()
+        ours = RaftFlow({f"module.{name}": value for name, value in theirs.state_dict().items()})
+        a, b = (torch.nn.functional.interpolate(x, (128, 136)) for x in (first, second))
+        with torch.inference_mode():
+            _, expected = theirs(a * 255, b * 255, iters=1, test_mode=True)
+        assert torch.allclose(ours.flow(a, b), expected, atol=1e-3)
+        assert float(expected.abs().max()) > 0.1
     with pytest.raises(MetricError, match="does not fit torchvision's raft_large"):
         RaftFlow({"weight": torch.zeros(1)})

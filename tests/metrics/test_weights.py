@@ -125,7 +125,7 @@ def test_every_metric_is_complete() -> None:
     for spec in METRICS.values():
         assert set(spec.weights) <= set(WEIGHTS)
         assert spec.protocol.startswith(spec.name)
-        if not spec.unavailable and spec.kind != "clip":
+        if spec.kind != "clip":
             assert (spec.name in FRAME_MEASURES) == (spec.kind == "frame")
             assert (spec.name in PAIR_MEASURES) == (spec.kind == "pair")
 
@@ -155,8 +155,6 @@ def test_a_group_skips_what_is_missing_and_a_name_does_not() -> None:
         resolve_metrics("default,niqe,ewarp_raft", store)
     with pytest.raises(MissingMetricsError, match="niqe"):
         resolve_metrics("offline", store, strict=True)
-    with pytest.raises(MissingMetricsError, match="dover: unavailable"):
-        resolve_metrics("dover", store)
 
 
 def test_downloads_that_fail_are_told_with_everything_else(known: WeightSet, monkeypatch: pytest.MonkeyPatch) -> None:

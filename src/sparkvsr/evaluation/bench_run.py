@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,12 @@ from sparkvsr import __version__
 from sparkvsr.errors import ConfigError, DatasetError, SparkVSRError
 from sparkvsr.evaluation import degrade
 from sparkvsr.evaluation.bench import Bench
+from sparkvsr.evaluation.bench_keyframes import GROUND_TRUTH, KeyframeSource
 from sparkvsr.evaluation.demo_clips import demo_clip
 from sparkvsr.evaluation.file_run import MetricChoice
 from sparkvsr.evaluation.frames import ClipSource, CroppedClip, FileClip
 from sparkvsr.evaluation.layout import BenchData, ClipFiles, find_data, size_problem
-from sparkvsr.evaluation.measuring import ClipTask, Hook, MeasureOptions, measure_clips, safe_name
+from sparkvsr.evaluation.measuring import ClipTask, Hook, MeasureOptions, make_folder, measure_clips, safe_name
 from sparkvsr.evaluation.outputs import CLIPS_FOLDER, write_outputs
 from sparkvsr.evaluation.record import build_record
 from sparkvsr.metrics.catalogue import MetricSpec
@@ -42,7 +44,8 @@ class RunOptions:
     Attributes:
         model: as for ``sparkvsr.load_model``, or a weight file of an image upscaler.
         keyframes: ``none``, ``first``, ``every:N``, ``iframes`` or frame numbers.
-        references: ``gt`` or what ``make_reference_maker`` takes.
+        references: ``gt`` or what ``make_reference_maker`` takes; a folder holds a folder of images for each clip,
+            whose frames are the keyframes when ``keyframes`` is ``none``. None for ``lite``.
         guidance_scale: as in ``RestorationModel.restore``.
         device: where the model runs.
         clips: only these; empty for all.
@@ -53,7 +56,7 @@ class RunOptions:
 
     model: str = "lite"
     keyframes: str = "none"
-    references: str = "lite"
+    references: str | None = None
     guidance_scale: float = 1.0
     device: str = "auto"
     clips: tuple[str, ...] = ()
@@ -76,6 +79,7 @@ class BenchRun:
     choice: MetricChoice
     store: WeightStore
     specs: list[MetricSpec]
+    source: KeyframeSource
     skipped: list[Readiness] = field(default_factory=list)
 
     @classmethod
@@ -91,11 +95,9 @@ class BenchRun:
         specs, skipped = resolve_metrics(
             choice.names, store, has_gt=bench.has_gt, strict=choice.strict, allow_download=choice.allow_download
         )
-        if options.references == "gt" and options.keyframes != "none" and not bench.has_gt:
-            msg = f"--references gt: {bench.name} has no ground truth; use lite, bicubic or a weight file"
-            raise ConfigError(msg)
+        source = KeyframeSource.parse(options.keyframes, options.references, bench, options.model)
         data = find_data(bench, data_root, options.clips)
-        return cls(bench, data, options, choice, store, specs, skipped)
+        return cls(bench, data, replace(options, references=source.references), choice, store, specs, source, skipped)
 
     def execute(self, output: Path, hook: Hook | None = None) -> dict[str, Any]:
         """Restore and measure, and write the results.
@@ -113,13 +115,20 @@ class BenchRun:
         from sparkvsr.evaluation import restoring
 
         options, bench = self.options, self.bench
+        make_folder(output / CLIPS_FOLDER)
         pairs = [_Clip.open(bench, files, options.max_frames) for files in self.data.clips]
-        chosen = {clip.name: _keyframe_indices(options.keyframes, clip) for clip in pairs}
+        chosen, makers = self._keyframes(pairs, 1)
         restorer = (options.load_restorer or restoring.load_restorer)(options.model, options.device)
+        if restorer.keyframe_multiple > 1:
+            chosen, makers = self._keyframes(pairs, restorer.keyframe_multiple)
         has_keyframes = any(chosen.values())
-        maker = (options.load_maker or restoring.load_maker)(options) if has_keyframes else None
+        if has_keyframes and not makers:
+            maker = (options.load_maker or restoring.load_maker)(options)
+            makers = {clip.name: maker for clip in pairs}
         fingerprint = restorer.fingerprint() or uuid.uuid4().hex
-        tasks = [self._task(clip, chosen[clip.name], restorer, maker, fingerprint, output) for clip in pairs]
+        tasks = [
+            self._task(clip, chosen[clip.name], restorer, makers.get(clip.name), fingerprint, output) for clip in pairs
+        ]
         primary = bench.primary if any(spec.name == bench.primary for spec in self.specs) else next(
             (spec.name for spec in self.specs if spec.kind == "frame"), bench.primary
         )  # fmt: skip
@@ -131,7 +140,7 @@ class BenchRun:
             "bench": bench.name,
             "title": bench.title,
             "model": restorer.describe(),
-            "keyframes": options.keyframes,
+            "keyframes": self.source.keyframes,
             "references": options.references if has_keyframes else "none",
             "guidance": options.guidance_scale if has_keyframes else None,
             "scale": bench.scale,
@@ -148,15 +157,32 @@ class BenchRun:
         write_outputs(record, output)
         return record
 
+    def _keyframes(
+        self, clips: Sequence[_Clip], multiple: int
+    ) -> tuple[dict[str, tuple[int, ...]], dict[str, ReferenceMaker | None]]:
+        """Keyframes of each clip and, where they are images of a folder, what reads them."""
+        source = self.source
+        chosen: dict[str, tuple[int, ...]] = {}
+        makers: dict[str, ReferenceMaker | None] = {}
+        for clip in clips:
+            folder = source.folder_maker(clip.name, len(clips)) if source.folder is not None else None
+            chosen[clip.name] = source.indices(
+                clip.name, clip.num_frames, partial(clip.iframes, source.keyframes),
+                given=folder.indices if folder else (), multiple=multiple,
+            )  # fmt: skip
+            if folder is not None:
+                folder.check(chosen[clip.name], clip.lr_size)
+                makers[clip.name] = folder
+        return chosen, makers
+
     def _task(
         self, clip: _Clip, keyframes: tuple[int, ...], restorer: Restorer, maker: ReferenceMaker | None,
         fingerprint: str, output: Path,
     ) -> ClipTask:  # fmt: skip
         options = self.options
-        references = options.references if keyframes else ""
-        if Path(references).expanduser().is_file():
-            state = Path(references).expanduser().stat()
-            references += f" {state.st_size} {state.st_mtime_ns}"
+        references = str(options.references) if keyframes else ""
+        if maker is not None:
+            references += " ".join(maker.identity(index) for index in keyframes)
         identity = "|".join(
             (__version__, fingerprint, str(keyframes), references, str(options.guidance_scale if keyframes else 0),
              self.bench.degradation, degrade.VERSION, str(self.bench.scale), clip.identity(),
@@ -214,7 +240,7 @@ class BenchRun:
 
     def _warnings(self, has_keyframes: bool) -> list[str]:
         found = []
-        if has_keyframes and self.options.references == "gt":
+        if has_keyframes and self.options.references == GROUND_TRUTH:
             found.append(
                 "keyframes are ground-truth frames: the best possible references, which no user has; see also the mean "
                 "without keyframes"
@@ -286,6 +312,18 @@ class _Clip:
         for frame in self.gt.frames():
             yield degrade.make_lr(frame, bench.degradation, bench.scale)
 
+    def iframes(self, keyframes: str) -> list[int]:
+        """I-frames of the LR video."""
+        from sparkvsr.video import iframe_indices
+
+        if self.lr is None or not self.lr.is_video():
+            msg = (
+                f"--keyframes {keyframes}: the LR frames of {self.name} are not a video, so there are no I-frames; "
+                "use first, every:N or frame numbers"
+            )
+            raise ConfigError(msg)
+        return [index for index in iframe_indices(self.lr.path) if index < self.num_frames]
+
     def gt_frame(self, index: int) -> Frame:
         assert self.gt is not None
         for number, frame in enumerate(self.gt.frames()):
@@ -293,26 +331,6 @@ class _Clip:
                 return frame
         msg = f"{self.name}: the ground truth has no frame {index}"
         raise DatasetError(msg)
-
-
-def _keyframe_indices(text: str, clip: _Clip) -> tuple[int, ...]:
-    from sparkvsr.keyframes.choice import KeyframeChoice
-    from sparkvsr.keyframes.select import Shot
-
-    choice = KeyframeChoice.parse("0" if text == "first" else text)
-
-    def iframes() -> list[int]:
-        from sparkvsr.video import iframe_indices
-
-        if clip.lr is None or not clip.lr.is_video():
-            msg = (
-                f"--keyframes {text}: the LR frames of {clip.name} are not a video, so there are no I-frames; "
-                "use first, every:N or frame numbers"
-            )
-            raise ConfigError(msg)
-        return [index for index in iframe_indices(clip.lr.path) if index < clip.num_frames]
-
-    return choice.select([Shot(0, clip.num_frames)], iframes, 0).indices
 
 
 def _save_frame(path: Path, frame: Frame) -> None:

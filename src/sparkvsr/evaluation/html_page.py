@@ -6,6 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from sparkvsr.evaluation import side_by_side
 from sparkvsr.evaluation.line_plot import line_plot
 from sparkvsr.evaluation.pictures import data_uri
 from sparkvsr.evaluation.tables import clip_rows, computed, format_value, notes, title
@@ -74,6 +75,29 @@ def html_page(record: dict[str, Any], pictures: Path) -> str:
         _footer(record),
         f"<script>{_SCRIPT}</script>",
     ]
+    return "\n".join(parts) + "\n"
+
+
+def comparison_page(comparison: dict[str, Any]) -> str:
+    """Render a comparison of runs, see ``side_by_side.compare_runs``."""
+    runs = "".join(
+        f"<li>{chr(ord('A') + index)}: {escape(run['title'])} <small>{escape(run['path'])}</small></li>"
+        for index, run in enumerate(comparison["runs"])
+    )
+    header, rows = side_by_side.comparison_rows(comparison)
+    lines = side_by_side.comparison_notes(comparison)
+    parts = [
+        "<!doctype html><html lang=en><meta charset=utf-8>",
+        "<meta name=viewport content='width=device-width,initial-scale=1'>",
+        f"<title>Comparison</title><style>{_STYLE}</style><h1>Comparison</h1><ul>{runs}</ul>",
+        _table(header, [("", row) for row in rows]),
+        "<ul class=warn>" + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>" if lines else "",
+    ]
+    for table in comparison["published"]:
+        header, rows = side_by_side.published_rows(comparison, table)
+        own = len(rows) - len(table["rows"])
+        marked = [("sum" if index >= len(rows) - own else "", row) for index, row in enumerate(rows)]
+        parts.append(_published_heading(table) + _table(header, marked))
     return "\n".join(parts) + "\n"
 
 
@@ -147,7 +171,10 @@ def _plots(record: dict[str, Any]) -> str:
             continue
         marks = sorted({index for clip in clips for index in clip.get("keyframes") or ()}) if len(clips) <= 4 else []
         unit = record["metrics"][name].get("unit") or ""
-        figures.append(line_plot(f"{name}{f' ({unit})' if unit else ''}", series, marks))
+        own = {clip["name"]: clip["metrics"][name].get("gt_frames") or () for clip in clips}
+        own = {clip: values for clip, values in own.items() if len(clips) <= 4 and any(v is not None for v in values)}
+        heading = f"{name}{f' ({unit})' if unit else ''}{'; dashed: ground truth' if own else ''}"
+        figures.append(line_plot(heading, series, marks, own))
     more = len(record["clips"]) - len(clips)
     note = f"<p class=quiet>The first {len(clips)} clips; {more} more are in results.csv.</p>" if more > 0 else ""
     return f"<div class=plots>{''.join(figures)}</div>{note}"
@@ -161,12 +188,13 @@ def _published(record: dict[str, Any]) -> str:
             ("", [method, *("-" if row.get(n) is None else f"{row[n]:g}" for n in names)])
             for method, row in table["rows"].items()
         ]
-        warning = f"<p class=warn>{escape(table['warning'])}</p>" if table.get("warning") else ""
-        parts.append(
-            f"<h2>Published: {escape(table['title'])}</h2><p class=quiet>{escape(table['source'])}</p>{warning}"
-            + _table(["method", *names], rows)
-        )
+        parts.append(_published_heading(table) + _table(["method", *names], rows))
     return "".join(parts)
+
+
+def _published_heading(table: dict[str, Any]) -> str:
+    warning = f"<p class=warn>{escape(table['warning'])}</p>" if table.get("warning") else ""
+    return f"<h2>Published: {escape(table['title'])}</h2><p class=quiet>{escape(table['source'])}</p>{warning}"
 
 
 def _footer(record: dict[str, Any]) -> str:

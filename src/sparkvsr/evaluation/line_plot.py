@@ -8,20 +8,28 @@ from html import escape
 from itertools import pairwise
 
 WIDTH, HEIGHT = 520, 250
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 10, 28, 30
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 10, 28, 32
 _COLOURS = ("#2563eb", "#d9480f", "#2b8a3e", "#9c36b5", "#0c8599", "#c2255c", "#5f3dc4", "#e67700", "#495057",
             "#1098ad", "#66a80f", "#862e9c")  # fmt: skip
 
 
-def line_plot(heading: str, series: Mapping[str, Sequence[float | None]], marks: Sequence[int] = ()) -> str:
+def line_plot(
+    heading: str,
+    series: Mapping[str, Sequence[float | None]],
+    marks: Sequence[int] = (),
+    dashed: Mapping[str, Sequence[float | None]] | None = None,
+) -> str:
     """Values over frame numbers, one line per series; gaps where a value is None.
 
     Args:
         heading: above the plot.
         series: by name; at least one value that is not None.
         marks: frame numbers to mark with a vertical line (keyframes).
+        dashed: a second, dashed line for some of the series, in their colour (the ground truth's own values).
     """
-    present = [value for values in series.values() for value in values if value is not None]
+    dashed = dashed or {}
+    lines = [*series.values(), *dashed.values()]
+    present = [value for values in lines for value in values if value is not None]
     ticks = nice_ticks(min(present), max(present))
     low, high = min(ticks[0], min(present)), max(ticks[-1], max(present))
     last = max(1, max(len(values) for values in series.values()) - 1)
@@ -44,7 +52,7 @@ def line_plot(heading: str, series: Mapping[str, Sequence[float | None]], marks:
         for tick in ticks
     ]
     parts += [
-        f"<text x='{x(tick):.1f}' y='{HEIGHT - 16}' text-anchor='middle'>{tick}</text>"
+        f"<text x='{x(tick):.1f}' y='{HEIGHT - 18}' text-anchor='middle'>{tick}</text>"
         for tick in sorted({round(t) for t in nice_ticks(0, last) if 0 <= t <= last})
     ]
     parts += [
@@ -52,20 +60,24 @@ def line_plot(heading: str, series: Mapping[str, Sequence[float | None]], marks:
         "stroke-opacity='.35' stroke-dasharray='3 3'/>"
         for mark in marks
     ]
-    for number, (name, values) in enumerate(series.items()):
+    for number, name in enumerate(series):
         colour = _COLOURS[number % len(_COLOURS)]
-        for run in _runs(values):
-            points = " ".join(f"{x(i):.1f},{y(v):.1f}" for i, v in run)
-            shape = (
-                f"<polyline points='{points}' fill='none' stroke='{colour}' stroke-width='1.6'>"
-                if len(run) > 1
-                else f"<circle cx='{points.split(',')[0]}' cy='{points.split(',')[1]}' r='2' fill='{colour}'>"
-            )
-            parts.append(f"{shape}<title>{escape(name)}</title>{'</polyline>' if len(run) > 1 else '</circle>'}")
+        for values, style in (
+            (dashed.get(name, ()), " stroke-dasharray='4 3' stroke-opacity='.7'"),
+            (series[name], ""),
+        ):
+            for run in _runs(values):
+                points = " ".join(f"{x(i):.1f},{y(v):.1f}" for i, v in run)
+                shape = (
+                    f"<polyline points='{points}' fill='none' stroke='{colour}' stroke-width='1.6'{style}>"
+                    if len(run) > 1
+                    else f"<circle cx='{points.split(',')[0]}' cy='{points.split(',')[1]}' r='2' fill='{colour}'>"
+                )
+                parts.append(f"{shape}<title>{escape(name)}</title>{'</polyline>' if len(run) > 1 else '</circle>'}")
     legend = "".join(
         f"<tspan fill='{_COLOURS[i % len(_COLOURS)]}'> ● </tspan>{escape(name)}" for i, name in enumerate(series)
     )
-    parts.append(f"<text x='{_LEFT}' y='{HEIGHT - 1}' font-size='10'>{legend}</text></svg>")
+    parts.append(f"<text x='{_LEFT}' y='{HEIGHT - 4}' font-size='10'>{legend}</text></svg>")
     return "".join(parts)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,14 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sparkvsr.errors import MetricError
+from sparkvsr.errors import MetricError, SparkVSRError
 from sparkvsr.evaluation.bounded_queue import ByteQueue
 from sparkvsr.evaluation.frames import ClipSource
 from sparkvsr.evaluation.pictures import ExtremeFrames
 from sparkvsr.metrics.catalogue import MetricSpec
 from sparkvsr.metrics.clip_meter import ClipMeter, ClipScore
 from sparkvsr.metrics.colour import Frame
+from sparkvsr.metrics.readiness import package_versions
 from sparkvsr.metrics.toolbox import Toolbox
+from sparkvsr.metrics.weights import WeightStore
 
 QUEUE_BYTES = 600_000_000
 METRIC_THREADS = 2
@@ -99,13 +103,15 @@ def measure_clips(
 
     Raises:
         MetricError: sizes or counts differ while streaming, or an outside program failed.
+        SparkVSRError: ``folder`` cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     progress = _Progress(hook, sum(task.num_frames for task in tasks))
     records: dict[str, dict[str, Any]] = {}
     todo = []
+    basis = _basis(options, tools.store)
     for task in tasks:
-        kept = _read_kept(folder, task, options)
+        kept = _read_kept(folder, task, options, basis)
         if kept is None:
             todo.append(task)
         else:
@@ -113,7 +119,7 @@ def measure_clips(
             progress.reused(task, kept)
     queue: ByteQueue[_Item] = ByteQueue(QUEUE_BYTES)
     worker = threading.Thread(
-        target=_measure_all, args=(queue, todo, tools, options, folder, records, progress), daemon=True
+        target=_measure_all, args=(queue, todo, tools, options, folder, records, progress, basis), daemon=True
     )
     worker.start()
     try:
@@ -174,6 +180,7 @@ def _measure_all(
     folder: Path,
     records: dict[str, dict[str, Any]],
     progress: _Progress,
+    basis: str,
 ) -> None:
     """The measuring thread."""
     try:
@@ -181,7 +188,7 @@ def _measure_all(
             for task in tasks:
                 record = _measure_one(queue, task, tools, options, folder, progress, pool)
                 records[task.name] = record
-                _write_kept(folder, task, options, record)
+                _write_kept(folder, task, options, basis, record)
                 progress.clip(task, record)
     except BaseException as exc:  # noqa: BLE001  (handed to the other thread, which raises it)
         progress.error = exc
@@ -197,7 +204,10 @@ def _measure_one(
     progress: _Progress,
     pool: Executor,
 ) -> dict[str, Any]:
-    meter = ClipMeter(options.specs, tools, border=options.border, every=options.every, fps=task.fps, pool=pool)
+    meter = ClipMeter(
+        options.specs, tools, border=options.border, every=options.every, fps=task.fps, num_frames=task.num_frames,
+        pool=pool,
+    )  # fmt: skip
     primary = next((spec for spec in options.specs if spec.name == options.primary), None)
     extremes = ExtremeFrames(primary.higher_is_better is not False) if primary else None
     truth = task.gt.frames() if task.gt is not None else None
@@ -229,7 +239,8 @@ def _measure_one(
     except BaseException:
         meter.close()
         raise
-    pictures = extremes.save(folder, safe_name(task.name)) if extremes else []
+    with _writing(folder):
+        pictures = extremes.save(folder, safe_name(task.name)) if extremes else []
     return {
         "name": task.name,
         "frames": index,
@@ -258,32 +269,63 @@ def _score_record(spec: MetricSpec, score: ClipScore, facts: dict[str, Any]) -> 
     return record
 
 
+def make_folder(folder: Path) -> None:
+    """Make an output folder, so that one that cannot be written is refused before any work.
+
+    Raises:
+        SparkVSRError: it cannot be made or written.
+    """
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        msg = f"cannot write the results into {folder} ({exc.strerror or exc}); choose another -o, or make room"
+        raise SparkVSRError(msg) from exc
+
+
 def safe_name(name: str) -> str:
     """A clip's name as a file name."""
     return "".join(char if char.isalnum() or char in "-_." else "_" for char in name)
 
 
-def _fingerprint(task: ClipTask, options: MeasureOptions) -> str:
+def _basis(options: MeasureOptions, store: WeightStore) -> str:
+    """Libraries and weights that the numbers rest on: the record names them, so they must hold for kept clips too."""
+    names = dict.fromkeys(name for spec in options.specs for name in spec.weights)
+    found = {name: weights.sha256 for name in names if (weights := store.find(name)) is not None}
+    return json.dumps([package_versions(list(options.specs)), found])
+
+
+def _fingerprint(task: ClipTask, options: MeasureOptions, basis: str) -> str:
     gt = task.gt.identity() if task.gt is not None else "none"
     protocols = [options.protocol(spec, task.gt is not None) for spec in options.specs]
-    text = json.dumps([task.identity, gt, task.num_frames, protocols, options.every, options.primary])
+    text = json.dumps([task.identity, gt, task.num_frames, protocols, options.every, options.primary, basis])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _read_kept(folder: Path, task: ClipTask, options: MeasureOptions) -> dict[str, Any] | None:
+def _read_kept(folder: Path, task: ClipTask, options: MeasureOptions, basis: str) -> dict[str, Any] | None:
     file = folder / f"{safe_name(task.name)}.json"
     try:
         kept = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    if not isinstance(kept, dict) or kept.get("fingerprint") != _fingerprint(task, options):
+    if not isinstance(kept, dict) or kept.get("fingerprint") != _fingerprint(task, options, basis):
         return None
     record = kept.get("record")
     return record if isinstance(record, dict) else None
 
 
-def _write_kept(folder: Path, task: ClipTask, options: MeasureOptions, record: dict[str, Any]) -> None:
+def _write_kept(folder: Path, task: ClipTask, options: MeasureOptions, basis: str, record: dict[str, Any]) -> None:
     file = folder / f"{safe_name(task.name)}.json"
     partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps({"fingerprint": _fingerprint(task, options), "record": record}), encoding="utf-8")
-    partial.replace(file)
+    with _writing(folder):
+        partial.write_text(
+            json.dumps({"fingerprint": _fingerprint(task, options, basis), "record": record}), encoding="utf-8"
+        )
+        partial.replace(file)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sparkvsr.evaluation.bench_keyframes import GROUND_TRUTH, IMAGE_MODEL_SUFFIXES
 from sparkvsr.keyframes.references import ReferenceMaker, make_reference_maker, resize_image
 from sparkvsr.metrics.colour import Frame, to_uint8
 from sparkvsr.models.interface import Keyframe, RestorationModel, ShotRequest, needs_blind_pass
@@ -20,13 +21,18 @@ if TYPE_CHECKING:
 WHOLE_CLIP_BYTES = 2_000_000_000
 """Above this many bytes of output a clip goes through a session instead of ``restore``."""
 _SESSION_MEMORY_BYTES = 4_000_000_000
-IMAGE_MODEL_SUFFIXES = (".pth", ".safetensors")
 
 
 class Restorer(Protocol):
-    """Something that restores clips."""
+    """Something that restores clips.
+
+    Attributes:
+        name: for titles.
+        keyframe_multiple: see ``RestorationModel``.
+    """
 
     name: str
+    keyframe_multiple: int
 
     def restore_clip(
         self, lr: Tensor, keyframes: Sequence[tuple[int, Tensor]], size: tuple[int, int], guidance_scale: float
@@ -45,6 +51,7 @@ class ModelRestorer:
 
     def __init__(self, model: RestorationModel) -> None:
         self.name = model.name
+        self.keyframe_multiple = model.keyframe_multiple
         self._model = model
 
     def restore_clip(
@@ -96,9 +103,10 @@ class ModelRestorer:
 class ImageRestorer:
     """An image upscaler run on every frame by itself; keyframes mean nothing to it."""
 
+    keyframe_multiple = 1
+
     def __init__(self, path: Path, device: str | torch.device) -> None:
         self.name = path.stem
-        self._path = path
         self._maker = make_reference_maker(str(path), device)
         self._device = str(device)
 
@@ -114,8 +122,7 @@ class ImageRestorer:
             yield self._maker.make(frame, size, index)
 
     def fingerprint(self) -> str | None:
-        state = self._path.stat()
-        return f"{self._path.name} {state.st_size} {state.st_mtime_ns}"
+        return self._maker.identity(0)
 
     def describe(self) -> dict[str, str]:
         return {
@@ -142,7 +149,7 @@ def load_restorer(name: str, device: str) -> Restorer:
 
 def load_maker(options: RunOptions) -> ReferenceMaker | None:
     """What ``--references`` stands for; None for ``gt``."""
-    if options.references == "gt":
+    if options.references == GROUND_TRUTH or options.references is None:
         return None
     from sparkvsr.models.registry import resolve_device
 

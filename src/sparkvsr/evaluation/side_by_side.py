@@ -42,6 +42,7 @@ def compare_runs(paths: Sequence[Path]) -> dict[str, Any]:
             "protocol": summaries[0].get("protocol") or next(iter(protocols), ""),
             "values": [item.get("mean") for item in summaries],
             "higher_is_better": next((i.get("higher_is_better") for i in summaries if i.get("mean") is not None), None),
+            "gt_mean": next((item["gt_mean"] for item in summaries if item.get("gt_mean") is not None), None),
             "comparisons": [_paired(first, record, name) for record in records[1:]],
         }
     return {
@@ -63,8 +64,13 @@ def comparison_rows(comparison: dict[str, Any]) -> tuple[list[str], list[list[st
         header += [f"{letter} - A", "95% interval", "p"]
     rows = []
     for name, item in comparison["metrics"].items():
-        better = {True: " (higher is better)", False: " (lower is better)", None: ""}[item["higher_is_better"]]
-        row = [name + better, *(format_value(name, value) for value in item["values"])]
+        remarks = {True: ["higher is better"], False: ["lower is better"], None: []}[item["higher_is_better"]]
+        if item["gt_mean"] is not None:
+            remarks = [*remarks, f"ground truth {format_value(name, item['gt_mean'])}"]
+        row = [
+            name + (f" ({', '.join(remarks)})" if remarks else ""),
+            *(format_value(name, value) for value in item["values"]),
+        ]
         for paired in item["comparisons"]:
             if paired is None:
                 row += ["-", "-", "-"]

@@ -37,11 +37,11 @@ class MetricSpec:
         decimals: digits worth printing.
         packages: ``(import name, what to install)``.
         weights: names in ``weights.WEIGHTS``.
-        seconds: measured time of one 1280x720 frame on one CPU core.
+        seconds: measured time of one 1280x720 frame on one CPU core, of a whole clip with ``once_a_clip``.
+        once_a_clip: the time does not depend on the clip's size and length.
         slow: honours ``--every N``.
         gt_value: the ground truth's own value is reported beside it.
         licence: of the code or weights where it restricts use.
-        unavailable: why this build cannot compute it at all, else empty.
     """
 
     name: str
@@ -56,19 +56,19 @@ class MetricSpec:
     packages: tuple[tuple[str, str], ...] = ()
     weights: tuple[str, ...] = ()
     seconds: float = 0.01
+    once_a_clip: bool = False
     slow: bool = False
     gt_value: bool = False
     licence: str = ""
-    unavailable: str = ""
 
 
 _METRICS_EXTRA = "pip install 'sparkvsr[metrics]'"
 _PYIQA = (("pyiqa", "pip install 'sparkvsr[iqa]'"),)
 _PYIQA_LICENCE = "pyiqa: PolyForm-Noncommercial-1.0.0"
-_NO_MAINTAINED_PACKAGE = (
-    "no installable package: the only one on PyPI (vsreval) needs torch below 2.7, and its licence (S-Lab, "
-    "non-commercial) forbids shipping the code here; measure the saved frames with the authors' own script"
-)
+# Of vsreval only the networks are used, which run on any torch; its other requirements pin an old one.
+_VSREVAL = (("vsreval", "pip install --no-deps vsreval (Python 3.10 to 3.12)"), ("timm", "pip install timm"),
+            ("einops", "pip install einops"))  # fmt: skip
+_S_LAB = "networks and weights: S-Lab 1.0, non-commercial"
 
 _SPECS = (
     MetricSpec("psnr", "default", "frame", "peak signal-to-noise ratio, RGB", "psnr[rgb,u8,crop{crop}]", True,
@@ -92,7 +92,7 @@ _SPECS = (
                "lpips_vgg[v0.1,-1..1,full]", False, weights=("vgg16", "lpips_lin_vgg"), seconds=13, slow=True),
     MetricSpec("dists", "offline", "frame", "structure and texture distance", "dists[rgb,full]", False,
                weights=("vgg16", "dists"), seconds=10, slow=True),
-    MetricSpec("niqe", "offline", "frame", "naturalness without ground truth", "niqe[y-rounded,basicsr,block96]", False,
+    MetricSpec("niqe", "offline", "frame", "NIQE on full-range luma", "niqe[yiq-full,rounded,block96]", False,
                needs_gt=False, weights=("niqe",), seconds=0.5, slow=True, gt_value=True),
     MetricSpec("vmaf", "offline", "clip", "VMAF", "vmaf[v0.6.1,bt709-limited,mean]", True, decimals=2,
                packages=(("imageio_ffmpeg", _METRICS_EXTRA),), seconds=0.05,
@@ -101,30 +101,37 @@ _SPECS = (
                decimals=3, weights=("alexnet", "lpips_lin_alex"), seconds=1.2, slow=True),
     MetricSpec("cvvdp", "offline", "clip", "ColorVideoVDP, just-objectionable differences",
                "cvvdp[standard_fhd]", True, unit="JOD", decimals=3,
-               packages=(("pycvvdp", "pip install --no-deps cvvdp ffmpeg-python"),
-                         ("ffmpeg", "pip install --no-deps ffmpeg-python")), seconds=1.4, licence="MIT"),
+               packages=(("pycvvdp", "pip install --no-deps cvvdp"), ("ffmpeg", "pip install --no-deps ffmpeg-python"),
+                         ("past", "pip install future"), ("imageio", "pip install imageio"),
+                         ("scipy", "pip install scipy"), ("einops", "pip install einops")), seconds=1.4,
+               licence="MIT"),
     MetricSpec("ms_ssim", "offline", "frame", "multi-scale SSIM, RGB", "ms_ssim[rgb,5-scales,valid,u8]", True,
                seconds=0.1),
-    MetricSpec("musiq", "weights", "frame", "MUSIQ (KonIQ) without ground truth", "musiq[pyiqa,koniq]", True,
+    MetricSpec("musiq", "weights", "frame", "MUSIQ (KonIQ)", "musiq[pyiqa,koniq]", True,
                needs_gt=False, decimals=2, packages=_PYIQA, weights=("musiq",), seconds=2.6, slow=True,
                licence=_PYIQA_LICENCE),
-    MetricSpec("clipiqa", "weights", "frame", "CLIP-IQA without ground truth", "clipiqa[pyiqa,RN50]", True,
+    MetricSpec("clipiqa", "weights", "frame", "CLIP-IQA", "clipiqa[pyiqa,RN50]", True,
                needs_gt=False, packages=(*_PYIQA, ("clip", "pip install 'sparkvsr[iqa]'")), weights=("clip_rn50",),
                seconds=3.7, slow=True, licence=_PYIQA_LICENCE),
-    MetricSpec("maniqa", "weights", "frame", "MANIQA (KonIQ) without ground truth", "maniqa[pyiqa,koniq,20-crops]",
+    MetricSpec("maniqa", "weights", "frame", "MANIQA (KonIQ)", "maniqa[pyiqa,koniq,20-crops]",
                True, needs_gt=False, packages=(*_PYIQA, ("timm", "pip install 'sparkvsr[iqa]'")),
                weights=("maniqa",), seconds=75, slow=True, licence=_PYIQA_LICENCE),
-    MetricSpec("dover", "weights", "clip", "DOVER video quality", "dover", True, needs_gt=False, weights=("dover",),
-               seconds=1, licence="S-Lab non-commercial", unavailable=_NO_MAINTAINED_PACKAGE),
-    MetricSpec("fastervqa", "weights", "clip", "FasterVQA video quality", "fastervqa", True, needs_gt=False,
-               weights=("fastervqa",), seconds=0.3, licence="S-Lab non-commercial",
-               unavailable=_NO_MAINTAINED_PACKAGE),
+    MetricSpec("dover", "weights", "clip", "DOVER video quality",
+               "dover[val-l1080p,technical-3x32/2,aesthetic-32,no-antialias,fragments-seed0,fused]", True,
+               needs_gt=False, packages=_VSREVAL, weights=("dover",), seconds=27, once_a_clip=True,
+               licence=_S_LAB),
+    MetricSpec("fastervqa", "weights", "clip", "FasterVQA video quality",
+               "fastervqa[f3dvqa-b,middle-32,fragments-seed0,rescaled]", True, needs_gt=False, packages=_VSREVAL,
+               weights=("fastervqa",), seconds=7, once_a_clip=True, licence=_S_LAB),
     MetricSpec("ewarp_raft", "weights", "pair", "warping error x1000 with RAFT flow of the clip itself, no mask",
                "ewarp_raft[raft_large-C_T_V1,full,20-iterations,own-flow,no-mask,mse,x1000]", None, needs_gt=False,
                decimals=3, packages=(("torchvision", "pip install torchvision"),), weights=("raft",), seconds=12,
                slow=True, gt_value=True),
     MetricSpec("ssim_yiq", "extra", "frame", "SSIM as diffusion-VSR tables give it (pyiqa's default)",
                "ssim_yiq[yiq-full,rounded,gauss11-1.5,valid,cs>=0,crop{crop}]", True, seconds=0.02),
+    MetricSpec("niqe_y", "extra", "frame", "NIQE on limited-range luma, as BasicSR and mmagic give it",
+               "niqe_y[bt601-limited,rounded,basicsr,block96]", False, needs_gt=False, weights=("niqe",), seconds=0.5,
+               slow=True, gt_value=True),
     MetricSpec("tof_farneback", "extra", "pair", "optical-flow difference with TecoGAN's own flow",
                "tof_farneback[farneback,full,mean-epe]", False, unit="px", decimals=3, seconds=0.4),
 )  # fmt: skip

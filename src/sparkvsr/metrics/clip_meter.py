@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from sparkvsr.errors import MetricError
 from sparkvsr.metrics.catalogue import MetricSpec
@@ -19,6 +20,9 @@ from sparkvsr.metrics.frame_pair import FramePair
 from sparkvsr.metrics.measures import FRAME_MEASURES, PAIR_MEASURES
 from sparkvsr.metrics.toolbox import Toolbox
 from sparkvsr.metrics.vmaf import VmafMeter
+
+if TYPE_CHECKING:
+    from sparkvsr.metrics.video_quality import VideoMeter
 
 _CVVDP_MEMORY_LIMIT = 3_000_000_000
 
@@ -69,6 +73,7 @@ class ClipMeter:
         border: pixels left out on each side by PSNR and SSIM.
         every: slow metrics score only frames 0, N, 2N and so on.
         fps: frames per second, for metrics that know about time.
+        num_frames: of the clip; metrics that draw frames over the whole clip need it beforehand.
         pool: where metrics without networks run side by side; None runs them one after another.
     """
 
@@ -80,6 +85,7 @@ class ClipMeter:
         border: int = 0,
         every: int = 1,
         fps: float = 25.0,
+        num_frames: int | None = None,
         pool: Executor | None = None,
     ) -> None:
         if every < 1:
@@ -92,11 +98,13 @@ class ClipMeter:
         self._border = border
         self._every = every
         self._fps = fps
+        self._num_frames = num_frames
         self._pool = pool
         self._index = 0
         self._before: FramePair | None = None
         self._vmaf: VmafMeter | None = None
         self._cvvdp_frames: tuple[list[Frame], list[Frame]] = ([], [])
+        self._video: dict[str, VideoMeter] = {}
 
     def update(self, sr: Frame, gt: Frame | None) -> None:
         """Score the next frame.
@@ -142,6 +150,9 @@ class ClipMeter:
             self._vmaf = None
         if self._cvvdp_frames[0]:
             self.scores["cvvdp"].clip_value = self._cvvdp()
+        for name, meter in self._video.items():
+            self.scores[name].clip_value = meter.finish()
+        self._video = {}
         self._before = None
         return self.scores
 
@@ -179,6 +190,7 @@ class ClipMeter:
             self._vmaf.update(pair.sr.frame, pair.gt.frame)
         elif spec.name == "cvvdp":
             score = self.scores["cvvdp"]
+            _ = self._tools.cvvdp  # a broken package is found at the first frame, not after the last
             if 2 * (self._index + 1) * pair.sr.frame.nbytes > _CVVDP_MEMORY_LIMIT:
                 # It filters over time and takes only whole clips.
                 score.reason = "the clip is too long for cvvdp (over 3 GB of frames)"
@@ -188,8 +200,18 @@ class ClipMeter:
                 self._cvvdp_frames[0].append(pair.sr.frame)
                 self._cvvdp_frames[1].append(pair.gt.frame)
         else:
-            msg = f"{spec.name} cannot be computed here; `sparkvsr metrics` says why"
+            if spec.name not in self._video:
+                self._video[spec.name] = self._video_meter(spec.name, pair)
+            self._video[spec.name].update(pair.sr.frame)
+
+    def _video_meter(self, name: str, pair: FramePair) -> VideoMeter:
+        from sparkvsr.metrics.video_quality import VideoMeter
+
+        if self._num_frames is None:
+            msg = f"{name} needs the number of frames beforehand (ClipMeter's num_frames)"
             raise MetricError(msg)
+        size = (pair.sr.frame.shape[0], pair.sr.frame.shape[1])
+        return VideoMeter(name, self._tools.video_network(name), self._num_frames, size, self._tools.device)
 
     def _cvvdp(self) -> float | None:
         import numpy as np

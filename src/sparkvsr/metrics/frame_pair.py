@@ -48,6 +48,10 @@ class FrameView:
         return self.luma if not self.border else colour.luma_bt601(self.frame)
 
     @cached_property
+    def full_luma_yiq(self) -> Plane:
+        return self.luma_yiq if not self.border else colour.luma_yiq_rounded(self.frame)
+
+    @cached_property
     def gray(self) -> Frame:
         return colour.gray(self.frame)
 

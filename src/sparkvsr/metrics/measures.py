@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from sparkvsr.errors import MetricError
 from sparkvsr.metrics import fidelity, temporal
 from sparkvsr.metrics.frame_pair import FramePair, FrameView
 from sparkvsr.metrics.toolbox import Toolbox
@@ -59,12 +60,25 @@ def _dists(pair: FramePair, tools: Toolbox) -> Scored:
 
 
 def _niqe(pair: FramePair, tools: Toolbox) -> Scored:
+    return tools.niqe(pair.sr.full_luma_yiq), tools.niqe(pair.gt.full_luma_yiq) if pair.has_gt else None
+
+
+def _niqe_y(pair: FramePair, tools: Toolbox) -> Scored:
     return tools.niqe(pair.sr.full_luma), tools.niqe(pair.gt.full_luma) if pair.has_gt else None
 
 
 def _pyiqa(name: str) -> FrameMeasure:
     def measure(pair: FramePair, tools: Toolbox) -> Scored:
-        value = float(tools.pyiqa(name)(pair.sr.tensor))
+        network = tools.pyiqa(name)
+        try:
+            value = float(network(pair.sr.tensor))
+        except (RuntimeError, ValueError, AssertionError) as exc:
+            if "out of memory" in str(exc):
+                raise
+            # What a frame that is too small raises differs from network to network.
+            reason = (str(exc).splitlines() or [type(exc).__name__])[0]
+            msg = f"{name} cannot score a {pair.sr.frame.shape[1]}x{pair.sr.frame.shape[0]} frame ({reason})"
+            raise MetricError(msg) from exc
         return (value if math.isfinite(value) else None), None
 
     return measure
@@ -120,6 +134,7 @@ FRAME_MEASURES: dict[str, FrameMeasure] = {
     "lpips_vgg": _lpips_vgg,
     "dists": _dists,
     "niqe": _niqe,
+    "niqe_y": _niqe_y,
     "musiq": _pyiqa("musiq"),
     "clipiqa": _pyiqa("clipiqa"),
     "maniqa": _pyiqa("maniqa"),

@@ -16,6 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sparkvsr.errors import MetricError
+
+MIN_SIDE = 32
 _LPIPS_SHIFT = torch.tensor([-0.030, -0.088, -0.188]).view(1, 3, 1, 1)
 _LPIPS_SCALE = torch.tensor([0.458, 0.448, 0.450]).view(1, 3, 1, 1)
 _IMAGENET_MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
@@ -36,14 +39,22 @@ class Lpips:
     """
 
     def __init__(self, convolutions: Convolutions, heads: list[Tensor], device: torch.device | str = "cpu") -> None:
-        self._convolutions = [(w.to(device), b.to(device)) for w, b in convolutions]
+        self._convolutions = _on_device(convolutions, device)
         self._heads = [head.to(device) for head in heads]
         self._device = torch.device(device)
 
     @torch.inference_mode()
     def features(self, image: Tensor) -> list[Tensor]:
-        """Five feature maps, unit length over channels."""
-        x = (image.to(self._device) * 2 - 1 - _LPIPS_SHIFT.to(self._device)) / _LPIPS_SCALE.to(self._device)
+        """Five feature maps, unit length over channels.
+
+        Raises:
+            MetricError: the image is smaller than 32 pixels a side, where nothing is left of it in the last map.
+        """
+        if min(image.shape[-2:]) < MIN_SIDE:
+            msg = f"LPIPS needs at least {MIN_SIDE} pixels a side, got {image.shape[-1]}x{image.shape[-2]}"
+            raise MetricError(msg)
+        image = image.to(self._device, memory_format=torch.channels_last)
+        x = (image * 2 - 1 - _LPIPS_SHIFT.to(self._device)) / _LPIPS_SCALE.to(self._device)
         with _full_precision():
             maps = _alexnet(x, self._convolutions) if len(self._convolutions) == 5 else _vgg16(x, self._convolutions)
         return [m / (torch.sqrt(torch.sum(m * m, dim=1, keepdim=True)) + 1e-10) for m in maps]
@@ -73,7 +84,7 @@ class Dists:
     def __init__(
         self, convolutions: Convolutions, alpha: Tensor, beta: Tensor, device: torch.device | str = "cpu"
     ) -> None:
-        self._convolutions = [(w.to(device), b.to(device)) for w, b in convolutions]
+        self._convolutions = _on_device(convolutions, device)
         total = alpha.sum() + beta.sum()
         self._alpha = torch.split((alpha / total).to(device).float(), _DISTS_CHANNELS, dim=1)
         self._beta = torch.split((beta / total).to(device).float(), _DISTS_CHANNELS, dim=1)
@@ -82,7 +93,7 @@ class Dists:
     @torch.inference_mode()
     def features(self, image: Tensor) -> list[Tensor]:
         """The image itself and five feature maps."""
-        x = image.to(self._device)
+        x = image.to(self._device, memory_format=torch.channels_last)
         scaled = (x - _IMAGENET_MEAN.to(self._device)) / _IMAGENET_STD.to(self._device)
         with _full_precision():
             return [x, *_vgg16(scaled, self._convolutions, pool=_l2_pool)]
@@ -104,6 +115,11 @@ class Dists:
     def __call__(self, sr: Tensor, hr: Tensor) -> float:
         """Distance of two images ``(1, 3, H, W)``."""
         return self.between(self.features(sr), self.features(hr))
+
+
+def _on_device(convolutions: Convolutions, device: torch.device | str) -> Convolutions:
+    """In the layout that convolutions run fastest in, on the CPU too (VGG16: by a quarter)."""
+    return [(w.to(device, memory_format=torch.channels_last), b.to(device)) for w, b in convolutions]
 
 
 def _full_precision() -> AbstractContextManager[None]:

@@ -7,9 +7,13 @@ empty and filled from files read with ``weights_only=True``.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import os
+import sys
 import tempfile
+import types
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -34,7 +38,7 @@ def load_pyiqa(name: str, store: WeightStore, device: str) -> Callable[[Tensor],
         # pyiqa prints where it loads from.
         with _offline(), contextlib.redirect_stdout(io.StringIO()):
             metric: Callable[[Tensor], Tensor] = build(name, store, device)
-    except (OSError, RuntimeError, ImportError, KeyError, ValueError) as exc:
+    except (OSError, RuntimeError, ImportError, KeyError, ValueError, EOFError) as exc:
         msg = f"{name}: pyiqa cannot build it ({type(exc).__name__}: {(str(exc).splitlines() or [''])[0]})"
         raise MetricError(msg) from exc
     return metric
@@ -58,9 +62,27 @@ def _clipiqa(name: str, store: WeightStore, device: str) -> Any:
         (Path(folder) / "clip" / "RN50.pt").symlink_to(store.require("clip_rn50").path.resolve())
         torch.hub.set_dir(folder)
         try:
-            return pyiqa.create_metric(name, device=torch.device(device))
+            with _pkg_resources():
+                return pyiqa.create_metric(name, device=torch.device(device))
         finally:
             torch.hub.set_dir(before)
+
+
+@contextlib.contextmanager
+def _pkg_resources() -> Iterator[None]:
+    """openai-clip takes ``packaging`` out of ``pkg_resources``, which setuptools 82 dropped."""
+    if importlib.util.find_spec("pkg_resources") is not None:
+        yield
+        return
+    import packaging.version
+
+    stand_in = types.ModuleType("pkg_resources")
+    stand_in.packaging = packaging  # type: ignore[attr-defined]
+    sys.modules["pkg_resources"] = stand_in
+    try:
+        yield
+    finally:
+        del sys.modules["pkg_resources"]
 
 
 @contextlib.contextmanager
@@ -71,13 +93,16 @@ def _offline() -> Iterator[None]:
         raise MetricError(f"a download of {url} was refused; place the file yourself (`sparkvsr metrics`)")  # noqa: EM102
 
     before, download = os.environ.get("HF_HUB_OFFLINE"), torch.hub.download_url_to_file
+    open_url = urllib.request.urlopen
     os.environ["HF_HUB_OFFLINE"] = "1"
     torch.hub.download_url_to_file = refuse
+    urllib.request.urlopen = refuse  # type: ignore[assignment]
     try:
         with _empty_timm_backbones():
             yield
     finally:
         torch.hub.download_url_to_file = download
+        urllib.request.urlopen = open_url
         if before is None:
             del os.environ["HF_HUB_OFFLINE"]
         else:

@@ -16,7 +16,7 @@ class Readiness:
     """Whether one metric can be computed.
 
     Attributes:
-        status: ``ready``, ``package missing``, ``package broken``, ``weights missing`` or ``unavailable``.
+        status: ``ready``, ``package missing``, ``weights missing`` or ``no ground truth``.
         needs: one line per missing thing, saying how to provide it.
         missing_weights: names in ``weights.WEIGHTS``.
     """
@@ -44,14 +44,10 @@ class MissingMetricsError(MetricError):
 
 def probe(spec: MetricSpec, store: WeightStore) -> Readiness:
     """Look for the packages and weights of one metric."""
-    if spec.unavailable:
-        return Readiness(spec, "unavailable", (spec.unavailable,))
     absent = [(name, how) for name, how in spec.packages if importlib.util.find_spec(name) is None]
     if absent:
         needs = tuple(dict.fromkeys(f"package {name}: {how}" for name, how in absent))
         return Readiness(spec, "package missing", needs, tuple(n for n in spec.weights if store.find(n) is None))
-    if any(name == "clip" for name, _ in spec.packages) and importlib.util.find_spec("pkg_resources") is None:
-        return Readiness(spec, "package broken", ("openai-clip imports pkg_resources: pip install 'setuptools<82'",))
     missing = tuple(name for name in spec.weights if store.find(name) is None)
     if missing:
         return Readiness(spec, "weights missing", tuple(store.needs(name) for name in missing), missing)
@@ -118,7 +114,7 @@ def package_versions(specs: list[MetricSpec]) -> dict[str, str]:
     """Versions of everything that can change the numbers of these metrics."""
     names = ["sparkvsr", "numpy", "opencv-python-headless", "torch"]
     distributions = {"imageio_ffmpeg": "imageio-ffmpeg", "pycvvdp": "cvvdp", "ffmpeg": "ffmpeg-python",
-                     "clip": "openai-clip"}  # fmt: skip
+                     "past": "future", "clip": "openai-clip"}  # fmt: skip
     names += [distributions.get(name, name) for spec in specs for name, _ in spec.packages]
     versions = {}
     for name in dict.fromkeys(names):

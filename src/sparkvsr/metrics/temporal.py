@@ -8,6 +8,7 @@ truth's own value is always reported beside them and neither should ever decide 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -58,11 +59,18 @@ def half_size(frame: Frame) -> Frame:
 def warp(image: npt.NDArray[Any], flow: Flow) -> npt.NDArray[np.float32]:
     """Sample ``image`` at x + flow, bilinear, zero outside; ``(H, W)`` or ``(H, W, C)``."""
     height, width = flow.shape[:2]
-    columns, rows = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    columns, rows = _grid(height, width)
     return np.asarray(
         cv2.remap(image, columns + flow[..., 0], rows + flow[..., 1], cv2.INTER_LINEAR, borderValue=(0, 0, 0, 0)),
         dtype=np.float32,
     )
+
+
+@lru_cache(maxsize=2)
+def _grid(height: int, width: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Column and row of each pixel."""
+    columns, rows = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    return columns, rows
 
 
 def visible(forward: Flow, backward: Flow) -> npt.NDArray[np.bool_]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from sparkvsr.errors import MetricError
 from sparkvsr.metrics.weights import WeightStore
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Toolbox:
         self.store = store
         self._asked_device = device
         self._pyiqa: dict[str, Callable[[Tensor], Tensor]] = {}
+        self._video: dict[str, Any] = {}
 
     @cached_property
     def device(self) -> str:
@@ -70,7 +72,11 @@ class Toolbox:
 
     @cached_property
     def cvvdp(self) -> Any:
-        import pycvvdp
+        try:
+            import pycvvdp
+        except ImportError as exc:
+            msg = f"cvvdp cannot be imported ({exc}); install what it misses, or drop it from --metrics"
+            raise MetricError(msg) from exc
 
         return pycvvdp.cvvdp(display_name="standard_fhd", quiet=True, device=self._torch_device())
 
@@ -85,6 +91,19 @@ class Toolbox:
 
             self._pyiqa[name] = load_pyiqa(name, self.store, self.device)
         return self._pyiqa[name]
+
+    def video_network(self, name: str) -> Any:
+        """The network of ``dover`` or ``fastervqa``.
+
+        Raises:
+            MetricError: see ``video_quality.load_network``.
+        """
+        if name not in self._video:
+            from sparkvsr.metrics.loading import state_dict
+            from sparkvsr.metrics.video_quality import load_network
+
+            self._video[name] = load_network(name, state_dict(self.store.require(name)), self.device)
+        return self._video[name]
 
     def _lpips(self, backbone: str, heads: str) -> Lpips:
         from sparkvsr.metrics.loading import convolutions, linear_heads

