@@ -177,7 +177,7 @@ def write_report(exc: BaseException, arguments: Sequence[str], paths: Iterable[s
         try:
             folder.mkdir(parents=True, exist_ok=True)
             path = folder / name
-            with path.open("x", encoding="utf-8") as file:
+            with path.open("x", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(text)
         except OSError:
             continue

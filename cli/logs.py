@@ -137,7 +137,7 @@ def start_logging(verbose: int = 0, log_file: Path | None = None) -> None:
     log_file = log_file.expanduser()
     try:
         log_file.parent.mkdir(parents=True, exist_ok=True)
-        file = logging.FileHandler(log_file, mode="a", encoding="utf-8")
+        file = logging.FileHandler(log_file, mode="a", encoding="utf-8", errors="backslashreplace")
     except OSError as exc:
         msg = f"--log-file {log_file} cannot be written ({exc.strerror}); give another file"
         raise ConfigError(msg) from exc

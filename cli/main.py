@@ -7,6 +7,7 @@ each command imports what it needs when it runs. An exception that nobody expect
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -108,4 +109,8 @@ for command in _AFTER:
 
 def run() -> None:
     """Entry point of the console script."""
+    for stream in (sys.stdout, sys.stderr):
+        # File names may hold bytes that are no text; showing them must not fail.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     app()

@@ -14,8 +14,6 @@ from sparkvsr.errors import ResourceError
 from sparkvsr.inference.disk import DiskNeed, bits_per_pixel, free_bytes
 from sparkvsr.video import EncodeOptions
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "cli"))
-
 BASELINE = ["--model", "bicubic", "--references", "bicubic"]
 Usage = namedtuple("Usage", "total used free")
 

@@ -15,6 +15,10 @@ from typer.testing import CliRunner, Result
 
 from sparkvsr.inference import progress
 
+ENTRY_POINT = (
+    "from importlib.metadata import entry_points as e; next(iter(e(group='console_scripts', name='sparkvsr'))).load()()"
+)
+
 event_schema = cache(progress.event_schema)
 
 

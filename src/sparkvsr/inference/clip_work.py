@@ -151,6 +151,10 @@ class ClipWork:
         )
         return runs
 
+    def still_missing(self) -> list[list[Segment]]:
+        """Runs of pieces that are missing or were found damaged after all."""
+        return missing_runs(self.segments, self.store)[0]
+
     def finish(self) -> UpscaleResult:
         """Join the pieces under the output's name, which appears only now, and say so.
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 import sparkvsr
+from sparkvsr.errors import DecodeError
 from sparkvsr.inference.engine import KeyframeLoader, PieceEnd, RestoreSettings, restore_pieces, restore_stream
 from sparkvsr.inference.job import UpscaleJob
 from sparkvsr.inference.pipeline import BackgroundSink, prefetch
@@ -113,7 +114,8 @@ def missing_runs(segments: Sequence[Segment], store: WorkStore) -> tuple[list[li
             needed.add(first)
     runs: list[list[Segment]] = []
     for k in sorted(needed):
-        if runs and runs[-1][-1] is segments[k - 1]:
+        follows = k > 0 and segments[k - 1].stop == segments[k].start
+        if runs and follows and runs[-1][-1] is segments[k - 1]:
             runs[-1].append(segments[k])
         else:
             runs.append([segments[k]])
@@ -139,6 +141,10 @@ def render_segments(job: UpscaleJob, runs: Sequence[Sequence[Segment]], store: W
         for run in runs:
             previous = run[0].previous
             state = None if previous is None else store.state(previous)
+            if previous is not None and state is None:
+                # Going on without it would give other pixels under the same key.
+                msg = f"the model's state before frame {run[0].start} is lost from {store.folder}; run the same again"
+                raise DecodeError(msg)
             opened = job.open_frames(run[0].start, run[-1].stop)
             with closing(prefetch(opened, depth)) as frames:
                 pieces = restore_pieces(job.model, frames, run, job.selection.indices, loader, settings_of(job), state)

@@ -37,6 +37,8 @@ from sparkvsr.models.registry import resolve_device
 _log = logging.getLogger(__name__)
 
 MOST_DEVICES = 256
+MOST_ROUNDS = 3
+"""How often missing pieces of a clip are looked for again."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ class _Clip:
     progress: ProgressReporter | None = None
     waiting: set[Future[Any]] = field(default_factory=set)
     failure: BaseException | None = None
+    rounds: int = 0
 
 
 class ScaleOut:
@@ -124,28 +127,25 @@ class ScaleOut:
         Raises:
             ConfigError: there are no such workers.
         """
+        clips = [_Clip(number, path, for_input(self._hook, path)) for number, path in enumerate(paths)]
         with ExitStack() as stack:
+            # Last of all, when no worker writes any more.
+            stack.push(partial(_leave_all, clips))
             fleet = stack.enter_context(self._fleet(stack))
             finishing = ThreadPoolExecutor(max_workers=2, thread_name_prefix="sparkvsr-finish")
             stack.callback(finishing.shutdown, wait=True, cancel_futures=True)
             owners: dict[Future[Any], tuple[str, _Clip]] = {}
-            for number, path in enumerate(paths):
-                clip = _Clip(number, path, for_input(self._hook, path))
-                request = PrepareRequest(path, output, self._options, into_folder)
-                future = fleet.submit(partial(_as_is, request), clip.hook, priority=(number, 1))
+            for clip in clips:
+                request = PrepareRequest(clip.path, output, self._options, into_folder)
+                future = fleet.submit(partial(_as_is, request), clip.hook, priority=(clip.number, 1))
                 owners[future] = ("prepare", clip)
-            try:
-                while owners:
-                    for future in wait(owners, return_when=FIRST_COMPLETED).done:
-                        step, clip = owners.pop(future)
-                        more, outcome = self._advance(step, clip, future, fleet, finishing)
-                        owners.update(more)
-                        if outcome is not None:
-                            yield outcome
-            except BaseException as exc:
-                for clip in {id(clip): clip for _, clip in owners.values()}.values():
-                    _leave(clip, exc)
-                raise
+            while owners:
+                for future in wait(owners, return_when=FIRST_COMPLETED).done:
+                    step, clip = owners.pop(future)
+                    more, outcome = self._advance(step, clip, future, fleet, finishing)
+                    owners.update(more)
+                    if outcome is not None:
+                        yield outcome
 
     def _advance(
         self, step: str, clip: _Clip, future: Future[Any], fleet: Fleet, finishing: ThreadPoolExecutor
@@ -161,9 +161,7 @@ class ScaleOut:
             if step == "prepare" and answer is not None:
                 for later in self._begin(clip, answer, fleet):
                     more[later] = ("render", clip)
-        except BaseException as exc:
-            if isinstance(exc, KeyboardInterrupt | SystemExit):
-                raise
+        except Exception as exc:  # noqa: BLE001  (belongs to this clip; the others go on)
             clip.failure = clip.failure or exc
             for other in clip.waiting:
                 other.cancel()
@@ -173,7 +171,13 @@ class ScaleOut:
             _leave(clip, clip.failure)
             return more, ClipOutcome(clip.number, None, clip.failure)
         assert clip.work is not None
-        more[finishing.submit(clip.work.finish)] = ("finish", clip)
+        left = clip.work.still_missing()
+        if left and clip.rounds < MOST_ROUNDS:
+            # A disk may have lost a piece since; nothing incomplete is joined.
+            clip.rounds += 1
+            more |= dict.fromkeys(self._render(clip, left, fleet), ("render", clip))
+        else:
+            more[finishing.submit(clip.work.finish)] = ("finish", clip)
         return more, None
 
     def _begin(self, clip: _Clip, prepared: Prepared, fleet: Fleet) -> list[Future[Any]]:
@@ -186,8 +190,13 @@ class ScaleOut:
         work.announce()
         work.__enter__()
         clip.prepared, clip.work = prepared, work
-        runs = [part for run in work.missing() for part in _by_shot(run)]
+        runs = work.missing()
         clip.progress = ProgressReporter(clip.hook, sum(segment.num_frames for run in runs for segment in run))
+        return self._render(clip, runs, fleet)
+
+    def _render(self, clip: _Clip, missing: Sequence[Sequence[Segment]], fleet: Fleet) -> list[Future[Any]]:
+        """Queue missing pieces, shot by shot."""
+        runs = [part for run in missing for part in _by_shot(run)]
         if runs and len(runs) < len(fleet.workers):
             _log.info("%s has work for %d of %d workers at most", clip.path, len(runs), len(fleet.workers))
         # Long shots first: a long one that begins last would keep one worker busy while the others wait.
@@ -205,8 +214,7 @@ class ScaleOut:
 
         def make(worker: Worker) -> Request | None:
             left = missing_runs(run, store)[0]
-            rest = tuple(segment for part in left for segment in part)
-            return render_request(prepared, rest, store, by_mail=worker.by_mail) if rest else None
+            return render_request(prepared, tuple(left[0]), store, by_mail=worker.by_mail) if left else None
 
         def emit(event: Event) -> None:
             nonlocal counted
@@ -311,6 +319,12 @@ def _by_shot(run: Sequence[Segment]) -> list[list[Segment]]:
             parts.append([])
         parts[-1].append(segment)
     return parts
+
+
+def _leave_all(clips: Sequence[_Clip], kind: type[BaseException] | None, exc: BaseException | None, _: object) -> None:
+    """Close the work folders that are still open, after an interruption."""
+    for clip in clips:
+        _leave(clip, exc or RuntimeError(kind))
 
 
 def _leave(clip: _Clip, failure: BaseException | None) -> None:
