@@ -4,9 +4,9 @@ Usage: ``python benchmarks/fuzz_references.py [--inputs 2000] [--seed 0]``. Prin
 an input crashed the process, hung, raised anything but a `SparkVSRError`, or made sparkvsr write where it may not.
 
 Every input is a small valid reference folder (three images, keyframes.json, lr/, contact sheet) with one or two
-hostile changes. A worker process looks at it as `sparkvsr keyframes --check` does, plans and renders an upscale with
-it, and, for every fourth, makes the references of the folder again (`sparkvsr keyframes --overwrite`), which writes
-into it. Files that lie beside the folder, which links in it may point to, are compared before and after.
+hostile changes. A worker process looks at it as `sparkvsr keyframes --check` does; for one of four it also renders an
+upscale with it, for another it makes the references of the folder again (`sparkvsr keyframes --overwrite`), which
+writes into it. Files that lie beside the folder, which links in it may point to, are compared before and after.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from typing import Any
 
 from fuzz_decode import TIME_LIMIT_SECONDS, Worker, damage
 
-CLIP, REFERENCES, OUTSIDE, WRITE_MARK = "in.mp4", "refs", "outside", "write"
+CLIP, REFERENCES, OUTSIDE = "in.mp4", "refs", "outside"
+RENDER_MARK, WRITE_MARK = "render", "write"
 FRAMES, SIZE = (0, 4, 8), (48, 64)
 
 HOSTILE_TEXTS = (
@@ -186,7 +187,7 @@ MUTATIONS: tuple[Callable[[Path, random.Random], None], ...] = (mutate_json, mut
 
 
 def use_as_sparkvsr_does(case: Path) -> str:
-    """Check, plan and render with the references of a case; make them again where it says so."""
+    """Check the references of a case; render with them, or make them again, where it says so."""
     import sparkvsr
     from sparkvsr.errors import SparkVSRError
     from sparkvsr.inference.keyframe_job import KeyframeOptions, check_references, make_keyframes
@@ -201,10 +202,9 @@ def use_as_sparkvsr_does(case: Path) -> str:
         device="cpu",
         overwrite=True,
     )
-    steps: list[Callable[[], object]] = [
-        lambda: check_references(clip, refs),
-        lambda: sparkvsr.upscale(clip, case / "out.mp4", model=model, references=refs, scale=1, frames=9),
-    ]
+    steps: list[Callable[[], object]] = [lambda: check_references(clip, refs)]
+    if (case / RENDER_MARK).exists():
+        steps.append(lambda: sparkvsr.upscale(clip, case / "out.mp4", model=model, references=refs, scale=1, frames=9))
     if (case / WRITE_MARK).exists():
         steps.append(lambda: make_keyframes(clip, refs, again))
     refused = 0
@@ -242,14 +242,15 @@ def fuzz(num_inputs: int, seed: int, folder: Path) -> Iterator[tuple[int, str, f
                     rng.choice(MUTATIONS)(case / REFERENCES, rng)
                 except (OSError, ValueError, RecursionError):
                     continue  # an earlier change left nothing to change here
-        if number % 4 == 0:
-            (case / WRITE_MARK).touch()
+        for mark, rest in ((WRITE_MARK, 0), (RENDER_MARK, 2)):
+            if number % 4 == rest or number < 0:
+                (case / mark).touch()
         before = snapshot(case)
         start = time.monotonic()
         outcome = worker.read(case, TIME_LIMIT_SECONDS if number >= 0 else 120)
         seconds = time.monotonic() - start
         after = snapshot(case)
-        allowed = {CLIP, REFERENCES, OUTSIDE, WRITE_MARK, "out.mp4", ".out.mp4.work"}
+        allowed = {CLIP, REFERENCES, OUTSIDE, WRITE_MARK, RENDER_MARK, "out.mp4", ".out.mp4.work"}
         strangers = {path.name for path in case.iterdir()} - allowed
         if before != after or strangers:
             changed = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))

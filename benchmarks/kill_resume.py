@@ -247,19 +247,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--clip", type=Path, help="default: made, 240 frames of 128x96 with sound")
+    parser.add_argument("--clip", type=Path, help="default: one is made, with six shots and sound")
+    parser.add_argument("--frames", type=int, default=240, help="of the clip that is made")
+    parser.add_argument("--size", default="128x96", help="of the clip that is made")
     parser.add_argument("--model", default="bicubic")
     parser.add_argument("--options", default="", help="more options of sparkvsr upscale, in one string")
     arguments = parser.parse_args()
     # Loaded once, before the first fork.
     _entry_point()
     importlib.import_module("sparkvsr.inference.batch")
+    width, height = map(int, arguments.size.split("x"))
     options = ["--model", arguments.model, "--references", arguments.model, *shlex.split(arguments.options)]
     totals: Counter[str] = Counter()
     damages: Counter[str] = Counter()
     with tempfile.TemporaryDirectory(prefix="sparkvsr-kill-") as scratch:
         folder = Path(scratch)
-        clip = arguments.clip or make_clip(folder / "in.mp4", 240, (96, 128))
+        clip = arguments.clip or make_clip(folder / "in.mp4", arguments.frames, (height, width))
         runner = Runner(clip, options, folder, random.Random(arguments.seed))
         print(f"undisturbed: {runner.seconds:.1f} s", flush=True)
         for number in range(arguments.trials):

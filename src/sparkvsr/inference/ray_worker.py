@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 LOCAL = "local"
+KNOCK_SECONDS = 10.0
 
 
 class RayCluster:
@@ -51,6 +52,7 @@ class RayCluster:
         # It tells of its defaults on stderr, above the progress.
         logging.getLogger("ray").setLevel(logging.ERROR)
         try:
+            _knock(self.address)
             self._ray.init(**options)
         except Exception as exc:  # Ray raises many kinds, ConnectionError and RuntimeError among them
             reason = (str(exc).strip().splitlines() or [type(exc).__name__])[0]
@@ -184,6 +186,17 @@ class RayActor:
     def where(self) -> tuple[str, int]:
         """Host name and process."""
         return socket.gethostname(), os.getpid()
+
+
+def _knock(address: str) -> None:
+    """Find out in seconds that nobody answers; Ray itself tries for minutes.
+
+    Raises:
+        OSError: nobody answers at ``host:port`` or ``ray://host:port``.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), KNOCK_SECONDS).close()
 
 
 def _import_ray() -> Any:
