@@ -5,8 +5,8 @@ input crashed the process, hung or raised anything but a `SparkVSRError`.
 
 Every input is one small valid file (video in several codecs and containers, still images) with random damage: flipped
 bits, overwritten and removed ranges, repeated blocks, changed length fields, cuts. A worker process reads it the way an
-upscale does: probe, I-frames, all frames. A worker that dies or takes longer than 10 s (on a busy machine: 10 s of the
-processor, or waits) is a finding.
+upscale does: probe, I-frames, all frames. A worker that dies or takes longer than 10 s is a finding; on a busy machine,
+10 s of the processor or a minute of the clock.
 """
 
 from __future__ import annotations
@@ -179,11 +179,11 @@ class Worker:
         start, used = time.monotonic(), _cpu_seconds(process)
         self._connection.send(str(path))
         try:
-            # On a busy machine the clock alone tells little: what computes gets the time on the processor, too.
+            # On a busy machine the clock alone tells little: what computes may use its time on the processor.
             while time.monotonic() - start < BUSY_FACTOR * limit_seconds:
                 if self._connection.poll(limit_seconds):
                     return str(self._connection.recv())
-                if _cpu_seconds(process) - used > limit_seconds or process.status() == psutil.STATUS_SLEEPING:
+                if _cpu_seconds(process) - used > limit_seconds:
                     break
             outcome = "hung"
         except (EOFError, ConnectionError):

@@ -90,6 +90,20 @@ def test_a_killed_worker_does_its_piece_again(clip: Path, whole: Path, tmp_path:
     assert out.read_bytes() == whole.read_bytes()
 
 
+def test_python_call_does_the_same(clip: Path, whole: Path, tmp_path: Path) -> None:
+    import sparkvsr
+
+    out = tmp_path / "out.mp4"
+    options = {"model": "bicubic", "references": "bicubic", "scale": 2}
+    result = sparkvsr.upscale(clip, out, devices=1, **options)
+    assert result.rendered == 160
+    assert out.read_bytes() == whole.read_bytes()
+    with pytest.raises(sparkvsr.errors.EncodeError, match="exists"):
+        sparkvsr.upscale(clip, out, devices=1, **options)
+    with pytest.raises(ConfigError, match="loads its own model"):
+        sparkvsr.upscale(clip, out, devices=1, model=sparkvsr.load_model("bicubic"))
+
+
 def test_many_inputs_with_a_bad_one(clip: Path, whole: Path, tmp_path: Path) -> None:
     folder = tmp_path / "clips"
     folder.mkdir()

@@ -9,7 +9,7 @@ from typing import Any
 from sparkvsr.errors import ConfigError
 from sparkvsr.inference.clip_work import ClipWork, UpscaleResult
 from sparkvsr.inference.job import SEQUENCE_PATTERN, UpscaleJob, prepare
-from sparkvsr.inference.options import UpscaleOptions
+from sparkvsr.inference.options import UpscaleOptions, check_options
 from sparkvsr.inference.progress import Hook, silent
 from sparkvsr.inference.render import render_segments, segments_of
 from sparkvsr.keyframes.choice import KeyframeChoice
@@ -72,6 +72,8 @@ def upscale(
     output: str | Path | None = None,
     *,
     model: str | Path | RestorationModel = "lite",
+    devices: int | None = None,
+    ray: str | None = None,
     hook: Hook = silent,
     **options: Any,
 ) -> UpscaleResult:
@@ -85,6 +87,8 @@ def upscale(
         path: video, image, folder of images or printf pattern.
         output: default beside the input.
         model: name, folder, hub id, or a model that was loaded before.
+        devices: share the shots over so many GPUs or processes, see docs/scale_out.md.
+        ray: address of a Ray cluster to share them over.
         hook: gets the events of ``inference.progress``.
         options: the fields of ``UpscaleOptions`` and ``EncodeOptions``, see ``make_options``.
 
@@ -92,9 +96,26 @@ def upscale(
         SparkVSRError: one clear line of what is wrong; nothing is left under the output's name.
     """
     chosen = make_options(**options) if isinstance(model, RestorationModel) else make_options(model=model, **options)
-    loaded = model if isinstance(model, RestorationModel) else load_for(chosen)
     target = None if output is None else as_output(output)
+    if devices is not None or ray is not None:
+        if isinstance(model, RestorationModel):
+            msg = "with devices or ray every worker loads its own model; give the model's name or folder"
+            raise ConfigError(msg)
+        return _on_workers(Path(path), target, chosen, devices, ray, hook)
+    loaded = model if isinstance(model, RestorationModel) else load_for(chosen)
     return run(prepare(Path(path), target, chosen, loaded, hook), hook)
+
+
+def _on_workers(
+    path: Path, target: Path | None, options: UpscaleOptions, devices: int | None, ray: str | None, hook: Hook
+) -> UpscaleResult:
+    from sparkvsr.inference.scale_out import ScaleOut, Workers
+
+    check_options(options)
+    (outcome,) = ScaleOut(options, Workers(devices, ray), hook).run([path], target, into_folder=False)
+    if outcome.result is None:
+        raise outcome.error or RuntimeError(path)
+    return outcome.result
 
 
 def load_for(options: UpscaleOptions) -> RestorationModel:
