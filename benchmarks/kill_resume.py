@@ -190,6 +190,7 @@ class Runner:
             sys.exit(f"the undisturbed run failed: {command.error}")
         self.seconds = time.monotonic() - started
         self._expected = frames_digest(whole)
+        self._bytes = whole.stat().st_size
 
     def trial(self, number: int) -> Trial:
         """Kill until it gets through."""
@@ -198,9 +199,9 @@ class Runner:
         work = self._folder / f".{out.name}.work"
         for attempt in range(MOST_ATTEMPTS):
             is_disk_full = self._rng.random() < 0.15
-            command = self._start(out, limit=self._rng.randrange(1000, 200_000) if is_disk_full else None)
+            command = self._start(out, limit=self._rng.randrange(500, self._bytes) if is_disk_full else None)
             # Later attempts get more and more time, so that it ends.
-            if not command.wait(self.seconds * self._rng.uniform(0.05, 0.8) * (1 + attempt / 10)):
+            if not command.wait(self.seconds * self._rng.uniform(0.03, 0.5) * (1 + attempt / 10)):
                 command.kill()
                 trial.kills += 1
                 self._check_name(out, trial)

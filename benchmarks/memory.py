@@ -62,6 +62,7 @@ def main() -> None:
     parser.add_argument("--size", default="320x180")
     parser.add_argument("--model", default="lite")
     parser.add_argument("--references", help="default: lite for lite, bicubic for bicubic")
+    parser.add_argument("--scale", default="4")
     parser.add_argument("--plan", nargs="+", metavar="SIZE")
     arguments = parser.parse_args()
     if arguments.plan:
@@ -74,7 +75,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as scratch:
             clip = make_clip(Path(scratch) / "in.mp4", frames, width, height)
             command = [tool, "upscale", str(clip), "--iframes", "--model", arguments.model]
-            command += ["--references", arguments.references or arguments.model]
+            command += ["--references", arguments.references or arguments.model, "--scale", arguments.scale]
             started = time.monotonic()
             process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
             _, status, usage = os.wait4(process.pid, 0)

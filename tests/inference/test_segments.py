@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from sparkvsr.errors import ConfigError, EncodeError
-from sparkvsr.inference.segments import plan_segments, segment_bounds
+from sparkvsr.inference.render import missing_runs
+from sparkvsr.inference.segments import Segment, plan_segments, segment_bounds
 from sparkvsr.inference.store import WorkStore, find_work_folders, remove_work_folder
 from sparkvsr.keyframes.select import Shot
 
@@ -86,6 +87,23 @@ def test_a_damaged_segment_is_never_used(tmp_path: Path, damage: str) -> None:
         elif damage == "no record":
             path.with_suffix(".json").unlink()
         assert not store.has("aa", 6 if damage == "frames" else 5)
+
+
+def test_runs_neither_jump_over_a_gap_nor_begin_without_a_state(tmp_path: Path) -> None:
+    shot = Shot(0, 40)
+    pieces = [
+        Segment(10 * k, 10 * k + 10, shot, key, previous)
+        for k, (key, previous) in enumerate((("aa", None), ("bb", "aa"), ("cc", "bb"), ("dd", "cc")))
+    ]
+    with WorkStore(tmp_path / "work") as store:
+        put(store, "bb", frames=10)
+        runs, kept = missing_runs(pieces, store)
+        assert [[piece.key for piece in run] for run in runs] == [["aa"], ["cc", "dd"]]
+        assert kept == 10
+        # A worker gets only some pieces: others may lie between them.
+        assert [len(run) for run in missing_runs([pieces[0], pieces[2]], store)[0]] == [1, 1]
+        store.path("bb").with_suffix(".safetensors").unlink()
+        assert [[piece.key for piece in run] for run in missing_runs(pieces, store)[0]] == [["aa", "bb", "cc", "dd"]]
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "nonsense", "gone"])

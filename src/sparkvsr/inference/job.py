@@ -117,7 +117,8 @@ class ClipJob:
     @property
     def clip_range(self) -> tuple[int, int] | None:
         """First frame and number of frames of a part of the clip, None for the whole."""
-        is_whole = self.options.start == 0 and self.options.frames is None
+        frames = self.options.frames
+        is_whole = self.options.start == 0 and (frames is None or frames >= self.info.num_frames)
         return None if is_whole else (self.shots[0].start, self.num_frames)
 
     def open_frames(self, start: int | None = None, stop: int | None = None) -> Generator[Frame, None, None]:
