@@ -200,8 +200,9 @@ class Runner:
         for attempt in range(MOST_ATTEMPTS):
             is_disk_full = self._rng.random() < 0.15
             command = self._start(out, limit=self._rng.randrange(500, self._bytes) if is_disk_full else None)
-            # Later attempts get more and more time, so that it ends.
-            if not command.wait(self.seconds * self._rng.uniform(0.03, 0.5) * (1 + attempt / 10)):
+            # Later attempts get more and more time, so that it ends; a full disk ends it by itself.
+            patience = self.seconds * self._rng.uniform(0.03, 0.5) * (1 + attempt / 10)
+            if not command.wait(patience if not is_disk_full else 600):
                 command.kill()
                 trial.kills += 1
                 self._check_name(out, trial)
