@@ -1,8 +1,10 @@
 """Peak memory of `sparkvsr upscale` against the length of the clip: it must not grow.
 
     python benchmarks/memory.py [--frames 100 1000] [--size 320x180] [--model lite]
+    python benchmarks/memory.py --plan 480x270 960x540 1920x1080
 
 Makes clips with a cut every 100 frames, runs the whole command in a process of its own, prints the peak resident set.
+With --plan, only what the model plans for clips of these sizes, without and with little memory; nothing is restored.
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ from pathlib import Path
 
 import torch
 
+from sparkvsr.errors import ResourceError
 from sparkvsr.keyframes.references import resize_image
+from sparkvsr.models.registry import load_model
 from sparkvsr.video import EncodeOptions, VideoWriter
 
 
@@ -34,13 +38,36 @@ def make_clip(path: Path, frames: int, width: int, height: int) -> Path:
     return path
 
 
+def print_plans(name: str, sizes: list[str]) -> None:
+    """The model's own plan, always by 4, for LR sizes."""
+    model = load_model(name, device="cpu")
+    for text in sizes:
+        width, height = map(int, text.split("x"))
+        for memory in (64e9, 8e9, 4e9, 2e9):
+            size = (4 * height, 4 * width)
+            try:
+                plan = model.plan((height, width), size, 1000, guided_passes=1, memory_bytes=int(memory))
+            except ResourceError as exc:
+                print(f"{text} to {size[1]}x{size[0]}, {memory / 1e9:.0f} GB allowed: {exc}")
+                continue
+            tile = f"tiles of {plan.tile} px" if plan.tile else "whole frames"
+            need = f"{plan.memory_bytes / 1e9:.2f} GB, chunks of {plan.chunk_frames}, {tile}"
+            print(f"{text} to {size[1]}x{size[0]}, {memory / 1e9:.0f} GB allowed: {need}")
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, nargs="+", default=[100, 1000])
     parser.add_argument("--size", default="320x180")
     parser.add_argument("--model", default="lite")
+    parser.add_argument("--references", help="default: lite for lite, bicubic for bicubic")
+    parser.add_argument("--scale", default="4")
+    parser.add_argument("--plan", nargs="+", metavar="SIZE")
     arguments = parser.parse_args()
+    if arguments.plan:
+        print_plans(arguments.model, arguments.plan)
+        return
     width, height = map(int, arguments.size.split("x"))
     tool = str(Path(sys.executable).with_name("sparkvsr"))
     peaks = []
@@ -48,6 +75,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as scratch:
             clip = make_clip(Path(scratch) / "in.mp4", frames, width, height)
             command = [tool, "upscale", str(clip), "--iframes", "--model", arguments.model]
+            command += ["--references", arguments.references or arguments.model, "--scale", arguments.scale]
             started = time.monotonic()
             process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
             _, status, usage = os.wait4(process.pid, 0)

@@ -23,13 +23,13 @@ def compare(
         bool, typer.Option("--wipe", help="One picture with a moving line instead of two beside each other.")
     ] = False,
     labels: Annotated[
-        str | None, typer.Option("--labels", help="Two names, e.g. before,after [default: the file names].")
+        str | None, typer.Option("--labels", help="Two names, e.g. before,after (default: the file names).")
     ] = None,
     resize: Annotated[
         str, typer.Option("--resize", help="How the smaller clip is enlarged: bicubic, nearest.")
     ] = "bicubic",
     start: Annotated[int, typer.Option("--start", help="First frame, counted from 0.")] = 0,
-    frames: Annotated[int | None, typer.Option("--frames", help="Number of frames [default: to the end].")] = None,
+    frames: Annotated[int | None, typer.Option("--frames", help="Number of frames (default: to the end).")] = None,
     html_frames: Annotated[int, typer.Option("--html-frames", help="Frames in an HTML page, evenly spread.")] = 24,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout, nothing else there.")] = False,
 ) -> None:

@@ -6,18 +6,45 @@ The only place with rich. Events come from the library's hook (sparkvsr.inferenc
 from __future__ import annotations
 
 import json
+import logging
 import sys
+from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 
+_log = logging.getLogger("sparkvsr.cli")
+
+_live: list[Progress] = []
+"""The progress bar on the screen, if there is one: lines on stderr have to go through it."""
+
+command_line: list[str] = []
+"""The words after `sparkvsr`."""
+
+private_paths: set[str] = set()
+"""Inputs and outputs of this run, which a crash report must not show."""
+
+SHOWN = {"shown": True}
+"""`extra` of log records whose text the user sees anyway."""
+
+
 def print_error(message: str) -> None:
     """One line on stderr."""
-    sys.stderr.write("Error: " + " ".join(message.split()) + "\n")
-    sys.stderr.flush()
+    line = " ".join(message.split())
+    write_stderr("Error: " + line)
+    _log.error("%s", line, extra=SHOWN)
+
+
+def write_stderr(line: str) -> None:
+    """A line on stderr, above the progress bar if there is one."""
+    if _live:
+        _live[-1].console.print(line, highlight=False, markup=False, soft_wrap=True)
+    else:
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
 
 
 def human_bytes(count: float) -> str:
@@ -36,6 +63,28 @@ def human_seconds(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
 
 
+class Reporter(Protocol):
+    """What shows events; a context manager."""
+
+    def __enter__(self) -> Reporter: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        """Show one event."""
+
+
+def _note(event: dict[str, Any]) -> None:
+    """Into the log as well; what names a file is kept out of crash reports."""
+    for name in ("path", "input", "output", "work", "folder", "compare"):
+        if isinstance(event.get(name), str):
+            private_paths.add(event[name])
+    if event["event"] not in ("progress", "analysis"):
+        _log.debug("event %s", json.dumps(event, ensure_ascii=False), extra=SHOWN)
+
+
 class JsonReporter:
     """One JSON object a line on stdout, nothing else there."""
 
@@ -48,17 +97,18 @@ class JsonReporter:
         sys.stdout.flush()
 
     def __call__(self, event: dict[str, Any]) -> None:
+        _note(event)
         sys.stdout.write(json.dumps(event) + "\n")
         sys.stdout.flush()
 
 
 class TextReporter:
-    """Lines for people; a progress bar if stderr is a terminal."""
+    """Lines for people; a progress bar for each input being worked on if stderr is a terminal."""
 
     def __init__(self) -> None:
         self._progress: Progress | None = None
-        self._task: TaskID | None = None
-        self._label = ""
+        self._tasks: dict[str, TaskID] = {}
+        self._several = False
 
     def __enter__(self) -> TextReporter:
         return self
@@ -69,26 +119,40 @@ class TextReporter:
         self._stop()
 
     def __call__(self, event: dict[str, Any]) -> None:
+        _note(event)
         name = event["event"]
         if name == "input":
             self._line(f"Read     {event['summary']}")
         elif name == "analysis":
-            self._bar("looking for cuts", event["done"], event["total"], "")
+            self._bar("looking for cuts", event["done"], event["total"], "", event.get("input", ""))
         elif name == "plan":
-            self._stop()
+            self._end_bar(event.get("input", ""))
             for line in plan_lines(event):
                 self._line(line)
         elif name == "progress":
             left = event["seconds_left"]
             text = f"{event['fps']:.2f} fps, {human_seconds(left)} left" if left is not None else "starting"
-            self._bar("restoring", event["done"], event["total"], text)
+            self._bar("restoring", event["done"], event["total"], text, event.get("input", ""))
         elif name == "resume":
             self._line(f"Resume   {event['kept']} of {event['total']} frames are in {event['work']} already")
+            if event["damaged"]:
+                self._line(f"Note     {event['damaged']} pieces there are damaged and are rendered again")
+        elif name == "workers":
+            self._several = event["count"] > 1
+            self._line(f"Workers  {event['where']}")
         elif name == "note":
             self._line(f"Note     {event['text']}")
+        elif name == "skipped":
+            self._line(f"Skip     {event['input']}: {event['reason']}")
         elif name == "done":
-            self._stop()
+            self._end_bar(event.get("input", ""))
             for line in done_lines(event):
+                self._line(line)
+        elif name == "error":
+            self._end_bar(event.get("input", ""))
+        elif name == "summary":
+            self._stop()
+            for line in summary_lines(event):
                 self._line(line)
 
     def _line(self, text: str) -> None:
@@ -98,31 +162,40 @@ class TextReporter:
             sys.stdout.write(text + "\n")
             sys.stdout.flush()
 
-    def _bar(self, label: str, done: int, total: int, text: str) -> None:
+    def _bar(self, label: str, done: int, total: int, text: str, about: str = "") -> None:
         if not sys.stderr.isatty():
             return
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-        if self._progress is None or self._label != label:
-            self._stop()
+        if self._progress is None:
             columns = (
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[detail]}"),
             )
             self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
-            self._task = self._progress.add_task(label, total=total, detail=text)
-            self._label = label
             self._progress.start()
-        assert self._task is not None
-        self._progress.update(self._task, completed=done, total=total, detail=text)
+            _live.append(self._progress)
+        shown = f"{label} {Path(about).name}" if self._several and about else label
+        if about not in self._tasks:
+            self._tasks[about] = self._progress.add_task(shown, total=total, detail=text)
+        self._progress.update(self._tasks[about], description=shown, completed=done, total=total, detail=text)
+
+    def _end_bar(self, about: str) -> None:
+        """Remove the bar of one input; the last one takes the whole display with it."""
+        task = self._tasks.pop(about, None)
+        if task is not None and self._progress is not None:
+            self._progress.remove_task(task)
+        if not self._tasks:
+            self._stop()
 
     def _stop(self) -> None:
         if self._progress is not None:
             self._progress.stop()
-        self._progress, self._task, self._label = None, None, ""
+            _live.remove(self._progress)
+        self._progress, self._tasks = None, {}
 
 
 def plan_lines(event: dict[str, Any]) -> list[str]:
@@ -142,7 +215,30 @@ def plan_lines(event: dict[str, Any]) -> list[str]:
         f"         chunks of {event['chunk_frames']} frames, {tile}, "
         f"about {human_bytes(event['memory_bytes'])} of memory for the model"
     )
+    disk = event["disk"]
+    free = disk["output_free_bytes"]
+    lines.append(
+        f"         about {human_bytes(disk['output_bytes'])} of disk for the result and "
+        f"{human_bytes(disk['work_bytes'])} more until it is complete, {human_bytes(free)} free"
+    )
     return lines + [f"Note     {note}" for note in event["notes"]]
+
+
+def summary_lines(event: dict[str, Any]) -> list[str]:
+    """A table of all inputs, for people."""
+    rows = [("input", "result", "frames", "time", "")]
+    for row in event["rows"]:
+        frames = "" if row["frames"] is None else str(row["frames"])
+        seconds = "" if row["status"] == "skipped" else human_seconds(row["seconds"])
+        rows.append((row["input"], row["status"], frames, seconds, row["output"] or row["reason"] or ""))
+    widths = [max(len(row[k]) for row in rows) for k in range(4)]
+    lines = [""]
+    for row in rows:
+        cells = [row[0].ljust(widths[0]), row[1].ljust(widths[1]), row[2].rjust(widths[2]), row[3].rjust(widths[3])]
+        lines.append("  ".join([*cells, " ".join(row[4].split())]).rstrip())
+    counts = {status: sum(row["status"] == status for row in event["rows"]) for status in ("done", "skipped", "failed")}
+    total = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    return [*lines, f"{total} in {human_seconds(event['seconds'])}"]
 
 
 def done_lines(event: dict[str, Any]) -> list[str]:

@@ -13,6 +13,7 @@ import typer
 from sparkvsr.errors import ConfigError, DatasetError
 
 from .console import human_seconds
+from .logs import observed
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -33,6 +34,7 @@ eval_app = typer.Typer(
 
 
 @eval_app.callback()
+@observed
 def evaluate(
     ctx: typer.Context,
     bench: Annotated[

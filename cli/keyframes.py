@@ -20,7 +20,7 @@ WHICH, MAKER = "Which frames", "References"
 def keyframes(
     clip: Annotated[Path, typer.Argument(metavar="INPUT", help="Video, folder of images or pattern.")],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder to write [default: in_refs beside the input].")
+        Path | None, typer.Option("-o", "--output", help="Folder to write (default: in_refs beside the input).")
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Make the references of the folder again; edits of them are lost.")
@@ -72,7 +72,7 @@ def keyframes(
     ] = None,
     jobs: Annotated[
         int | None,
-        typer.Option("--jobs", help="Programs or requests at once [default: 2 or 4].", rich_help_panel=MAKER),
+        typer.Option("--jobs", help="Programs or requests at once (default: 2 or 4).", rich_help_panel=MAKER),
     ] = None,
     timeout: Annotated[
         float, typer.Option("--timeout", help="Seconds for one image of a program or endpoint.", rich_help_panel=MAKER)

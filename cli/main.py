@@ -1,13 +1,17 @@
 """The `sparkvsr` command: registers the subcommands and turns errors into text and exit codes.
 
 Exit codes: 0 done, 1 the work failed, 2 wrong usage, 130 interrupted. Importing this imports no torch;
-each command imports what it needs when it runs.
+each command imports what it needs when it runs. An exception that nobody expected leaves a report in a file
+(crash.py) instead of a traceback on the screen.
 """
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import sys
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -18,12 +22,15 @@ from sparkvsr.errors import ConfigError, SparkVSRError
 
 from .clean import clean
 from .compare import compare
-from .console import print_error
+from .console import command_line, print_error, private_paths
+from .crash import crash_message
 from .eval import eval_app
 from .export import export
 from .keyframes import keyframes
+from .logs import observed
 from .metrics import metrics
 from .models import bench, models
+from .schema import schema
 from .train import train
 from .upscale import upscale
 
@@ -33,26 +40,36 @@ EXIT_INTERRUPTED = 130
 class ErrorBoundary(TyperGroup):
     """Turns every error of the library into one line on stderr and an exit code."""
 
+    def main(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Any:
+        """Remember the words of the command line for the log and for crash reports."""
+        command_line[:] = sys.argv[1:] if args is None else args
+        private_paths.clear()
+        return super().main(args, *more, **options)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command; ``SPARKVSR_DEBUG=1`` or ``--debug`` lets tracebacks through."""
+        is_debugging = ctx.params.get("debug", False) or os.environ.get("SPARKVSR_DEBUG") == "1"
         try:
             return super().invoke(ctx)
-        except ConfigError as exc:
-            self._report(exc, debug=ctx.params.get("debug", False))
-            raise typer.Exit(2) from None
         except SparkVSRError as exc:
-            self._report(exc, debug=ctx.params.get("debug", False))
-            raise typer.Exit(1) from None
+            if is_debugging:
+                raise
+            _log.debug("where it comes from", exc_info=exc)
+            print_error(str(exc))
+            raise typer.Exit(2 if isinstance(exc, ConfigError) else 1) from None
         except KeyboardInterrupt:
             print_error("interrupted; nothing is left under an output's name, what was finished is kept")
             raise typer.Exit(EXIT_INTERRUPTED) from None
+        except Exception as exc:
+            # Typer's own ways out (usage errors, Exit) are exceptions, too.
+            is_typers = type(exc).__module__.partition(".")[0] in ("typer", "click")
+            if is_debugging or is_typers or isinstance(exc, BrokenPipeError):
+                raise
+            print_error(crash_message(exc))
+            raise typer.Exit(1) from None
 
-    @staticmethod
-    def _report(exc: SparkVSRError, *, debug: bool) -> None:
-        if debug or os.environ.get("SPARKVSR_DEBUG") == "1":
-            raise exc
-        print_error(str(exc))
 
+_log = logging.getLogger("sparkvsr.cli")
 
 app = typer.Typer(
     name="sparkvsr",
@@ -81,18 +98,19 @@ def main(
     """Keyframe-driven video super-resolution."""
 
 
-app.command()(upscale)
-app.command()(keyframes)
-app.command()(compare)
+_BEFORE: list[Callable[..., None]] = [upscale, keyframes, compare]
+_AFTER: list[Callable[..., None]] = [metrics, train, export, models, bench, schema, clean]
+for command in _BEFORE:
+    app.command()(observed(command))
 app.add_typer(eval_app, name="eval")
-app.command()(metrics)
-app.command()(train)
-app.command()(export)
-app.command()(models)
-app.command()(bench)
-app.command()(clean)
+for command in _AFTER:
+    app.command()(observed(command))
 
 
 def run() -> None:
     """Entry point of the console script."""
+    for stream in (sys.stdout, sys.stderr):
+        # File names may hold bytes that are no text; showing them must not fail.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     app()

@@ -12,7 +12,7 @@ from .console import human_bytes
 
 def models(
     folders: Annotated[
-        list[Path] | None, typer.Argument(metavar="[DIR]...", help="Where to look for model folders [default: here].")
+        list[Path] | None, typer.Argument(metavar="DIR", help="Where to look for model folders (default: here).")
     ] = None,
 ) -> None:
     """List the models that can be used: where they lie, their size, what they need."""
@@ -36,7 +36,7 @@ def models(
 
 
 def bench(
-    clip: Annotated[Path | None, typer.Argument(help="Clip to read [default: noise].")] = None,
+    clip: Annotated[Path | None, typer.Argument(help="Clip to read (default: noise).")] = None,
     model: Annotated[str, typer.Option("--model", help="lite, bicubic, a model folder or a hub id.")] = "lite",
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     dtype: Annotated[str, typer.Option("--dtype", help="auto, fp32, bf16, fp16.")] = "auto",

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-import glob
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sparkvsr.errors import ConfigError, EncodeError, SparkVSRError
+from sparkvsr.errors import ConfigError, SparkVSRError
 from sparkvsr.keyframes.select import parse_indices
 
-from .console import JsonReporter, TextReporter, print_error
+from .console import JsonReporter, Reporter, TextReporter, print_error, private_paths
+from .crash import crash_message
 
 if TYPE_CHECKING:
-    from sparkvsr.inference.job import UpscaleOptions
-    from sparkvsr.models.interface import RestorationModel
+    from sparkvsr.inference.batch import Inputs, Outcome
+    from sparkvsr.inference.options import UpscaleOptions
 
-SIZE, KEYFRAMES, MODEL, ENCODER = "Output size", "Keyframes", "Model", "Encoder"
+SIZE, KEYFRAMES, MODEL, ENCODER, SCALE_OUT = "Output size", "Keyframes", "Model", "Encoder", "Several devices"
 LARGE = "cogvideox models only"
 
 
 def upscale(
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="INPUT...", help="Videos, images, folders of images or patterns like frames/%05d.png."),
+        typer.Argument(
+            metavar="INPUT...",
+            help="Videos, images, folders of videos or of images, patterns like 'clips/*.mp4' or frames/%05d.png.",
+        ),
     ],
     output: Annotated[
         str | None,
@@ -38,7 +42,7 @@ def upscale(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
     scale: Annotated[
         float | None,
-        typer.Option("--scale", help="Factor from 1 to 4, may be fractional [default: 4].", rich_help_panel=SIZE),
+        typer.Option("--scale", help="Factor from 1 to 4, may be fractional (default: 4).", rich_help_panel=SIZE),
     ] = None,
     height: Annotated[
         int | None, typer.Option("--height", help="Output height, e.g. 1080.", rich_help_panel=SIZE)
@@ -92,12 +96,12 @@ def upscale(
     dtype: Annotated[str, typer.Option("--dtype", help="auto, fp32, bf16, fp16.", rich_help_panel=MODEL)] = "auto",
     chunk_frames: Annotated[
         int | None,
-        typer.Option("--chunk-frames", help="Frames restored at once [default: by memory].", rich_help_panel=MODEL),
+        typer.Option("--chunk-frames", help="Frames restored at once (default: by memory).", rich_help_panel=MODEL),
     ] = None,
     tile: Annotated[
         int | None,
         typer.Option(
-            "--tile", help="Tile side in LR pixels, 0 for whole frames [default: by memory].", rich_help_panel=MODEL
+            "--tile", help="Tile side in LR pixels, 0 for whole frames (default: by memory).", rich_help_panel=MODEL
         ),
     ] = None,
     seed: Annotated[
@@ -105,14 +109,14 @@ def upscale(
     ] = 42,
     precision: Annotated[
         str | None,
-        typer.Option("--precision", help="bf16, fp16, fp32, fp8, int8 [default: by device].", rich_help_panel=LARGE),
+        typer.Option("--precision", help="bf16, fp16, fp32, fp8, int8 (default: by device).", rich_help_panel=LARGE),
     ] = None,
     offload: Annotated[
         str | None,
-        typer.Option("--offload", help="none, model, sequential [default: by memory].", rich_help_panel=LARGE),
+        typer.Option("--offload", help="none, model, sequential (default: by memory).", rich_help_panel=LARGE),
     ] = None,
     vae_tiling: Annotated[
-        str | None, typer.Option("--vae-tiling", help="auto, on, off [default: auto].", rich_help_panel=LARGE)
+        str | None, typer.Option("--vae-tiling", help="auto, on, off (default: auto).", rich_help_panel=LARGE)
     ] = None,
     colour: Annotated[
         str | None,
@@ -122,7 +126,7 @@ def upscale(
         bool | None,
         typer.Option(
             "--carry/--no-carry",
-            help="A chunk without a keyframe takes its predecessor's last frame as one [default: on].",
+            help="A chunk without a keyframe takes its predecessor's last frame as one (default: on).",
             rich_help_panel=LARGE,
         ),
     ] = None,
@@ -134,7 +138,7 @@ def upscale(
         list[str] | None, typer.Option("--lora", help="LoRA file to merge; may be repeated.", rich_help_panel=LARGE)
     ] = None,
     start: Annotated[int, typer.Option("--start", help="First frame, counted from 0.")] = 0,
-    frames: Annotated[int | None, typer.Option("--frames", help="Number of frames [default: to the end].")] = None,
+    frames: Annotated[int | None, typer.Option("--frames", help="Number of frames (default: to the end).")] = None,
     preview: Annotated[
         str | None, typer.Option("--preview", help="Only a few seconds around a moment, e.g. 3s@0:42.")
     ] = None,
@@ -155,18 +159,38 @@ def upscale(
         str, typer.Option("--codec", help="h264, hevc, av1, ffv1 (lossless), prores.", rich_help_panel=ENCODER)
     ] = "h264",
     crf: Annotated[
-        int | None, typer.Option("--crf", help="Quality, lower is better [default: by codec].", rich_help_panel=ENCODER)
+        int | None, typer.Option("--crf", help="Quality, lower is better (default: by codec).", rich_help_panel=ENCODER)
     ] = None,
     pixel_format: Annotated[
         str | None,
         typer.Option(
-            "--pixel-format", help="e.g. yuv420p, yuv444p10le [default: by codec and input].", rich_help_panel=ENCODER
+            "--pixel-format", help="e.g. yuv420p, yuv444p10le (default: by codec and input).", rich_help_panel=ENCODER
         ),
     ] = None,
     deinterlace: Annotated[str, typer.Option("--deinterlace", help="auto, on, off.", rich_help_panel=ENCODER)] = "auto",
+    devices: Annotated[
+        int | None,
+        typer.Option(
+            "--devices",
+            help="Share the shots of a clip, or many inputs, over N GPUs; on a CPU over N processes.",
+            rich_help_panel=SCALE_OUT,
+        ),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            "--ray",
+            metavar="ADDRESS",
+            help="Share them over a Ray cluster: its address, auto, or local. Inputs have to lie on a shared disk.",
+            rich_help_panel=SCALE_OUT,
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say the plan, the disk it takes among others, and stop.")
+    ] = False,
     json: Annotated[
         bool,
-        typer.Option("--json", help="One JSON object a line on stdout (plan, progress, done), nothing else there."),
+        typer.Option("--json", help="One JSON object a line on stdout (see `sparkvsr schema`), nothing else there."),
     ] = False,
 ) -> None:
     """Upscale videos or images, guided by keyframes.
@@ -183,7 +207,6 @@ def upscale(
             "--no-keyframes": "none" if no_keyframes else None,
         }
     )
-    paths = _expand(inputs)
     large = {
         "precision": precision,
         "offload": offload,
@@ -193,11 +216,14 @@ def upscale(
         "slot": slot,
         "lora": lora or None,
     }
-    reporter = JsonReporter() if json else TextReporter()
+    reporter: Reporter = JsonReporter() if json else TextReporter()
     with reporter as report:
         # Torch and all that is imported only now: help and usage errors stay quick.
-        from sparkvsr.inference.upscale import load_for, make_options
+        from sparkvsr.inference.batch import find_inputs
+        from sparkvsr.inference.upscale import make_options
 
+        found = find_inputs(inputs)
+        private_paths.update(map(str, found.paths))
         options = make_options(
             scale=scale,
             height=height,
@@ -225,48 +251,84 @@ def upscale(
             keep_work=not no_work,
             work_limit_bytes=round(work_limit * 1e9),
         )
-        loaded = load_for(options)
-        if len(paths) == 1:
-            _one(paths[0], output, options, loaded, report, into_folder=False)
+        for path in found.left_out:
+            report(
+                {"event": "note", "text": f"{path} was made by an earlier run and is left out; name it alone to use it"}
+            )
+        if dry_run:
+            _dry_run(found, output, options, report)
         else:
-            _several(paths, output, options, loaded, report)
+            _upscale(found, output, options, report, devices=devices, ray=ray)
 
 
-def _one(
-    path: Path, output: str | None, options: UpscaleOptions, model: RestorationModel, report: Any, *, into_folder: bool
+def _upscale(
+    found: Inputs,
+    output: str | None,
+    options: UpscaleOptions,
+    report: Reporter,
+    *,
+    devices: int | None,
+    ray: str | None,
 ) -> None:
-    from sparkvsr.inference.job import prepare
-    from sparkvsr.inference.upscale import as_output, run
+    from sparkvsr.inference.batch import check_output_folder, upscale_many
+    from sparkvsr.inference.scale_out import Workers
+    from sparkvsr.inference.upscale import as_output
 
+    if found.is_batch and output is not None:
+        check_output_folder(output, len(found.paths))
+    workers = None if devices is None and ray is None else Workers(devices, ray)
     target = None if output is None else as_output(output)
-    run(prepare(path, target, options, model, report, into_folder=into_folder), report)
-
-
-def _several(
-    paths: list[Path], output: str | None, options: UpscaleOptions, model: RestorationModel, report: Any
-) -> None:
-    """One bad file does not stop the rest; finished outputs are skipped; the exit code says whether all went well."""
-    if output is not None:
-        folder = Path(output).expanduser()
-        if folder.exists() and not folder.is_dir():
-            msg = f"-o {output} is a file, but there are {len(paths)} inputs; give a folder"
-            raise ConfigError(msg)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as exc:
-            msg = f"-o {output}: the folder cannot be made ({exc.strerror}); choose another"
-            raise EncodeError(msg) from exc
-    failed = 0
-    for path in paths:
-        try:
-            _one(path, output, options, model, report, into_folder=output is not None)
-        except SparkVSRError as exc:
-            failed += 1
-            report({"event": "error", "input": str(path), "error": str(exc)})
-            print_error(f"{path}: {exc}")
+    into_folder = found.is_batch and output is not None
+    started = time.monotonic()
+    outcomes = []
+    for outcome in upscale_many(found.paths, target, options, report, into_folder=into_folder, workers=workers):
+        outcomes.append(outcome)
+        _tell(outcome, report, is_batch=found.is_batch)
+    if not found.is_batch:
+        return
+    report(
+        {
+            "event": "summary",
+            "rows": [outcome.event() for outcome in outcomes],
+            "seconds": round(time.monotonic() - started, 3),
+        }
+    )
+    failed = sum(outcome.status == "failed" for outcome in outcomes)
     if failed:
-        print_error(f"{failed} of {len(paths)} inputs failed")
+        print_error(f"{failed} of {len(outcomes)} inputs failed")
         raise typer.Exit(1)
+
+
+def _tell(outcome: Outcome, report: Reporter, *, is_batch: bool) -> None:
+    """Say what went wrong with an input; alone, its error ends the command."""
+    error = outcome.error
+    if error is None:
+        return
+    if is_batch and outcome.status == "skipped":
+        report({"event": "skipped", "input": str(outcome.path), "reason": outcome.reason})
+        return
+    kind = getattr(error, "kind", type(error).__name__)
+    report({"event": "error", "input": str(outcome.path), "kind": kind, "error": outcome.reason or str(error)})
+    if not is_batch:
+        raise error
+    text = str(error) if isinstance(error, SparkVSRError) else crash_message(error)
+    print_error(f"{outcome.path}: {text}")
+
+
+def _dry_run(found: Inputs, output: str | None, options: UpscaleOptions, report: Reporter) -> None:
+    """The plan of every input; nothing is written. The first thing that is wrong ends it."""
+    from sparkvsr.inference.clip_work import ClipWork
+    from sparkvsr.inference.job import prepare
+    from sparkvsr.inference.render import segments_of
+    from sparkvsr.inference.upscale import as_output, load_for
+
+    model = load_for(options)
+    target = None if output is None else as_output(output)
+    for path in found.paths:
+        job = prepare(path, target, options, model, report, into_folder=found.is_batch and output is not None)
+        work = ClipWork(job.clip(), segments_of(job), report)
+        work.announce()
+        work.check_disk()
 
 
 def _one_choice(given: dict[str, str | list[int] | None]) -> str | list[int] | None:
@@ -275,12 +337,3 @@ def _one_choice(given: dict[str, str | list[int] | None]) -> str | list[int] | N
         msg = f"{' and '.join(named)} exclude each other; give one of them"
         raise ConfigError(msg)
     return next(iter(named.values()), None)
-
-
-def _expand(inputs: list[str]) -> list[Path]:
-    """Patterns that the shell left alone (quoted, or on Windows) are expanded here."""
-    paths: list[Path] = []
-    for text in inputs:
-        matches = sorted(glob.glob(text)) if any(mark in text for mark in "*?[") and not Path(text).exists() else []  # noqa: PTH207
-        paths += [Path(match).expanduser() for match in matches] or [Path(text).expanduser()]
-    return paths

@@ -54,7 +54,7 @@ def test_wheel_holds_weights_and_configs_and_nothing_stray(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"sparkvsr"}
     assert any(name.startswith("sparkvsr/models/lite/weights/") and name.endswith(".safetensors") for name in names)
-    assert "sparkvsr/py.typed" in names
+    assert {"sparkvsr/py.typed", "sparkvsr/inference/events.schema.json"} <= set(names)
     assert "sparkvsr/conf/__init__.py" in names
     assert wheel.stat().st_size < 20e6
 

@@ -9,19 +9,23 @@ The public names are loaded on first use, so that importing sparkvsr imports no 
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sparkvsr.inference.job import UpscaleOptions
+    from sparkvsr.inference.options import UpscaleOptions
     from sparkvsr.inference.upscale import UpscaleResult, upscale
     from sparkvsr.models.interface import RestorationModel
     from sparkvsr.models.registry import load_model
 
 __version__ = "0.1.0"
 
+# A library stays silent until the program that uses it chooses where its log goes.
+logging.getLogger("sparkvsr").addHandler(logging.NullHandler())
+
 _HOMES = {
     "RestorationModel": "sparkvsr.models.interface",
-    "UpscaleOptions": "sparkvsr.inference.job",
+    "UpscaleOptions": "sparkvsr.inference.options",
     "UpscaleResult": "sparkvsr.inference.upscale",
     "load_model": "sparkvsr.models.registry",
     "upscale": "sparkvsr.inference.upscale",

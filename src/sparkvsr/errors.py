@@ -5,6 +5,7 @@
     ├── VideoError       a clip or image cannot be read or written
     │   ├── DecodeError
     │   └── EncodeError
+    │       └── OutputExistsError
     ├── KeyframeError    a keyframe index or its reference image cannot be used
     ├── WeightsError     a model folder or weight file is missing, incomplete or of another architecture
     ├── DatasetError     a data set is missing or is not laid out as expected
@@ -16,6 +17,8 @@ allowed, what to do next. Only the command line turns errors into text and exit 
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 
 class SparkVSRError(Exception):
@@ -36,6 +39,21 @@ class DecodeError(VideoError):
 
 class EncodeError(VideoError):
     """Writing failed: output exists, folder not writable, disk full, encoder refused."""
+
+
+class OutputExistsError(EncodeError):
+    """The output is there already and may not be replaced.
+
+    Attributes:
+        path: the output.
+    """
+
+    def __init__(self, message: str, path: Path | None = None) -> None:
+        super().__init__(message, path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class KeyframeError(SparkVSRError):

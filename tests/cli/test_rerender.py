@@ -74,6 +74,23 @@ def test_a_lost_state_only_costs_time(clip: Path, tmp_path: Path) -> None:
     assert decoded(out) == before
 
 
+def test_a_shot_is_never_continued_without_its_state(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sparkvsr.inference.store import WorkStore
+
+    work = tmp_path / "work"
+    arguments = [clip, "--frames", "120", "--work", work, "--model", "bicubic", "--no-keyframes"]
+    assert run(*arguments, "-o", tmp_path / "one.mp4").exit_code == 0
+    sorted((work / "segments").glob("*.mkv"), key=lambda path: path.stat().st_mtime)[1].unlink()
+    # It was there when the run was planned, and is gone now: a disk that dies.
+    monkeypatch.setattr(WorkStore, "state", lambda self, key: None)
+    result = run(*arguments, "-o", tmp_path / "two.mp4")
+    assert result.exit_code == 1
+    assert "state before frame 60 is lost" in result.stderr
+    assert not (tmp_path / "two.mp4").exists()
+
+
 def test_a_keyframe_weight_is_part_of_the_key(clip: Path, tmp_path: Path) -> None:
     refs, out = write_references(tmp_path / "refs"), tmp_path / "out.mp4"
     manifest = {"version": 1, "keyframes": [{"index": 0}, {"index": 120}]}

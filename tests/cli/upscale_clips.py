@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 import av
+import jsonschema
 import numpy as np
 from typer.testing import CliRunner, Result
+
+from sparkvsr.inference import progress
+
+ENTRY_POINT = (
+    "from importlib.metadata import entry_points as e; next(iter(e(group='console_scripts', name='sparkvsr'))).load()()"
+)
+
+event_schema = cache(progress.event_schema)
 
 
 def picture(index: int, height: int, width: int, scene: int = 0) -> np.ndarray:
@@ -38,9 +50,27 @@ def write_clip(
     return path
 
 
-def run(*arguments: str | Path) -> Result:
+def sparkvsr(*arguments: str | Path) -> Result:
+    """The command in this process. Whatever it writes with ``--json`` has to fit the schema."""
     app = next(iter(entry_points(group="console_scripts", name="sparkvsr"))).load().__globals__["app"]
-    return CliRunner().invoke(app, ["upscale", *map(str, arguments)])
+    result = CliRunner().invoke(app, [*map(str, arguments)])
+    if "--json" in arguments and arguments[0] in ("upscale", "keyframes", "compare"):
+        for line in result.stdout.splitlines():
+            check_event(json.loads(line))
+    return result
+
+
+def run(*arguments: str | Path) -> Result:
+    return sparkvsr("upscale", *arguments)
+
+
+def check_event(event: dict[str, Any]) -> None:
+    """Compare with its own part of the schema: the message of a failed ``oneOf`` tells nothing."""
+    schema = event_schema()
+    own = schema["$defs"].get(event["event"])
+    assert own is not None, f"no event {event['event']!r} in the schema"
+    jsonschema.Draft202012Validator(own).validate(event)
+    jsonschema.Draft202012Validator(schema).validate(event)
 
 
 def decoded(path: Path) -> list[bytes]:

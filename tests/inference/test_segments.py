@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from sparkvsr.errors import ConfigError, EncodeError
-from sparkvsr.inference.segments import plan_segments, segment_bounds
+from sparkvsr.inference.render import missing_runs
+from sparkvsr.inference.segments import Segment, plan_segments, segment_bounds
 from sparkvsr.inference.store import WorkStore, find_work_folders, remove_work_folder
 from sparkvsr.keyframes.select import Shot
 
@@ -58,8 +59,8 @@ def test_settings_change_every_key() -> None:
 
 
 def put(store: WorkStore, key: str, data: bytes = b"segment", frames: int = 5) -> None:
-    store.path(key).write_bytes(data)
-    store.commit(key, frames, {"hidden": torch.arange(6.0).view(2, 3).t()})
+    store.partial_path().write_bytes(data)
+    store.take(key, store.partial_path(), frames, {"hidden": torch.arange(6.0).view(2, 3).t()})
 
 
 def test_a_stored_segment_is_found_with_its_state(tmp_path: Path) -> None:
@@ -88,11 +89,90 @@ def test_a_damaged_segment_is_never_used(tmp_path: Path, damage: str) -> None:
         assert not store.has("aa", 6 if damage == "frames" else 5)
 
 
-def test_damaged_state_is_not_used(tmp_path: Path) -> None:
+def test_runs_neither_jump_over_a_gap_nor_begin_without_a_state(tmp_path: Path) -> None:
+    shot = Shot(0, 40)
+    pieces = [
+        Segment(10 * k, 10 * k + 10, shot, key, previous)
+        for k, (key, previous) in enumerate((("aa", None), ("bb", "aa"), ("cc", "bb"), ("dd", "cc")))
+    ]
+    with WorkStore(tmp_path / "work") as store:
+        put(store, "bb", frames=10)
+        runs, kept = missing_runs(pieces, store)
+        assert [[piece.key for piece in run] for run in runs] == [["aa"], ["cc", "dd"]]
+        assert kept == 10
+        # A worker gets only some pieces: others may lie between them.
+        assert [len(run) for run in missing_runs([pieces[0], pieces[2]], store)[0]] == [1, 1]
+        store.path("bb").with_suffix(".safetensors").unlink()
+        assert [[piece.key for piece in run] for run in missing_runs(pieces, store)[0]] == [["aa", "bb", "cc", "dd"]]
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "nonsense", "gone"])
+def test_damaged_state_is_not_used(tmp_path: Path, damage: str) -> None:
     with WorkStore(tmp_path / "work") as store:
         put(store, "aa")
-        store.path("aa").with_suffix(".safetensors").write_bytes(b"nonsense")
+        path = store.path("aa").with_suffix(".safetensors")
+        data = path.read_bytes()
+        if damage == "gone":
+            path.unlink()
+        else:
+            # The last byte belongs to a number: a valid file that says something else.
+            path.write_bytes({"cut": data[:-3], "flip": data[:-1] + b"\x77", "nonsense": b"nonsense"}[damage])
         assert store.state("aa") is None
+        assert store.state_bytes("aa") is None
+        assert store.has("aa", 5)
+
+
+def test_deeply_nested_record_is_not_used(tmp_path: Path) -> None:
+    with WorkStore(tmp_path / "work") as store:
+        put(store, "aa")
+        store.path("aa").with_suffix(".json").write_text("[" * 50_000)
+        assert not store.has("aa", 5)
+        assert store.damaged == ["aa"]
+
+
+def test_a_piece_from_another_machine_is_like_one_of_our_own(tmp_path: Path) -> None:
+    with WorkStore(tmp_path / "one") as one, WorkStore(tmp_path / "two") as two:
+        put(one, "aa", b"piece")
+        state = one.state_bytes("aa")
+        two.receive("aa", b"piece", 5, state)
+        assert two.has("aa", 5)
+        assert two.state_bytes("aa") == state
+        two.put_state("bb", state or b"")
+        assert two.state_bytes("bb") == state
+        assert not two.has("bb", 5)
+
+
+def test_a_power_failure_may_take_the_marker(tmp_path: Path) -> None:
+    with WorkStore(tmp_path / "work") as store:
+        put(store, "aa")
+    (tmp_path / "work" / "sparkvsr-work.json").unlink()
+    with WorkStore(tmp_path / "work") as store:
+        assert store.has("aa", 5)
+
+
+def test_leftovers_of_a_killed_process_go(tmp_path: Path) -> None:
+    with WorkStore(tmp_path / "work") as store:
+        (tmp_path / "work" / "segments" / ".encoding-1.mkv").write_bytes(b"half")
+    with WorkStore(tmp_path / "work") as store:
+        put(store, "aa")
+    assert sorted(path.name for path in (tmp_path / "work" / "segments").iterdir()) == [
+        "aa.json",
+        "aa.mkv",
+        "aa.safetensors",
+    ]
+
+
+def test_links_out_of_the_folder_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "thesis.txt").write_text("mine")
+    with WorkStore(tmp_path / "work"):
+        pass
+    (tmp_path / "work" / "segments").rmdir()
+    (tmp_path / "work" / "segments").symlink_to(tmp_path / "precious")
+    with pytest.raises(EncodeError, match="link to another folder"), WorkStore(tmp_path / "work"):
+        pass
+    remove_work_folder(tmp_path / "work")
+    assert (tmp_path / "precious" / "thesis.txt").read_text() == "mine"
 
 
 def test_the_size_limit_drops_the_oldest_unused_segments(tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+import logging
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,10 @@ import psutil
 import torch
 from torch import Tensor
 
-from sparkvsr.errors import ConfigError, DecodeError, KeyframeError
-from sparkvsr.inference.progress import Hook
+from sparkvsr.errors import ConfigError, DecodeError, EncodeError, KeyframeError
+from sparkvsr.inference.options import UpscaleOptions, check_options
+from sparkvsr.inference.progress import Hook, for_input
+from sparkvsr.inference.store import default_work_folder, was_joining
 from sparkvsr.keyframes.checks import content_notes
 from sparkvsr.keyframes.choice import KeyframeChoice
 from sparkvsr.keyframes.references import FolderMaker, ReferenceMaker, make_reference_maker
@@ -22,17 +26,15 @@ from sparkvsr.keyframes.shots import detect_cuts
 from sparkvsr.models.interface import ModelPlan, RestorationModel, needs_blind_pass
 from sparkvsr.shapes import OutputSize, output_size, preview_frames
 from sparkvsr.video import (
-    EncodeOptions,
     Frame,
     VideoInfo,
     VideoReader,
     check_output,
     iframe_indices,
+    output_kind,
     probe,
     read_frames,
 )
-
-MAX_GUIDANCE = 10.0
 
 CPU_MEMORY_SHARE = 0.6
 """Of the memory that is free now: the model's own plan takes less where less is as fast."""
@@ -44,56 +46,7 @@ SEQUENCE_PATTERN = "%05d.png"
 
 _SAME_CONTAINER = (".mp4", ".mkv", ".mov")
 
-
-@dataclass(frozen=True)
-class UpscaleOptions:
-    """Everything the user can choose; the defaults are those of ``sparkvsr upscale``.
-
-    Attributes:
-        scale, height, size: output size, see ``shapes.output_size``; at most one is given.
-        keyframes: which frames guide the restoration.
-        references: where their HR images come from: ``lite``, ``bicubic``, a folder or a weight file.
-        guidance_scale: 0 blind, 1 plain, up to 10.
-        model: see ``load_model``.
-        model_options: further keyword arguments of ``load_model``.
-        device, dtype: see ``load_model``.
-        chunk_frames, tile: None lets the model choose; a tile of 0 means whole frames.
-        seed: for random keyframes and models that sample.
-        start, frames: the part of the clip, in frames; ``frames`` None goes to the end.
-        preview: a few seconds around a moment, like ``3s@0:42``, instead of ``start`` and ``frames``.
-        compare: also write a side-by-side video.
-        overwrite: replace an existing output.
-        deinterlace: ``auto``, ``on``, ``off``.
-        encode: codec settings.
-        work: work folder, kept after success; None takes one beside the output, which is removed after success
-            unless the references come from a folder (then the next edit renders only what it changes).
-        keep_work: False removes the work folder in any case, also after a failure.
-        work_limit_bytes: size above which segments of earlier runs are dropped from the work folder.
-    """
-
-    scale: float | None = None
-    height: int | None = None
-    size: tuple[int, int] | None = None
-    keyframes: KeyframeChoice = field(default_factory=KeyframeChoice)
-    references: str = "lite"
-    guidance_scale: float = 1.0
-    model: str = "lite"
-    model_options: Mapping[str, Any] = field(default_factory=dict)
-    device: str = "auto"
-    dtype: str = "auto"
-    chunk_frames: int | None = None
-    tile: int | None = None
-    seed: int = 42
-    start: int = 0
-    frames: int | None = None
-    preview: str | None = None
-    compare: bool = False
-    overwrite: bool = False
-    deinterlace: str = "auto"
-    encode: EncodeOptions = field(default_factory=EncodeOptions)
-    work: Path | None = None
-    keep_work: bool = True
-    work_limit_bytes: int | None = 20_000_000_000
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -118,8 +71,8 @@ class ClipRecord:
 
 
 @dataclass(frozen=True)
-class UpscaleJob:
-    """One clip, ready to be restored.
+class ClipJob:
+    """One clip with everything decided: plain values, which can go to another process.
 
     Attributes:
         info: what was read.
@@ -128,7 +81,10 @@ class UpscaleJob:
         working_size: at which the model works.
         shots: contiguous, covering the part that is restored.
         selection: keyframes.
-        maker: gives the reference images.
+        references: where their images come from, None without keyframes.
+        has_own_images: whether they are a folder of the user's, which invites another edit.
+        model_name, model_device, model_dtype: for the user.
+        state_bytes: size of the model's state between two pieces of a shot.
         plan: chunk, tile and memory of the model.
         guided_passes: 1 or 2.
         notes: lines for the user.
@@ -138,12 +94,16 @@ class UpscaleJob:
     info: VideoInfo
     output: Path
     options: UpscaleOptions
-    model: RestorationModel
     size: OutputSize
     working_size: tuple[int, int]
     shots: tuple[Shot, ...]
     selection: Selection
-    maker: ReferenceMaker
+    references: str | None
+    has_own_images: bool
+    model_name: str
+    model_device: str
+    model_dtype: str
+    state_bytes: int
     plan: ModelPlan
     guided_passes: int
     notes: tuple[str, ...]
@@ -154,46 +114,46 @@ class UpscaleJob:
         """Frames that will be restored."""
         return self.shots[-1].stop - self.shots[0].start
 
+    @property
+    def clip_range(self) -> tuple[int, int] | None:
+        """First frame and number of frames of a part of the clip, None for the whole."""
+        frames = self.options.frames
+        is_whole = self.options.start == 0 and (frames is None or frames >= self.info.num_frames)
+        return None if is_whole else (self.shots[0].start, self.num_frames)
+
     def open_frames(self, start: int | None = None, stop: int | None = None) -> Generator[Frame, None, None]:
         """LR frames ``[start, stop)``, by default all of the job."""
         first = self.shots[0].start if start is None else start
         last = self.shots[-1].stop if stop is None else stop
         return open_frames(self.info.path, first, last - first, self.options.deinterlace)
 
+    def with_model(self, model: RestorationModel, maker: ReferenceMaker) -> UpscaleJob:
+        """The job with what restores it."""
+        values = {item.name: getattr(self, item.name) for item in fields(ClipJob)}
+        return UpscaleJob(**values, model=model, maker=maker)
+
+
+@dataclass(frozen=True)
+class UpscaleJob(ClipJob):
+    """One clip, ready to be restored in this process.
+
+    Attributes:
+        model: loaded.
+        maker: gives the reference images.
+    """
+
+    model: RestorationModel
+    maker: ReferenceMaker
+
+    def clip(self) -> ClipJob:
+        """The job without model and maker."""
+        return ClipJob(**{item.name: getattr(self, item.name) for item in fields(ClipJob)})
+
 
 def open_frames(path: Path, start: int, frames: int | None, deinterlace: str) -> Generator[Frame, None, None]:
     """Iterate over decoded frames; the file is closed when the iterator is."""
     with VideoReader(path, start=start, frames=frames, deinterlace=deinterlace) as reader:
         yield from reader
-
-
-def check_options(options: UpscaleOptions) -> None:
-    """Refuse values that are wrong for any clip.
-
-    Raises:
-        ConfigError: with the option, its value and what is allowed.
-    """
-    if not 0.0 <= options.guidance_scale <= MAX_GUIDANCE:
-        msg = f"--guidance {options.guidance_scale:g} is out of range; use 0 (blind) to {MAX_GUIDANCE:g}, 1 is plain"
-        raise ConfigError(msg)
-    if options.start < 0:
-        msg = f"--start {options.start} is negative; frames are counted from 0"
-        raise ConfigError(msg)
-    if options.frames is not None and options.frames < 1:
-        msg = f"--frames {options.frames} leaves nothing to do; give at least 1"
-        raise ConfigError(msg)
-    if options.preview is not None and (options.start or options.frames is not None):
-        msg = f"--preview {options.preview} and --start or --frames exclude each other; give one of them"
-        raise ConfigError(msg)
-    if options.work is not None and not options.keep_work:
-        msg = f"--work {options.work} and --no-work exclude each other; give one of them"
-        raise ConfigError(msg)
-    if options.chunk_frames is not None and options.chunk_frames < 1:
-        msg = f"--chunk-frames {options.chunk_frames} is too small; give at least 1"
-        raise ConfigError(msg)
-    if options.tile is not None and options.tile != 0 and options.tile < 32:
-        msg = f"--tile {options.tile} is too small; give at least 32 (LR pixels), or 0 for whole frames"
-        raise ConfigError(msg)
 
 
 def default_output(path: Path, info: VideoInfo, options: UpscaleOptions, size: OutputSize) -> Path:
@@ -256,30 +216,47 @@ def prepare(
     hook: Hook,
     *,
     into_folder: bool = False,
+    memory_share: float = 1.0,
 ) -> UpscaleJob:
     """Read what is needed and decide everything; nothing is written.
+
+    Args:
+        path, output, options, model: as for ``sparkvsr.upscale``.
+        hook: gets ``input`` and ``analysis`` events.
+        into_folder: ``output`` is a folder for several inputs.
+        memory_share: of the free memory that this process may take, when several share a machine.
 
     Raises:
         SparkVSRError: anything that would make the job fail and can be known now.
     """
     # 1. What is it, and what comes out.
     check_options(options)
+    hook = for_input(hook, path)
+    started = time.monotonic()
     info = probe(path)
+    _log.info("%s: %s, %s, time base %s", path, info.summary(), info.pixel_format, info.time_base)
     hook(input_event(info))
     if options.preview is not None:
         first, count = preview_frames(options.preview, float(info.average_fps), info.num_frames)
         options = replace(options, start=first, frames=count)
     size = output_size((info.height, info.width), scale=options.scale, height=options.height, size=options.size)
     target = resolve_output(path, output, info, options, size, into_folder=into_folder)
-    check_output(target, options.overwrite, options.encode)
+    # What an interrupted run left under the final names while it gave them is ours to replace.
+    may_replace = options.overwrite or was_joining(options.work or default_work_folder(target))
+    check_output(target, may_replace, options.encode)
     if options.compare:
-        check_output(compare_path(target), options.overwrite)
+        check_output(compare_path(target), may_replace)
 
     # 2. Early refusals that need no look at the pixels.
     stop = info.num_frames if options.frames is None else min(info.num_frames, options.start + options.frames)
     if options.start >= info.num_frames:
         msg = f"--start {options.start} is beyond the clip ({info.num_frames} frames, 0 to {info.num_frames - 1})"
         raise ConfigError(msg)
+    if output_kind(target) == "image" and stop - options.start > 1:
+        msg = (
+            f"-o {target} is one image, {path} has {stop - options.start} frames; give a folder/ or %05d{target.suffix}"
+        )
+        raise EncodeError(msg)
     choice = options.keyframes
     maker = make_reference_maker(options.references, model.device) if choice.kind != "none" else None
     if isinstance(maker, FolderMaker):
@@ -323,7 +300,7 @@ def prepare(
         working,
         true_stop - options.start,
         guided_passes=passes,
-        memory_bytes=working_memory(model.device),
+        memory_bytes=int(working_memory(model.device) * memory_share),
     )
     if options.chunk_frames is not None or options.tile is not None:
         plan = ModelPlan(
@@ -332,20 +309,31 @@ def prepare(
             memory_bytes=plan.memory_bytes,
             notes=plan.notes,
         )
+    _log.info(
+        "%s: %d frames in %d shots, %d keyframes (%s), chunks of %d, tile %s; looked through in %.1f s",
+        *(path, true_stop - options.start, len(shots), len(selection.indices), selection.method),
+        *(plan.chunk_frames, plan.tile, time.monotonic() - started),
+    )
     return UpscaleJob(
         info=info,
         output=target,
         options=options,
-        model=model,
         size=size,
         working_size=working,
         shots=tuple(shots),
         selection=selection,
-        maker=maker,
+        references=maker.name if selection.indices else None,
+        has_own_images=isinstance(maker, FolderMaker),
+        model_name=model.name,
+        model_device=str(model.device),
+        model_dtype=str(model.dtype).removeprefix("torch."),
+        state_bytes=passes * model.state_bytes((info.height, info.width)),
         plan=plan,
         guided_passes=passes,
         notes=(*notes, *plan.notes),
         record=record,
+        model=model,
+        maker=maker,
     )
 
 
@@ -373,7 +361,7 @@ def input_event(info: VideoInfo) -> dict[str, Any]:
     }
 
 
-def plan_event(job: UpscaleJob) -> dict[str, Any]:
+def plan_event(job: ClipJob) -> dict[str, Any]:
     """The ``plan`` event of a job."""
     return {
         "event": "plan",
@@ -382,14 +370,14 @@ def plan_event(job: UpscaleJob) -> dict[str, Any]:
         "height": job.size.height,
         "scale": round(job.size.scale, 4),
         "frames": job.num_frames,
-        "model": job.model.name,
-        "device": str(job.model.device),
-        "dtype": str(job.model.dtype).removeprefix("torch."),
+        "model": job.model_name,
+        "device": job.model_device,
+        "dtype": job.model_dtype,
         "shots": [[shot.start, shot.stop] for shot in job.shots],
         "keyframes": list(job.selection.indices),
         "dropped_keyframes": list(job.selection.dropped),
         "keyframe_method": job.selection.method,
-        "references": job.maker.name if job.selection.indices else None,
+        "references": job.references,
         "guidance_scale": job.options.guidance_scale,
         "chunk_frames": job.plan.chunk_frames,
         "tile": job.plan.tile,

@@ -168,7 +168,12 @@ def make_keyframes(
             num_frames=analysis.shots[-1].stop,
         )
         write_manifest(work, manifest)
-        notes += _move_into_place(work, folder)
+        try:
+            notes += _move_into_place(work, folder)
+        except OSError as exc:
+            # For example a folder with the name of an image.
+            msg = f"-o {folder} cannot be written ({exc.strerror}: {exc.filename2 or exc.filename}); look what is there"
+            raise KeyframeError(msg) from exc
     for note in notes:
         hook({"event": "note", "text": note})
     result = KeyframeResult(folder, tuple(entries), failed, tuple(notes))
@@ -214,10 +219,15 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
     """Refuse a folder that holds something already, before any work.
 
     Raises:
-        KeyframeError: it is a file, or holds images or a ``keyframes.json`` and ``overwrite`` is off.
+        KeyframeError: it is a file, its lr/ is a link, or it holds something and ``overwrite`` is off.
     """
     if folder.exists() and not folder.is_dir():
         msg = f"-o {folder} is a file, not a folder; give another -o"
+        raise KeyframeError(msg)
+    lr = folder / LR_FOLDER
+    if lr.is_symlink() or (lr.exists() and not lr.is_dir()):
+        # Through a link, files outside the folder would be replaced.
+        msg = f"{lr} is a link or a file where a folder of LR frames belongs; remove it, or give another -o"
         raise KeyframeError(msg)
     if folder.is_dir() and not overwrite and any(folder.iterdir()):
         msg = (

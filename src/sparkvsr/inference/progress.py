@@ -1,26 +1,18 @@
 """How the library tells what it is doing: a hook that gets plain events. It never prints.
 
-Each event is a dictionary with ``event`` and the keys below; ``sparkvsr upscale --json`` writes them as they are.
-
-=========== ==========================================================================================
-event       keys
-=========== ==========================================================================================
-input       path, kind, width, height, frames, fps, codec, audio, summary
-analysis    done, total (frames read while looking for cuts)
-plan        output, width, height, scale, model, device, dtype, shots, keyframes, dropped_keyframes,
-            keyframe_method, references, guidance_scale, chunk_frames, tile, memory_bytes, notes
-resume      kept, total (frames that an earlier run has restored already), work (folder)
-note        text (something the user should know)
-progress    done, total, fps, seconds_left
-done        output, compare, width, height, frames, rendered, seconds, fps, bytes, work, notes
-error       input, error (only on the command line, for one of several inputs)
-=========== ==========================================================================================
+Each event is a dictionary with ``event`` and the keys that ``events.schema.json`` beside this file gives for it;
+``sparkvsr upscale --json`` writes them as they are (docs/events.md). Details for whoever looks for a defect go to the
+logger ``sparkvsr``.
 """
 
 from __future__ import annotations
 
+import json
+import threading
 import time
 from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
 from typing import Any
 
 Event = dict[str, Any]
@@ -29,6 +21,22 @@ Hook = Callable[[Event], None]
 
 def silent(event: Event) -> None:
     """The default hook: ignore everything."""
+
+
+def for_input(hook: Hook, path: str | Path) -> Hook:
+    """A hook that names the input in every event, so that events of several clips can be told apart."""
+
+    def named(event: Event) -> None:
+        hook({**event, "input": str(path)})
+
+    return named
+
+
+def event_schema() -> Event:
+    """The JSON Schema (draft 2020-12) of all events."""
+    text = resources.files("sparkvsr.inference").joinpath("events.schema.json").read_text(encoding="utf-8")
+    schema: Event = json.loads(text)
+    return schema
 
 
 class RateMeter:
@@ -63,7 +71,7 @@ class RateMeter:
 
 
 class ProgressReporter:
-    """Counts frames and tells the hook, at most every half second and at the end.
+    """Counts frames and tells the hook, at most every half second and at the end; from any thread.
 
     Args:
         hook: gets ``progress`` events.
@@ -78,11 +86,13 @@ class ProgressReporter:
         self._total = total
         self._done = 0
         self._shown = 0.0
+        self._lock = threading.Lock()
 
-    def advance(self) -> None:
-        """One more frame is done."""
-        self._done += 1
-        now = time.monotonic()
-        if now - self._shown >= self.INTERVAL_SECONDS or self._done == self._total:
-            self._shown = now
-            self._hook(self._meter.update(self._done))
+    def advance(self, frames: int = 1) -> None:
+        """So many more frames are done."""
+        with self._lock:
+            self._done += frames
+            now = time.monotonic()
+            if now - self._shown >= self.INTERVAL_SECONDS or self._done == self._total:
+                self._shown = now
+                self._hook(self._meter.update(self._done))

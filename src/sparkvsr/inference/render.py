@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 import sparkvsr
+from sparkvsr.errors import DecodeError
 from sparkvsr.inference.engine import KeyframeLoader, PieceEnd, RestoreSettings, restore_pieces, restore_stream
 from sparkvsr.inference.job import UpscaleJob
 from sparkvsr.inference.pipeline import BackgroundSink, prefetch
@@ -17,7 +20,10 @@ from sparkvsr.inference.progress import Hook, ProgressReporter
 from sparkvsr.inference.segments import SEGMENT_FRAMES, Segment, plan_segments
 from sparkvsr.inference.store import WorkStore
 from sparkvsr.keyframes.references import FolderMaker, resize_image
-from sparkvsr.video import Frame, VideoWriter
+from sparkvsr.video import Frame, VideoWriter, assemble, image_pieces, output_kind
+from sparkvsr.video.options import encoder_version
+
+_log = logging.getLogger(__name__)
 
 LR_FRAMES_AHEAD = 4
 SR_FRAMES_WAITING = 4
@@ -52,9 +58,10 @@ def restored_frames(job: UpscaleJob) -> Generator[tuple[Frame, Tensor], None, No
         yield from restore_stream(job.model, frames, job.shots, job.selection.indices, loader, settings_of(job))
 
 
-def segments_of(job: UpscaleJob) -> list[Segment]:
-    """The job's segments with their keys."""
-    settings = {
+def pixel_settings(job: UpscaleJob) -> dict[str, object]:
+    """Everything that decides the bytes of all pieces of a job, besides its frames and keyframes."""
+    is_video = output_kind(job.output) == "video"
+    return {
         "version": sparkvsr.__version__,
         "model": job.model.fingerprint(),
         "device": job.model.device.type,
@@ -67,14 +74,20 @@ def segments_of(job: UpscaleJob) -> list[Segment]:
         "chunk_frames": None if job.model.is_resumable else job.plan.chunk_frames,
         "encode": repr(job.options.encode),
         "picture": [job.info.pixel_format, repr(job.info.color), str(job.info.average_fps), repr(job.info.hdr)],
-        "threads": torch.get_num_threads(),
+        "encoder": encoder_version(),
+        "images": None if is_video else image_pieces.image_suffix(job.output),
+        "threads": None if job.model.is_thread_invariant else torch.get_num_threads(),
     }
+
+
+def segments_of(job: UpscaleJob) -> list[Segment]:
+    """The job's segments with their keys."""
     return plan_segments(
         job.shots,
         job.selection.indices,
         lookahead=job.model.keyframe_lookahead,
         longest=SEGMENT_FRAMES if job.model.is_resumable else None,
-        settings=settings,
+        settings=pixel_settings(job),
         frame_digest=job.record.digest,
         keyframe_identity=job.maker.identity,
     )
@@ -94,13 +107,15 @@ def missing_runs(segments: Sequence[Segment], store: WorkStore) -> tuple[list[li
     for k in sorted(needed):
         first = k
         while (previous := segments[first].previous) is not None:
-            if position[previous] in needed or store.state(previous) is not None:
+            # A piece before the first one given is somebody else's work; its state is there.
+            if previous not in position or position[previous] in needed or store.has_state(previous):
                 break
             first = position[previous]
             needed.add(first)
     runs: list[list[Segment]] = []
     for k in sorted(needed):
-        if runs and runs[-1][-1] is segments[k - 1]:
+        follows = k > 0 and segments[k - 1].stop == segments[k].start
+        if runs and follows and runs[-1][-1] is segments[k - 1]:
             runs[-1].append(segments[k])
         else:
             runs.append([segments[k]])
@@ -126,6 +141,10 @@ def render_segments(job: UpscaleJob, runs: Sequence[Sequence[Segment]], store: W
         for run in runs:
             previous = run[0].previous
             state = None if previous is None else store.state(previous)
+            if previous is not None and state is None:
+                # Going on without it would give other pixels under the same key.
+                msg = f"the model's state before frame {run[0].start} is lost from {store.folder}; run the same again"
+                raise DecodeError(msg)
             opened = job.open_frames(run[0].start, run[-1].stop)
             with closing(prefetch(opened, depth)) as frames:
                 pieces = restore_pieces(job.model, frames, run, job.selection.indices, loader, settings_of(job), state)
@@ -136,38 +155,42 @@ def render_segments(job: UpscaleJob, runs: Sequence[Sequence[Segment]], store: W
 
 
 class _SegmentEncoder:
-    """Writes what the engine gives into segment files; lives in the writing thread."""
+    """Writes what the engine gives into piece files; lives in the writing thread."""
 
     def __init__(self, job: UpscaleJob, store: WorkStore) -> None:
         self._job = job
         self._store = store
         self._size = (job.size.height, job.size.width)
-        self._partial = store.folder / "segments" / ".encoding.mkv"
-        self._writer: VideoWriter | None = None
+        self._writer: VideoWriter | image_pieces.ImagePieceWriter | None = None
 
     def take(self, item: tuple[Frame, Tensor] | PieceEnd[Segment]) -> None:
-        """Encode a frame, or finish the segment."""
+        """Encode a frame, or finish the piece."""
         if isinstance(item, PieceEnd):
             assert self._writer is not None
-            self._writer.close()
-            self._writer = None
-            self._partial.replace(self._store.path(item.piece.key))
-            self._store.commit(item.piece.key, item.piece.num_frames, item.state)
+            writer, self._writer = self._writer, None
+            partial = writer.close()
+            self._store.take(item.piece.key, partial, item.piece.num_frames, item.state)
+            _log.info("rendered frames %d to %d", item.piece.start, item.piece.stop - 1)
             return
         frame, sr = item
         if self._writer is None:
-            self._writer = VideoWriter(
-                self._partial,
-                source=self._job.info,
-                size=self._size,
-                options=replace(self._job.options.encode, copy_streams=False),
-                overwrite=True,
-            )
+            self._writer = self._open(self._store.partial_path())
         alpha = None if frame.alpha is None else resize_image(frame.alpha, self._size)
         self._writer.write(sr, frame.pts, frame.duration, alpha=alpha)
 
+    def _open(self, path: Path) -> VideoWriter | image_pieces.ImagePieceWriter:
+        if output_kind(self._job.output) != "video":
+            return image_pieces.ImagePieceWriter(path, self._job.output, self._job.info)
+        options = replace(self._job.options.encode, copy_streams=False)
+        return VideoWriter(path, source=self._job.info, size=self._size, options=options, overwrite=True)
+
     def abort(self) -> None:
-        """Drop an unfinished segment."""
+        """Drop an unfinished piece."""
         if self._writer is not None:
             self._writer.abort()
             self._writer = None
+
+
+def piece_suffix(output: Path) -> str:
+    """Of the piece files of an output."""
+    return assemble.PIECE_SUFFIX if output_kind(output) == "video" else image_pieces.PIECE_SUFFIX

@@ -1,8 +1,9 @@
-"""The work folder: encoded segments and model states of one output, kept until they are not needed.
+"""The work folder: encoded pieces and model states of one output, kept until they are not needed.
 
-Layout: ``segments/KEY.mkv`` with ``KEY.json`` (format, frames, bytes, SHA-256; written last, so a segment without it
-is unfinished) and ``KEY.safetensors`` (the model's state after it). Whatever does not match its record is deleted
-and rendered again. Nothing here is ever unpickled.
+Layout: ``segments/KEY.mkv`` (images: ``KEY.zip``), ``KEY.safetensors`` (the model's state after it) and ``KEY.json``
+(format, frames, and bytes and SHA-256 of both). The record is written last, after the data have reached the disk, so a
+piece without it is unfinished. Whatever does not match its record, be it cut off by a power failure or garbled by a
+broken disk, is deleted and rendered again. Nothing here is ever unpickled.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -22,9 +24,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sparkvsr.errors import ConfigError, EncodeError
+from sparkvsr.video.durable import flush_file, flush_folder
 
-STORE_FORMAT = 1
+STORE_FORMAT = 2
 MARKER = "sparkvsr-work.json"
+PIECES = "segments"
+JOINING = "joining"
+"""Exists while outputs are written: what has their names may be incomplete, and is ours."""
+MAX_RECORD_BYTES = 100_000
+
+_log = logging.getLogger(__name__)
 
 
 def default_work_folder(output: Path) -> Path:
@@ -33,32 +42,49 @@ def default_work_folder(output: Path) -> Path:
 
 
 class WorkStore:
-    """Segments on disk. Used as a context manager: one process at a time.
+    """Pieces on disk. Used as a context manager: one process at a time.
 
     Args:
         folder: made if missing; an existing folder must be a work folder or empty.
-        limit_bytes: when more is stored, segments that the current job does not use are dropped, oldest first.
+        limit_bytes: when more is stored, pieces that the current job does not use are dropped, oldest first.
+        suffix: of the files of pieces.
+        is_guest: write into a folder that another process of the same job holds; nothing is locked.
+
+    Attributes:
+        damaged: keys of pieces that were found damaged and deleted.
 
     Raises:
         EncodeError: the folder cannot be made, is something else, or another process works in it.
     """
 
-    def __init__(self, folder: Path, limit_bytes: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, limit_bytes: int | None = None, *, suffix: str = ".mkv", is_guest: bool = False
+    ) -> None:
         self.folder = folder
-        self._segments = folder / "segments"
+        self.suffix = suffix
+        self.damaged: list[str] = []
+        self._pieces = folder / PIECES
         self._limit = limit_bytes
+        self._is_guest = is_guest
         self._lock: int | None = None
 
     def __enter__(self) -> WorkStore:
-        marker = self.folder / MARKER
+        if self._is_guest:
+            return self
         try:
-            if self.folder.exists() and not marker.is_file() and any(self.folder.iterdir()):
+            if self.folder.exists() and not is_work_folder(self.folder) and any(self.folder.iterdir()):
                 msg = f"work folder {self.folder} holds other files; give an empty or new folder with --work"
                 raise EncodeError(msg)
-            self._segments.mkdir(parents=True, exist_ok=True)
-            marker.write_text(json.dumps({"format": STORE_FORMAT}) + "\n")
+            self._pieces.mkdir(parents=True, exist_ok=True)
+            if self._pieces.is_symlink():
+                msg = f"{self._pieces} is a link to another folder; give an empty or new folder with --work"
+                raise EncodeError(msg)
             self._lock = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            (self.folder / MARKER).write_text(json.dumps({"format": STORE_FORMAT}) + "\n")
+            # What a process that died was writing.
+            for path in self._pieces.glob(".*"):
+                path.unlink()
         except BlockingIOError as exc:
             os.close(self._lock or -1)
             self._lock = None
@@ -78,107 +104,186 @@ class WorkStore:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no finished segment is there."""
-        return not any(self._segments.glob("*.json"))
+        """Whether no finished piece is there."""
+        return not any(self._pieces.glob("*.json"))
+
+    @property
+    def stored_bytes(self) -> int:
+        """Size of all that is stored."""
+        return sum(_size(path) for path in self._pieces.iterdir()) if self._pieces.is_dir() else 0
 
     def path(self, key: str) -> Path:
-        """Where the segment of a key lies or will lie."""
-        return self._segments / f"{key}.mkv"
+        """Where the piece of a key lies or will lie."""
+        return self._pieces / f"{key}{self.suffix}"
+
+    def partial_path(self) -> Path:
+        """Where this process encodes a piece before it has its name."""
+        return self._pieces / f".encoding-{os.getpid()}{self.suffix}"
 
     def has(self, key: str, num_frames: int) -> bool:
-        """Whether a segment is there, complete and undamaged; a damaged one is deleted."""
+        """Whether a piece is there, complete and undamaged; a damaged one is deleted."""
         record = self._read_record(key)
         if record is None:
             return False
         path = self.path(key)
-        if (
-            record.get("format") == STORE_FORMAT
-            and record.get("frames") == num_frames
-            and path.is_file()
-            and path.stat().st_size == record.get("bytes")
-            and file_digest(path) == record.get("sha256")
-        ):
+        if record.get("format") == STORE_FORMAT and record.get("frames") == num_frames and _matches(path, record):
             return True
+        _log.warning("piece %s in %s is damaged and is rendered again", key[:12], self.folder)
+        self.damaged.append(key)
         self.drop(key)
         return False
 
-    def commit(self, key: str, num_frames: int, state: Mapping[str, Tensor] | None) -> None:
-        """Record a segment whose file was written to ``path(key)``; it counts only from now on.
+    def take(self, key: str, partial: Path, num_frames: int, state: Mapping[str, Tensor] | None) -> None:
+        """Take over a finished piece and the model's state after it; it counts only when this returns.
+
+        Args:
+            partial: the encoded piece, on the same disk; it is moved.
+            state: None if the shot ends here or the model cannot save any.
 
         Raises:
             EncodeError: the disk is full.
         """
         path = self.path(key)
-        record = {
-            "format": STORE_FORMAT,
-            "frames": num_frames,
-            "bytes": path.stat().st_size,
-            "sha256": file_digest(path),
-            "state": state is not None,
-        }
-        partial = self._segments / f".{key}.partial"
+        states = path.with_suffix(".safetensors")
+        unnamed = self._pieces / f".{key}-{os.getpid()}.partial"
         try:
+            flush_file(partial)
+            record = {"format": STORE_FORMAT, "frames": num_frames, **_measured(partial)}
+            partial.replace(path)
             if state is not None:
                 # A copy without views: safetensors refuses tensors that share memory.
-                save_file({name: tensor.detach().clone().contiguous() for name, tensor in state.items()}, partial)
-                partial.replace(path.with_suffix(".safetensors"))
-            partial.write_text(json.dumps(record))
-            partial.replace(path.with_suffix(".json"))
+                save_file({name: tensor.detach().clone().contiguous() for name, tensor in state.items()}, unnamed)
+                flush_file(unnamed)
+                record["state"] = _measured(unnamed)
+                unnamed.replace(states)
+            self._write_record(key, record)
         except (OSError, SafetensorError) as exc:
-            partial.unlink(missing_ok=True)
-            msg = f"the work folder {self.folder} cannot be written ({exc}); free some space and run the same again"
-            raise EncodeError(msg) from exc
+            for left in (unnamed, partial, path, states):
+                left.unlink(missing_ok=True)
+            raise self._full(exc) from exc
+        _log.debug("stored piece %s, %d frames, %d bytes", key[:12], num_frames, path.stat().st_size)
 
     def state(self, key: str) -> dict[str, Tensor] | None:
-        """The model's state after a segment; None if there is none or it is damaged."""
+        """The model's state after a piece; None if there is none or it is damaged."""
         path = self.path(key).with_suffix(".safetensors")
-        record = self._read_record(key)
-        if record is None or not record.get("state") or not path.is_file():
+        if not self.has_state(key):
             return None
         try:
             return load_file(path)
         except (OSError, SafetensorError):
             return None
 
+    def has_state(self, key: str) -> bool:
+        """Whether the model's state after a piece is there and undamaged."""
+        record = self._read_record(key)
+        measured = None if record is None else record.get("state")
+        return isinstance(measured, dict) and _matches(self.path(key).with_suffix(".safetensors"), measured)
+
     def drop(self, key: str) -> None:
-        """Delete a segment and all that belongs to it."""
-        for suffix in (".json", ".mkv", ".safetensors"):
+        """Delete a piece and all that belongs to it; the record first, so that a crash leaves no lie."""
+        for suffix in (".json", self.suffix, ".safetensors"):
             self.path(key).with_suffix(suffix).unlink(missing_ok=True)
 
     def prune(self, used: set[str]) -> int:
-        """Keep within the size limit by dropping segments that are not in ``used``, oldest first.
+        """Keep within the size limit by dropping pieces that are not in ``used``, oldest first.
 
         Returns:
             How many were dropped.
         """
         if self._limit is None:
             return 0
-        total = sum(path.stat().st_size for path in self._segments.iterdir())
+        total = self.stored_bytes
         dropped = 0
-        for record in sorted(self._segments.glob("*.json"), key=lambda path: path.stat().st_mtime):
+        for record in sorted(self._pieces.glob("*.json"), key=lambda path: path.stat().st_mtime):
             if total <= self._limit:
                 break
             if record.stem in used:
                 continue
-            files = [record, record.with_suffix(".mkv"), record.with_suffix(".safetensors")]
-            total -= sum(path.stat().st_size for path in files if path.is_file())
+            total -= sum(_size(record.with_suffix(suffix)) for suffix in (".json", self.suffix, ".safetensors"))
             self.drop(record.stem)
             dropped += 1
         return dropped
+
+    def begin_joining(self) -> None:
+        """Say that outputs get their names from now on."""
+        (self.folder / JOINING).touch()
+
+    def end_joining(self) -> None:
+        """Say that they are complete; leftovers of workers that died go, too."""
+        (self.folder / JOINING).unlink(missing_ok=True)
+        for path in self._pieces.glob(".*"):
+            path.unlink(missing_ok=True)
+
+    def receive(self, key: str, piece: bytes, num_frames: int, state: bytes | None) -> None:
+        """Take over a piece that was rendered elsewhere, with the state file as ``state_bytes`` gave it.
+
+        Raises:
+            EncodeError: the disk is full.
+        """
+        path, unnamed = self.path(key), self._pieces / f".{key}.received"
+        record: dict[str, object] = {"format": STORE_FORMAT, "frames": num_frames}
+        try:
+            for suffix, data in ((self.suffix, piece), (".safetensors", state)):
+                if data is not None:
+                    unnamed.write_bytes(data)
+                    flush_file(unnamed)
+                    measured = _measured(unnamed)
+                    record |= measured if suffix == self.suffix else {"state": measured}
+                    unnamed.replace(path.with_suffix(suffix))
+            self._write_record(key, record)
+        except OSError as exc:
+            unnamed.unlink(missing_ok=True)
+            self.drop(key)
+            raise self._full(exc) from exc
+
+    def put_state(self, key: str, data: bytes) -> None:
+        """Store the model's state after a piece that lies elsewhere, as ``state_bytes`` gave it."""
+        path = self.path(key).with_suffix(".safetensors")
+        path.write_bytes(data)
+        path.with_suffix(".json").write_text(json.dumps({"format": STORE_FORMAT, "state": _measured(path)}))
+
+    def state_bytes(self, key: str) -> bytes | None:
+        """The file of the model's state after a piece, None without an undamaged one."""
+        return self.path(key).with_suffix(".safetensors").read_bytes() if self.has_state(key) else None
 
     def remove(self) -> None:
         """Delete the whole folder."""
         remove_work_folder(self.folder)
 
+    def _write_record(self, key: str, record: Mapping[str, object]) -> None:
+        unnamed = self._pieces / f".{key}-{os.getpid()}.record"
+        unnamed.write_text(json.dumps(record))
+        flush_file(unnamed)
+        unnamed.replace(self.path(key).with_suffix(".json"))
+        flush_folder(self._pieces)
+
+    def _full(self, exc: Exception) -> EncodeError:
+        msg = f"the work folder {self.folder} cannot be written ({exc}); free some space and run the same again"
+        return EncodeError(msg)
+
     def _read_record(self, key: str) -> dict[str, object] | None:
         path = self.path(key).with_suffix(".json")
         if not path.is_file():
             return None
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, RecursionError):
+            if path.stat().st_size > MAX_RECORD_BYTES:
+                return {}
             record = json.loads(path.read_text())
             if isinstance(record, dict):
                 return record
         return {}
+
+
+def was_joining(folder: Path) -> bool:
+    """Whether a run was interrupted while it gave outputs their names."""
+    return is_work_folder(folder) and (folder / JOINING).exists()
+
+
+def is_work_folder(folder: Path) -> bool:
+    """Whether a folder is a work folder, even one whose marker a power failure took."""
+    if (folder / MARKER).is_file():
+        return True
+    return (folder / PIECES).is_dir() and {entry.name for entry in folder.iterdir()} <= {PIECES, "lock", JOINING}
 
 
 def remove_work_folder(folder: Path) -> int:
@@ -189,12 +294,20 @@ def remove_work_folder(folder: Path) -> int:
 
     Raises:
         ConfigError: the folder is not a work folder.
+        EncodeError: it cannot be deleted.
     """
-    if not (folder / MARKER).is_file():
+    if not is_work_folder(folder):
         msg = f"{folder} is not a work folder of sparkvsr (no {MARKER} in it); nothing was deleted"
         raise ConfigError(msg)
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
-    shutil.rmtree(folder)
+    size = sum(_size(path) for path in _files(folder))
+    try:
+        # A link may point to the folder on another disk; what it points to is emptied, the link goes.
+        shutil.rmtree(folder.resolve())
+        if folder.is_symlink():
+            folder.unlink()
+    except OSError as exc:
+        msg = f"work folder {folder} cannot be deleted ({exc.strerror}); delete it by hand"
+        raise EncodeError(msg) from exc
     return size
 
 
@@ -212,3 +325,24 @@ def file_digest(path: Path) -> str:
     """SHA-256 of a file, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _measured(path: Path) -> dict[str, object]:
+    return {"bytes": path.stat().st_size, "sha256": file_digest(path)}
+
+
+def _matches(path: Path, record: Mapping[str, object]) -> bool:
+    try:
+        return path.stat().st_size == record.get("bytes") and file_digest(path) == record.get("sha256")
+    except OSError:
+        return False
+
+
+def _size(path: Path) -> int:
+    with suppress(OSError):
+        return path.lstat().st_size
+    return 0
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())

@@ -141,12 +141,23 @@ def write_manifest(folder: Path, manifest: Manifest) -> Path:
         "keyframes": entries,
     }
     path = folder / MANIFEST_NAME
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    if not _is_utf8(text):  # file names may hold bytes that are no text
+        text = json.dumps(content, indent=1) + "\n"
     try:
-        path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
     except OSError as exc:
         msg = f"{path} cannot be written ({exc.strerror}); check the folder's permissions and the disk"
         raise KeyframeError(msg) from exc
     return path
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def read_manifest(folder: Path) -> Manifest | None:
@@ -158,6 +169,10 @@ def read_manifest(folder: Path) -> Manifest | None:
     path = folder / MANIFEST_NAME
     if not path.exists():
         return None
+    if not path.is_file():
+        # A pipe or a device, also behind a link, would never end.
+        msg = f"{path} is not a file; remove it"
+        raise KeyframeError(msg)
     try:
         if path.stat().st_size > MAX_BYTES:
             msg = f"{path} has more than {MAX_BYTES // 2**20} MB; that is no keyframes.json, remove it"

@@ -16,6 +16,7 @@ class BicubicModel(RestorationModel):
 
     keyframe_lookahead = 0
     is_resumable = True
+    is_thread_invariant = True
 
     def __init__(self, device: torch.device | None = None) -> None:
         self.name = "bicubic"

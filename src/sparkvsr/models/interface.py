@@ -125,6 +125,7 @@ class RestorationModel(ABC):
             it may change any frame of its shot.
         keyframe_multiple: keyframes lie exactly only at multiples of this many frames after the shot's start.
         is_resumable: whether sessions export their state, so that a shot can be continued in its middle.
+        is_thread_invariant: whether the result on a CPU is the same, bit for bit, with any number of threads.
     """
 
     name: str
@@ -133,6 +134,7 @@ class RestorationModel(ABC):
     keyframe_lookahead: int | None = None
     keyframe_multiple: int = 1
     is_resumable: bool = False
+    is_thread_invariant: bool = False
 
     @abstractmethod
     def working_size(self, lr_size: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
@@ -183,6 +185,10 @@ class RestorationModel(ABC):
         Raises:
             ResourceError: not even the smallest setting fits.
         """
+
+    def state_bytes(self, lr_size: tuple[int, int]) -> int:  # noqa: ARG002
+        """About how large ``Session.export_state`` is for LR frames of ``(h, w)``; 0 without a state."""
+        return 0
 
     def fingerprint(self) -> str:
         """Text that changes whenever the weights or the way they are run change (for caches)."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from sparkvsr.errors import ConfigError, WeightsError
@@ -61,7 +62,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         if path.is_dir():
             return _read_sharded(path)
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError) as exc:
+    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError, SafetensorError) as exc:
         msg = f"{path} cannot be read as a checkpoint of sparkvsr train ({str(exc).splitlines()[0][:200]})"
         raise WeightsError(msg) from exc
     if not isinstance(loaded, dict) or "state_dict" not in loaded:

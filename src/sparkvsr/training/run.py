@@ -195,7 +195,7 @@ def _start_from(run: Run, config: DictConfig) -> None:
 def _fit(run: Run, resume: Path | None) -> None:
     try:
         run.trainer.fit(
-            run.module, datamodule=run.data, ckpt_path=None if resume is None else str(resume), weights_only=False
+            run.module, datamodule=run.data, ckpt_path=None if resume is None else str(resume), weights_only=True
         )
     except MisconfigurationException as exc:
         msg = f"trainer: {str(exc).splitlines()[0]}"

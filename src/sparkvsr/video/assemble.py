@@ -17,26 +17,20 @@ import av.bitstream
 from sparkvsr.errors import DecodeError, EncodeError
 
 from .border import encoding, open_input
+from .durable import replace_durably
 from .images import DEFAULT_SEQUENCE_FPS
 from .info import VideoInfo
 from .options import EncodeOptions, check_output
 from .video_sink import VideoSink
 
-SEGMENT_SUFFIX = ".mkv"
+PIECE_SUFFIX = ".mkv"
 """Container of the pieces: it takes every codec, and its streams have the same header form as MP4's."""
 
 _TO_ENCODER_FORM = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}
 """Containers keep these codecs with lengths in front of the units; encoders give, and muxers expect, start codes."""
 
-_CONTAINERS = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
-
 FrameTime = tuple[int | None, int | None]
 """Presentation time and duration of a frame in the source's time base; None where the source has none."""
-
-
-def can_assemble(path: Path) -> bool:
-    """Whether an output of this name can be joined from pieces (.ts and .avi want another packet format)."""
-    return path.suffix.lower() in _CONTAINERS
 
 
 def assemble_video(
@@ -172,4 +166,4 @@ class _PacketSink(VideoSink):
         self._container.close()
         if self._copier is not None:
             self._copier.close()
-        self._partial.replace(self.path)
+        replace_durably(self._partial, self.path)

@@ -96,7 +96,10 @@ class ColorTags:
         transfer = TRANSFER_NAMES.get(self.transfer, str(self.transfer))
         primaries = PRIMARIES_NAMES.get(self.primaries, str(self.primaries))
         name = matrix if matrix == transfer == primaries else f"{matrix}/{primaries}/{transfer}"
-        return f"{name} {RANGE_NAMES.get(self.range, str(self.range))} range"
+        span = RANGE_NAMES.get(self.range, str(self.range))
+        if span == RANGE_NAMES[0]:
+            return "untagged colours" if name == span else name
+        return f"{name} {span} range"
 
 
 def assumed_tags(tags: ColorTags, height: int) -> ColorTags:

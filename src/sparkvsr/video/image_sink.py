@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from sparkvsr.errors import EncodeError
 
 from .border import encoding
+from .durable import flush_folder
 from .images import DEEP_IMAGE_SUFFIXES, encode_image, is_pattern
 from .info import VideoInfo
 
@@ -38,21 +40,30 @@ class ImageSink:
             self._partial.mkdir(parents=True)
 
     def write(self, pixels: Tensor, pts: int | None, duration: int | None, alpha: Tensor | None) -> None:  # noqa: ARG002
+        bits = self._bits if self._suffix in DEEP_IMAGE_SUFFIXES else 8
+        self.write_encoded(encode_image(pixels, self._suffix, bits=bits, alpha=alpha))
+
+    def write_encoded(self, data: bytes) -> None:
+        """The next image, as the bytes of its file."""
         if self._is_single and self._count:
             msg = f"{self.path} holds one picture; write several to a folder/ or to a pattern such as %05d.png"
             raise EncodeError(msg)
-        bits = self._bits if self._suffix in DEEP_IMAGE_SUFFIXES else 8
         name = self._pattern % () if self._is_single else self._pattern % self._count
-        (self._partial / name).write_bytes(encode_image(pixels, self._suffix, bits=bits, alpha=alpha))
+        with encoding(self.path):
+            (self._partial / name).write_bytes(data)
         self._count += 1
 
     def finish(self) -> None:
+        # One call for all files: a sequence may have many thousands.
+        os.sync()
         if not self._final_folder.exists():
             self._partial.rename(self._final_folder)
+            flush_folder(self._final_folder.parent)
             return
         for file in sorted(self._partial.iterdir()):
             file.replace(self._final_folder / file.name)
         self._partial.rmdir()
+        flush_folder(self._final_folder)
 
     def discard(self) -> None:
         shutil.rmtree(self._partial, ignore_errors=True)

@@ -9,7 +9,7 @@ from typing import Literal, cast
 
 import av
 
-from sparkvsr.errors import EncodeError
+from sparkvsr.errors import EncodeError, OutputExistsError
 
 from .images import WRITABLE_IMAGE_SUFFIXES, is_pattern
 from .info import VideoInfo
@@ -104,7 +104,7 @@ def check_output(
         _check_sequence(path, overwrite)
     elif path.exists() and not overwrite:
         msg = f"{path} exists; pass --overwrite to replace it, or give another --output"
-        raise EncodeError(msg)
+        raise OutputExistsError(msg, path)
     _check_folder(path if kind == "sequence" and not is_pattern(path) else path.parent)
 
 
@@ -153,7 +153,7 @@ def _check_sequence(path: Path, overwrite: bool) -> None:
         taken = path.is_dir() and any(path.glob("*.png"))
     if taken:
         msg = f"{path} already holds images; pass --overwrite to replace them, or give another --output"
-        raise EncodeError(msg)
+        raise OutputExistsError(msg, path)
     if path.is_file():
         msg = f"{path} is a file, not a folder; give another --output"
         raise EncodeError(msg)
@@ -232,6 +232,12 @@ def _chroma_of(name: str) -> str:
         return "420"
     across, down = 64 // pixel_format.chroma_width(64), 64 // pixel_format.chroma_height(64)
     return {(1, 1): "444", (2, 1): "422"}.get((across, down), "420")
+
+
+def encoder_version() -> str:
+    """Text that changes with the libraries that encode: pieces of two versions should not be joined."""
+    versions = {name: ".".join(map(str, number)) for name, number in av.library_versions.items()}
+    return f"av {av.__version__} {versions.get('libavcodec', '')}"
 
 
 def encoder_bits(pixel_format: str) -> int:

@@ -18,6 +18,7 @@ from sparkvsr.errors import EncodeError
 
 from .border import encoding
 from .color import UNSPECIFIED, ColorTags, assumed_tags, is_known_matrix
+from .durable import replace_durably
 from .info import VideoInfo
 from .options import CODECS, MUXERS, EncodeOptions, choose_pixel_format
 from .pixels import pixels_to_frame
@@ -25,6 +26,10 @@ from .streams import StreamCopier
 
 _MP4_SUFFIXES = (".mp4", ".m4v", ".mov")
 _MAX_TIMESCALE = 10_000_000
+
+_H264_THREADS, _HEVC_FRAME_THREADS = 4, 3
+"""x264 and x265 give other bits with another number of threads, and take it from the machine by default: pieces that
+two machines encode, or a run that is continued under another limit of cores, would not be those of one run."""
 
 
 class VideoSink:
@@ -111,7 +116,7 @@ class VideoSink:
         context.color_primaries, context.color_trc = tags.primaries, tags.transfer
         # Carries the length of each frame to the container, for variable frame rates.
         context.flags |= av.codec.context.Flags.frame_duration
-        context.thread_count = 0
+        context.thread_count = _H264_THREADS if self._options.codec == "h264" else 0
         context.options = self._encoder_options()
         if self._options.codec == "hevc" and self.path.suffix.lower() in _MP4_SUFFIXES:
             context.codec_tag = "hvc1"  # Apple's players take no other
@@ -137,7 +142,7 @@ class VideoSink:
             parameters += [f"mastering-display={text}"] if (text := hdr.mastering_display()) else []
             parameters += [f"cll={text}"] if (text := hdr.content_light()) else []
         elif codec == "hevc":
-            parameters.append("log-level=none")
+            parameters += ["log-level=none", f"frame-threads={_HEVC_FRAME_THREADS}"]
             if hdr is not None:
                 parameters += [f"master-display={text}"] if (text := hdr.mastering_display()) else []
                 parameters += [f"max-cll={text}"] if (text := hdr.content_light()) else []
@@ -242,7 +247,7 @@ class VideoSink:
         self._container.close()
         if self._copier is not None:
             self._copier.close()
-        self._partial.replace(self.path)
+        replace_durably(self._partial, self.path)
 
     def discard(self) -> None:
         # The trailer of an unfinished file cannot always be written; the file is removed anyway.

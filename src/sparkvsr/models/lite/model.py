@@ -38,6 +38,9 @@ _TILE_BYTES = 900
 _CHUNK_BYTES = 48 * 4 + 12
 _FIXED_BYTES = 60_000_000
 
+_STATE_BYTES = 600
+"""Of the saved state for each LR pixel and pass: output, hidden features, the own keyframe, flows."""
+
 
 class LiteModel(RestorationModel):
     """Recurrent propagation of keyframe detail on the LR grid, always by 4.
@@ -52,6 +55,7 @@ class LiteModel(RestorationModel):
 
     keyframe_lookahead = REACH
     is_resumable = True
+    is_thread_invariant = True
 
     def __init__(
         self,
@@ -131,6 +135,10 @@ class LiteModel(RestorationModel):
             f"{memory_bytes / 2**20:.0f} MiB are allowed; close other programs or take a smaller clip"
         )
         raise ResourceError(msg)
+
+    def state_bytes(self, lr_size: tuple[int, int]) -> int:
+        """See ``RestorationModel.state_bytes``."""
+        return lr_size[0] * lr_size[1] * _STATE_BYTES
 
     def fingerprint(self) -> str:
         """Hash of the weights, version of the code, precision."""

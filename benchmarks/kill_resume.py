@@ -1,0 +1,282 @@
+"""Kill `sparkvsr upscale` at random moments until it gets through, and compare with a run that nobody disturbed.
+
+    python benchmarks/kill_resume.py [--trials 20] [--seed 0] [--model bicubic] [--clip CLIP] [--options "..."]
+
+Every trial starts the same command again and again. Each time it is ended with SIGKILL after a random part of the time
+that an undisturbed run takes, and between two attempts the work folder may be treated as a power failure or a bad disk
+would: random files in it are cut, emptied, filled with noise or zeros, changed in one bit, or deleted. Some attempts
+run against a full disk (a limit on the size of files). At the end the decoded frames and the sound have to equal those
+of the undisturbed run, bit for bit, and at no moment may anything lie under the output's name that is not complete.
+
+The command runs in a fork of this process, which has torch loaded: kills then fall into the work instead of the start.
+Prints one line a trial and the totals; exit code 1 when a result differed, a run gave up, or anything else was found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib
+import os
+import random
+import resource
+import shlex
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import av
+import numpy as np
+
+DAMAGES = ("cut", "empty", "noise", "bit", "delete", "head")
+MOST_ATTEMPTS = 60
+
+
+@dataclass
+class Trial:
+    """What happened in one trial."""
+
+    kills: int = 0
+    damages: Counter[str] = field(default_factory=Counter)
+    full_disks: int = 0
+    findings: list[str] = field(default_factory=list)
+
+
+def make_clip(path: Path, frames: int, size: tuple[int, int], shots: int = 6) -> Path:
+    """Moving textures, another one after each cut, and sound."""
+    rng = np.random.default_rng(0)
+    height, width = size
+    coarse = rng.integers(0, 256, (shots, height // 8, width // 4, 3), dtype=np.uint8)
+    textures = coarse.repeat(8, 1).repeat(8, 2)
+    with av.open(str(path), "w") as out:
+        video = out.add_stream("libx264", rate=Fraction(25), options={"g": "50", "sc_threshold": "0"})
+        video.width, video.height, video.pix_fmt = width, height, "yuv420p"
+        audio = out.add_stream("aac", rate=16000, layout="mono")
+        for index in range(frames):
+            left = index % width
+            picture = np.ascontiguousarray(textures[index * shots // frames][:, left : left + width])
+            out.mux(video.encode(av.VideoFrame.from_ndarray(picture)))
+        tone = (np.sin(np.arange(16000 * frames // 25) / 20) * 8000).astype(np.int16)[None]
+        sound = av.AudioFrame.from_ndarray(tone, format="s16", layout="mono")
+        sound.sample_rate = 16000
+        out.mux(audio.encode(sound))
+        out.mux(video.encode())
+        out.mux(audio.encode())
+    return path
+
+
+def frames_digest(path: Path) -> str:
+    """SHA-256 over all decoded frames and the sound's packets, read by PyAV and not by our own reader."""
+    digest = hashlib.sha256()
+    with av.open(str(path)) as container:
+        for frame in container.decode(video=0):
+            digest.update(f"{frame.pts} ".encode())
+            digest.update(frame.to_ndarray(format="yuv420p").tobytes())
+    with av.open(str(path)) as container:
+        for packet in container.demux(container.streams.audio):
+            digest.update(f"{packet.pts} ".encode())
+            digest.update(bytes(packet))
+    return digest.hexdigest()
+
+
+def damage(folder: Path, rng: random.Random) -> str | None:
+    """Harm one random file of a work folder; returns how."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    if not files:
+        return None
+    path, how = rng.choice(files), rng.choice(DAMAGES)
+    data = bytearray(path.read_bytes())
+    if how == "delete":
+        path.unlink()
+    elif how == "empty" or not data:
+        path.write_bytes(b"")
+    elif how == "cut":
+        path.write_bytes(data[: rng.randrange(len(data))])
+    elif how == "noise":
+        path.write_bytes(rng.randbytes(len(data)))
+    elif how == "head":
+        # The size is there, the data never reached the disk.
+        keep = rng.randrange(len(data))
+        path.write_bytes(bytes(data[:keep]) + bytes(len(data) - keep))
+    else:
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        path.write_bytes(data)
+    return how
+
+
+class Command:
+    """`sparkvsr upscale` in a fork of this process.
+
+    Args:
+        arguments: behind `upscale`.
+        log: gets its stderr.
+        limit: largest file in bytes, as on a full disk.
+    """
+
+    def __init__(self, arguments: list[str], log: Path, limit: int | None = None) -> None:
+        self._log = log
+        self.code: int | None = None
+        self.pid = os.fork()
+        if self.pid == 0:
+            self._run(arguments, limit)
+
+    def _run(self, arguments: list[str], limit: int | None) -> None:
+        """In the fork; does not come back."""
+        code = 1
+        try:
+            with self._log.open("w") as log, Path(os.devnull).open("w") as nothing:
+                os.dup2(log.fileno(), 2)
+                os.dup2(nothing.fileno(), 1)
+            if limit is not None:
+                signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+                resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+            sys.argv = ["sparkvsr", "upscale", *arguments]
+            sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+            _entry_point()()
+            code = 0
+        except SystemExit as exc:
+            code = exc.code if isinstance(exc.code, int) else 1
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it ended within a time; ``code`` is known then."""
+        end = time.monotonic() + seconds
+        while True:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.code = os.waitstatus_to_exitcode(status)
+                return True
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.005)
+
+    def kill(self) -> None:
+        """SIGKILL, to it and to workers that it started."""
+        os.kill(self.pid, signal.SIGKILL)
+        self.wait(60)
+
+    @property
+    def error(self) -> str:
+        """What it wrote to stderr."""
+        return self._log.read_text()
+
+
+class Runner:
+    """Runs trials.
+
+    Args:
+        clip: input.
+        options: of `sparkvsr upscale`.
+        folder: everything is written there.
+        rng: decides all that is random.
+    """
+
+    def __init__(self, clip: Path, options: list[str], folder: Path, rng: random.Random) -> None:
+        self._clip, self._options, self._folder, self._rng = clip, options, folder, rng
+        self._log = folder / "stderr.txt"
+        whole = folder / f"whole{clip.suffix}"
+        started = time.monotonic()
+        command = self._start(whole)
+        if not command.wait(3600) or command.code != 0:
+            sys.exit(f"the undisturbed run failed: {command.error}")
+        self.seconds = time.monotonic() - started
+        self._expected = frames_digest(whole)
+        self._bytes = whole.stat().st_size
+
+    def trial(self, number: int) -> Trial:
+        """Kill until it gets through."""
+        trial = Trial()
+        out = self._folder / f"trial{number}{self._clip.suffix}"
+        work = self._folder / f".{out.name}.work"
+        for attempt in range(MOST_ATTEMPTS):
+            is_disk_full = self._rng.random() < 0.15
+            command = self._start(out, limit=self._rng.randrange(500, self._bytes) if is_disk_full else None)
+            # Later attempts get more and more time, so that it ends; a full disk ends it by itself.
+            patience = self.seconds * self._rng.uniform(0.03, 0.5) * (1 + attempt / 10)
+            if not command.wait(patience if not is_disk_full else 600):
+                command.kill()
+                trial.kills += 1
+                self._check_name(out, trial)
+                if self._rng.random() < 0.6 and (how := damage(work, self._rng)):
+                    trial.damages[how] += 1
+                continue
+            if command.code == 0:
+                break
+            lines = [line for line in command.error.splitlines() if not line.startswith("Warning")]
+            if not is_disk_full or len(lines) != 1 or not lines[0].startswith("Error: "):
+                trial.findings.append(f"attempt {attempt} gave up ({command.code}): {command.error.strip()[-300:]}")
+                return trial
+            trial.full_disks += 1
+            self._check_name(out, trial)
+        else:
+            trial.findings.append(f"not finished after {MOST_ATTEMPTS} attempts")
+            return trial
+        if frames_digest(out) != self._expected:
+            trial.findings.append("the result differs from the undisturbed run")
+        left = sorted(path.name for path in self._folder.iterdir() if f"trial{number}." in path.name)
+        if left != [out.name]:
+            trial.findings.append(f"left behind: {left}")
+        out.unlink()
+        return trial
+
+    def _check_name(self, out: Path, trial: Trial) -> None:
+        """What has the output's name is complete, whenever one looks."""
+        if out.exists() and frames_digest(out) != self._expected:
+            trial.findings.append("an incomplete file had the output's name")
+
+    def _start(self, out: Path, limit: int | None = None) -> Command:
+        # A run that was killed behind the last rename left a complete output; the same command replaces it.
+        arguments = [str(self._clip), "-o", str(out), "--overwrite", *self._options]
+        return Command(arguments, self._log, limit)
+
+
+def _entry_point() -> Callable[[], None]:
+    entry: Callable[[], None] = next(iter(entry_points(group="console_scripts", name="sparkvsr"))).load()
+    return entry
+
+
+def main() -> int:
+    """Run the trials; 0 when nothing was found."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--clip", type=Path, help="default: one is made, with six shots and sound")
+    parser.add_argument("--frames", type=int, default=240, help="of the clip that is made")
+    parser.add_argument("--size", default="128x96", help="of the clip that is made")
+    parser.add_argument("--model", default="bicubic")
+    parser.add_argument("--options", default="", help="more options of sparkvsr upscale, in one string")
+    arguments = parser.parse_args()
+    # Loaded once, before the first fork.
+    _entry_point()
+    importlib.import_module("sparkvsr.inference.batch")
+    width, height = map(int, arguments.size.split("x"))
+    options = ["--model", arguments.model, "--references", arguments.model, *shlex.split(arguments.options)]
+    totals: Counter[str] = Counter()
+    damages: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory(prefix="sparkvsr-kill-") as scratch:
+        folder = Path(scratch)
+        clip = arguments.clip or make_clip(folder / "in.mp4", arguments.frames, (height, width))
+        runner = Runner(clip, options, folder, random.Random(arguments.seed))
+        print(f"undisturbed: {runner.seconds:.1f} s", flush=True)
+        for number in range(arguments.trials):
+            trial = runner.trial(number)
+            totals.update(kills=trial.kills, full_disks=trial.full_disks, findings=len(trial.findings))
+            damages += trial.damages
+            print(f"trial {number}: {trial.kills} kills, {trial.full_disks} full disks, damaged files "
+                  f"{dict(trial.damages)}, {'; '.join(trial.findings) or 'equal'}", flush=True)  # fmt: skip
+    print(f"{arguments.trials} trials: {totals['kills']} kills, {totals['full_disks']} full disks, "
+          f"{sum(damages.values())} damaged files {dict(damages)}; findings {totals['findings']}")  # fmt: skip
+    return 1 if totals["findings"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,156 @@
+"""What `-v`, `-vv` and `--log-file` do: the library's log on stderr, in a file, and its end kept for a crash report.
+
+The library only logs (`logging.getLogger(__name__)` below "sparkvsr"); levels and handlers are chosen here.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import shlex
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sparkvsr import __version__
+from sparkvsr.errors import ConfigError
+
+from .console import command_line, write_stderr
+
+LOG_PANEL = "Log"
+KEPT_LINES = 60
+"""Last log lines that a crash report shows."""
+
+_FILE_FORMAT = "%(asctime)s.%(msecs)03d %(levelname)s %(name)s [%(processName)s %(threadName)s] %(message)s"
+_STARTED = time.time()
+_LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
+
+Verbose = Annotated[
+    int,
+    typer.Option(
+        "-v",
+        "--verbose",
+        count=True,
+        help="Say on stderr what is done; -vv in detail.",
+        rich_help_panel=LOG_PANEL,
+    ),
+]
+LogFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--log-file",
+        metavar="FILE",
+        help="Append a detailed log to a file.",
+        rich_help_panel=LOG_PANEL,
+    ),
+]
+
+
+def observed(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options ``-v``, ``-vv`` and ``--log-file``."""
+
+    @wraps(command)
+    def wrapper(*arguments: Any, verbose: int, log_file: Path | None, **options: Any) -> Any:
+        start_logging(verbose, log_file)
+        return command(*arguments, **options)
+
+    # Typer reads the signature and the annotations; both are the command's with two more options.
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    added = [
+        inspect.Parameter("verbose", keyword, default=0, annotation=Verbose),
+        inspect.Parameter("log_file", keyword, default=None, annotation=LogFile),
+    ]
+    signature = inspect.signature(command, eval_str=True)
+    signature = signature.replace(parameters=[*signature.parameters.values(), *added])
+    wrapper.__signature__ = signature  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}
+    return wrapper
+
+
+class StderrHandler(logging.Handler):
+    """Lines on stderr that do not tear the progress bar apart."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Leave out what the user was told already."""
+        return not getattr(record, "shown", False)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        try:
+            write_stderr(self.format(record))
+        except Exception:  # noqa: BLE001  (the way of the logging package: a log that cannot be written stops nothing)
+            self.handleError(record)
+
+
+class LastLines(logging.Handler):
+    """Keeps the last lines in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: deque[str] = deque(maxlen=KEPT_LINES)
+        self.setFormatter(
+            logging.Formatter("%(asctime)s %(levelname)s %(name)s [%(processName)s] %(message)s", "%H:%M:%S")
+        )
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep one record."""
+        self.lines.append(self.format(record))
+
+
+_last_lines = LastLines()
+
+
+def last_lines() -> list[str]:
+    """The end of the log, oldest first."""
+    return list(_last_lines.lines)
+
+
+def start_logging(verbose: int = 0, log_file: Path | None = None) -> None:
+    """Set up the log of one command; an earlier set-up in the same process is replaced.
+
+    Args:
+        verbose: 0 warnings, 1 what is done, 2 and more everything, on stderr.
+        log_file: gets everything, appended.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    logger = logging.getLogger("sparkvsr")
+    for handler in [*logger.handlers]:
+        if isinstance(handler, StderrHandler | LastLines | logging.FileHandler):
+            logger.removeHandler(handler)
+            handler.close()
+    logger.setLevel(logging.DEBUG)
+    logging.raiseExceptions = False  # a log file on a full disk is no reason for a traceback
+    _last_lines.lines.clear()
+    logger.addHandler(_last_lines)
+    screen = StderrHandler(_LEVELS[min(verbose, 2)])
+    screen.setFormatter(_ScreenFormatter())
+    logger.addHandler(screen)
+    if log_file is None:
+        return
+    log_file = log_file.expanduser()
+    try:
+        log_file.parent.mkdir(parents=True, exist_ok=True)
+        file = logging.FileHandler(log_file, mode="a", encoding="utf-8", errors="backslashreplace")
+    except OSError as exc:
+        msg = f"--log-file {log_file} cannot be written ({exc.strerror}); give another file"
+        raise ConfigError(msg) from exc
+    file.setFormatter(logging.Formatter(_FILE_FORMAT, "%Y-%m-%dT%H:%M:%S"))
+    logger.addHandler(file)
+    logging.getLogger("sparkvsr.cli").info("sparkvsr %s: %s", __version__, shlex.join(command_line))
+
+
+class _ScreenFormatter(logging.Formatter):
+    """Short lines for people: warnings in one word, the rest with the module's name."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        if record.levelno >= logging.WARNING:
+            return f"{record.levelname.capitalize()}: {text}"
+        return f"{record.created - _STARTED:8.2f} s  {record.name.removeprefix('sparkvsr.')}: {text}"

@@ -1,0 +1,94 @@
+"""Everything that can be chosen for one `sparkvsr upscale`, and what is wrong whatever the clip is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sparkvsr.errors import ConfigError
+from sparkvsr.keyframes.choice import KeyframeChoice
+from sparkvsr.video import EncodeOptions
+
+MAX_GUIDANCE = 10.0
+
+
+@dataclass(frozen=True)
+class UpscaleOptions:
+    """Everything the user can choose; the defaults are those of ``sparkvsr upscale``.
+
+    Attributes:
+        scale, height, size: output size, see ``shapes.output_size``; at most one is given.
+        keyframes: which frames guide the restoration.
+        references: where their HR images come from: ``lite``, ``bicubic``, a folder or a weight file.
+        guidance_scale: 0 blind, 1 plain, up to 10.
+        model: see ``load_model``.
+        model_options: further keyword arguments of ``load_model``.
+        device, dtype: see ``load_model``.
+        chunk_frames, tile: None lets the model choose; a tile of 0 means whole frames.
+        seed: for random keyframes and models that sample.
+        start, frames: the part of the clip, in frames; ``frames`` None goes to the end.
+        preview: a few seconds around a moment, like ``3s@0:42``, instead of ``start`` and ``frames``.
+        compare: also write a side-by-side video.
+        overwrite: replace an existing output.
+        deinterlace: ``auto``, ``on``, ``off``.
+        encode: codec settings.
+        work: work folder, kept after success; None takes one beside the output, which is removed after success
+            unless the references come from a folder (then the next edit renders only what it changes).
+        keep_work: False removes the work folder in any case, also after a failure.
+        work_limit_bytes: size above which segments of earlier runs are dropped from the work folder.
+    """
+
+    scale: float | None = None
+    height: int | None = None
+    size: tuple[int, int] | None = None
+    keyframes: KeyframeChoice = field(default_factory=KeyframeChoice)
+    references: str = "lite"
+    guidance_scale: float = 1.0
+    model: str = "lite"
+    model_options: Mapping[str, Any] = field(default_factory=dict)
+    device: str = "auto"
+    dtype: str = "auto"
+    chunk_frames: int | None = None
+    tile: int | None = None
+    seed: int = 42
+    start: int = 0
+    frames: int | None = None
+    preview: str | None = None
+    compare: bool = False
+    overwrite: bool = False
+    deinterlace: str = "auto"
+    encode: EncodeOptions = field(default_factory=EncodeOptions)
+    work: Path | None = None
+    keep_work: bool = True
+    work_limit_bytes: int | None = 20_000_000_000
+
+
+def check_options(options: UpscaleOptions) -> None:
+    """Refuse values that are wrong for any clip.
+
+    Raises:
+        ConfigError: with the option, its value and what is allowed.
+    """
+    if not 0.0 <= options.guidance_scale <= MAX_GUIDANCE:
+        msg = f"--guidance {options.guidance_scale:g} is out of range; use 0 (blind) to {MAX_GUIDANCE:g}, 1 is plain"
+        raise ConfigError(msg)
+    if options.start < 0:
+        msg = f"--start {options.start} is negative; frames are counted from 0"
+        raise ConfigError(msg)
+    if options.frames is not None and options.frames < 1:
+        msg = f"--frames {options.frames} leaves nothing to do; give at least 1"
+        raise ConfigError(msg)
+    if options.preview is not None and (options.start or options.frames is not None):
+        msg = f"--preview {options.preview} and --start or --frames exclude each other; give one of them"
+        raise ConfigError(msg)
+    if options.work is not None and not options.keep_work:
+        msg = f"--work {options.work} and --no-work exclude each other; give one of them"
+        raise ConfigError(msg)
+    if options.chunk_frames is not None and options.chunk_frames < 1:
+        msg = f"--chunk-frames {options.chunk_frames} is too small; give at least 1"
+        raise ConfigError(msg)
+    if options.tile is not None and options.tile != 0 and options.tile < 32:
+        msg = f"--tile {options.tile} is too small; give at least 32 (LR pixels), or 0 for whole frames"
+        raise ConfigError(msg)

@@ -1,0 +1,41 @@
+"""Giving a finished file its name so that a power cut cannot leave an empty file there.
+
+A rename may reach the disk before the data of the file does. So the data are flushed first, and the folder, which holds
+the name, afterwards.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+
+def flush_file(path: Path) -> None:
+    """Wait until the data of a file are on the disk.
+
+    Raises:
+        OSError: the disk is full or broken.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def flush_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk, where the system can."""
+    with suppress(OSError):  # not on Windows, nor on some network disks
+        flush_file(folder)
+
+
+def replace_durably(partial: Path, final: Path) -> None:
+    """Rename a complete file to its final name, replacing what is there.
+
+    Raises:
+        OSError: the data cannot be flushed or the name cannot be given.
+    """
+    flush_file(partial)
+    partial.replace(final)
+    flush_folder(final.parent)
