@@ -79,8 +79,10 @@ class TrainingScreen:
             handler(event)
 
     def _on_start(self, event: dict[str, Any]) -> None:
+        trained, whole = event["trained_parameters"], event["parameters"]
+        count = f"{whole:,} parameters" if trained == whole else f"{trained:,} of {whole:,} parameters trained"
         self._say(
-            f"stage {event['stage']}: {event['model']}, {event['parameters']:,} parameters, "
+            f"stage {event['stage']}: {event['model']}, {count}, "
             f"{event['samples_per_step']} samples a step, run folder {event['output_dir']}"
         )
         self._task = self._bar.add_task("", total=event["steps"], completed=event["first_step"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from sparkvsr.training.ema import MovingAverage
 from sparkvsr.training.lora import add_lora
 from sparkvsr.training.module import RestorationTraining
 from sparkvsr.training.progress import Hook
+from sparkvsr.training.strategies import check_strategy
 
 
 @dataclass
@@ -158,6 +158,7 @@ def build_run(config: DictConfig, folder: Path, hook: Hook, kept: Mapping[str, A
     )
     stop = StopRequest()
     trainer = build_trainer(config, folder, hook, stop, first_step=first_step)
+    check_strategy(trainer.strategy, adapter, averages=config.optimizer.ema_decay > 0)
     return Run(adapter, module, data, trainer, stop)
 
 
@@ -168,9 +169,11 @@ def build_trainer(config: DictConfig, folder: Path, hook: Hook, stop: StopReques
         ConfigError: a combination that Lightning or this machine refuses.
     """
     node, every = config.trainer, config.callbacks
-    if "deepspeed" in str(plain(node.strategy)) and importlib.util.find_spec("deepspeed") is None:
-        msg = "trainer=deepspeed needs the package deepspeed: pip install 'sparkvsr[deepspeed]', or use trainer=fsdp"
-        raise ConfigError(msg)
+    name = plain(node.strategy)
+    for group in ("fsdp", "deepspeed"):
+        if isinstance(name, str) and name.startswith(group):
+            msg = f"trainer.strategy={name}: choose it by trainer={group}, whose settings fit this training step"
+            raise ConfigError(msg)
     for name in ("checkpoint_every", "validate_every", "keep_checkpoints"):
         if every[name] < 1:
             msg = f"callbacks.{name}={every[name]} must be at least 1"

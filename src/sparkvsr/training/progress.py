@@ -3,7 +3,7 @@
 =========== ========================================================================================
 event       keys
 =========== ========================================================================================
-start       output_dir, stage, model, parameters, steps, first_step, samples_per_step
+start       output_dir, stage, model, parameters, trained_parameters, steps, first_step, samples_per_step
 note        text
 step        step, total, terms (by name), loss_mean and relative_mean (last 50 steps;
             relative: over the loss of the LR clip left as it is, NaN if not measured),

@@ -24,8 +24,10 @@ from sparkvsr.config import config_text, plain
 from sparkvsr.errors import ConfigError, DatasetError, ResourceError, WeightsError
 from sparkvsr.training.adapters.interface import parameter_count
 from sparkvsr.training.build import Run, build_run
-from sparkvsr.training.checkpoints import find_checkpoint, load_network_state, newest_run, read_checkpoint
+from sparkvsr.training.checkpoints import find_checkpoint, load_network_state, newest_run, read_header
+from sparkvsr.training.module import CHECKPOINT_KEY
 from sparkvsr.training.progress import Hook, silent
+from sparkvsr.training.strategies import strategy_kind
 
 _RUN_FOLDER_VARIABLE = "SPARKVSR_RUN_FOLDER"
 
@@ -47,12 +49,12 @@ def train(config: DictConfig, hook: Hook = silent) -> Path:
     _quiet_known_noise()
     resume = _resumed_checkpoint(config)
     folder = _run_folder(config, resume)
-    folder.mkdir(parents=True, exist_ok=True)
     # The folder in the saved configuration is the real one, also when it was found or inherited.
     config.paths.output_dir = str(folder)
     seed_everything(config.seed, workers=True, verbose=False)
     kept = {"version": __version__, "config": plain(config)}
-    first_step = 0 if resume is None else int(read_checkpoint(resume)["global_step"])
+    header = {} if resume is None else read_header(resume)
+    first_step = int(header.get("global_step", 0))
     if first_step >= config.trainer.max_steps:
         msg = (
             f"{resume} is at step {first_step} and trainer.max_steps={config.trainer.max_steps}; "
@@ -60,6 +62,8 @@ def train(config: DictConfig, hook: Hook = silent) -> Path:
         )
         raise ConfigError(msg)
     run = build_run(config, folder, hook, kept, first_step=first_step)
+    _check_kind(header, run, resume)
+    folder.mkdir(parents=True, exist_ok=True)
     if run.trainer.is_global_zero:
         write_records(folder, config)
     if resume is None and config.init:
@@ -73,6 +77,7 @@ def train(config: DictConfig, hook: Hook = silent) -> Path:
                 "stage": config.stage,
                 "model": run.adapter.family,
                 "parameters": parameter_count(run.adapter.network),
+                "trained_parameters": parameter_count(run.adapter.network, trained=True),
                 "steps": config.trainer.max_steps,
                 "first_step": first_step,
                 "samples_per_step": config.data.batch_size
@@ -83,7 +88,10 @@ def train(config: DictConfig, hook: Hook = silent) -> Path:
     with _stop_on_signal(run):
         _fit(run, resume)
     last = folder / "last.ckpt"
-    if not run.stop.stopped or not _is_at(last, run.trainer.global_step):
+    if not _is_at(last, run.trainer.global_step):
+        if last.is_symlink() and run.trainer.is_global_zero:
+            last.unlink()
+        run.trainer.strategy.barrier()
         run.trainer.save_checkpoint(last)
     model_folder = None
     if run.trainer.is_global_zero:
@@ -142,10 +150,14 @@ def git_revision() -> str:
 
 def _run_folder(config: DictConfig, resume: Path | None) -> Path:
     # Processes that Lightning starts for the other GPUs compose their own configuration a moment later; the folder,
-    # which carries the time, has to be the first one's.
+    # which carries the time, has to be the first one's. Those that torchrun or SLURM start cannot be told.
+    external = torch.distributed.is_torchelastic_launched() or "SLURM_PROCID" in os.environ
     inherited = os.environ.get(_RUN_FOLDER_VARIABLE)
-    if inherited and os.environ.get("LOCAL_RANK", "0") != "0":
+    if inherited and os.environ.get("LOCAL_RANK", "0") != "0" and not external:
         return Path(inherited)
+    if external and resume is None and "${now:" in str(config.paths._get_node("output_dir")._value()):
+        msg = "torchrun and SLURM start every process by itself: name one folder for all of them by paths.output_dir"
+        raise ConfigError(msg)
     folder = Path(config.paths.output_dir if resume is None else resume.parent).expanduser().resolve()
     if resume is None and (folder / "last.ckpt").exists():
         msg = (
@@ -173,6 +185,19 @@ def _resumed_checkpoint(config: DictConfig) -> Path | None:
         )
         raise ConfigError(msg)
     return found / "last.ckpt"
+
+
+def _check_kind(header: dict[str, Any], run: Run, resume: Path | None) -> None:
+    """Optimiser state is laid out by the strategy that wrote it."""
+    wrote = header.get(CHECKPOINT_KEY, {}).get("strategy")
+    now = strategy_kind(run.trainer.strategy)
+    if wrote is not None and wrote != now:
+        names = {"replicated": "cpu, gpu or ddp"}
+        msg = (
+            f"{resume} was written by trainer={names.get(wrote, wrote)}, this run has trainer={names.get(now, now)}; "
+            f"go on with the former, or start a new run from its weights: init={resume}"
+        )
+        raise ConfigError(msg)
 
 
 def _start_from(run: Run, config: DictConfig) -> None:
@@ -211,7 +236,7 @@ def _fit(run: Run, resume: Path | None) -> None:
 
 
 def _is_at(checkpoint: Path, step: int) -> bool:
-    return checkpoint.is_file() and int(read_checkpoint(checkpoint)["global_step"]) == step
+    return checkpoint.exists() and int(read_header(checkpoint)["global_step"]) == step
 
 
 @contextmanager
@@ -252,7 +277,13 @@ def _quiet_known_noise() -> None:
         ".*Trying to infer the `batch_size`.*",
         ".*lr_scheduler.step.*before.*optimizer.step.*",
         ".*GPU available but not used.*",
-        # the frozen VAE
         ".*in eval mode at the start of training.*",
+        # DeepSpeed's own calls
+        ".*all_gather_into_tensor. is deprecated.*",
+        ".*reduce_scatter_tensor. is deprecated.*",
+        # no validation clips
+        ".*Total length of .list. across ranks is zero.*",
+        # FSDP: nothing writes into the network's output in place
+        ".*returned a view tensor.*",
     ):
         warnings.filterwarnings("ignore", message=text)
