@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from sparkvsr.data.datamodule import use_one_thread
 from sparkvsr.data.datasets import PairedClips, SamplePreparation
 from sparkvsr.data.sampler import clip_index
 from sparkvsr.data.samples import SampleRequest, TrainSample
@@ -98,7 +99,13 @@ class PrecomputedPairs(Dataset[TrainSample]):
         todo = self.missing(is_image=is_image)
         self._folder.mkdir(parents=True, exist_ok=True)
         requests = [[SampleRequest(index, is_image)] for index in todo]
-        loader = DataLoader(self._pairs, batch_sampler=requests, collate_fn=_only, num_workers=num_workers)
+        loader = DataLoader(
+            self._pairs,
+            batch_sampler=requests,
+            collate_fn=_only,
+            num_workers=num_workers,
+            worker_init_fn=use_one_thread,
+        )
         for done, sample in enumerate(loader):
             tensors = {
                 "lr": _to_stored(sample.lr),

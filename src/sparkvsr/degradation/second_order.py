@@ -170,4 +170,4 @@ def _resized(clip: Tensor, size: tuple[int, int], rng: np.random.Generator, *, i
 
 
 def _rounded(clip: Tensor) -> Tensor:
-    return clip.clamp(0, 1).mul(255).round().div(255)
+    return clip.clamp(0, 1).mul_(255).round_().div_(255)

@@ -154,6 +154,7 @@ def build_run(config: DictConfig, folder: Path, hook: Hook, kept: Mapping[str, A
         batch_size=config.data.batch_size,
         image_ratio=config.data.image_ratio,
         num_workers=config.data.num_workers,
+        prefetch=config.data.prefetch,
         seed=config.seed,
     )
     stop = StopRequest()

@@ -21,6 +21,7 @@ from omegaconf import DictConfig
 
 from sparkvsr import __version__
 from sparkvsr.config import config_text, plain
+from sparkvsr.data.datamodule import shared_cores
 from sparkvsr.errors import ConfigError, DatasetError, ResourceError, WeightsError
 from sparkvsr.training.adapters.interface import parameter_count
 from sparkvsr.training.build import Run, build_run
@@ -85,7 +86,8 @@ def train(config: DictConfig, hook: Hook = silent) -> Path:
                 * run.trainer.world_size,
             }
         )
-    with _stop_on_signal(run):
+    alone_on_cpu = run.trainer.strategy.root_device.type == "cpu" and run.trainer.world_size == 1
+    with _stop_on_signal(run), shared_cores(config.data.num_workers if alone_on_cpu else 0):
         _fit(run, resume)
     last = folder / "last.ckpt"
     if not _is_at(last, run.trainer.global_step):
