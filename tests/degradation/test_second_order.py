@@ -110,6 +110,17 @@ def test_filter_reflects_without_repeating_the_edge() -> None:
     assert apply_kernels(ramp, kernel)[0, 0, 5, 0] == 3
 
 
+@pytest.mark.parametrize("size", [7, 13, 21])
+def test_filter_equals_kornia(clip: Tensor, size: int) -> None:
+    from kornia.filters import filter2d
+
+    kernels = torch.rand(6, size, size)
+    kernels = kernels / kernels.sum(dim=(1, 2), keepdim=True)
+    expected = filter2d(clip, kernels, border_type="reflect")
+    # OpenCV filters with large kernels through a Fourier transform.
+    assert float((apply_kernels(clip, kernels) - expected).abs().max()) < 1e-5
+
+
 def test_poisson_noise_is_16_times_weaker_with_the_quirk() -> None:
     grey = torch.full((2, 3, 64, 64), 0.5) + torch.linspace(0, 0.2, 64)
     spec = NoiseRange((1, 1), (2, 2), grey_probability=0.0)
