@@ -112,8 +112,21 @@ def test_an_interrupted_run_exits_130(app: Any, tmp_path: Path, monkeypatch: pyt
     def ask_at_once(self: StopRequest, trainer: object, pl_module: object) -> None:
         self._seen_step, self.asked = 0, True
 
-    monkeypatch.setattr(StopRequest, "on_train_start", ask_at_once)
-    result = CliRunner().invoke(app, ["train", "stage=1", *SMALL, f"paths.output_dir={tmp_path / 'run'}"])
+    run = tmp_path / "run_stage1"
+    with monkeypatch.context() as patched:
+        patched.setattr(StopRequest, "on_train_start", ask_at_once)
+        result = CliRunner().invoke(app, ["train", "stage=1", *SMALL, f"paths.output_dir={run}"])
     assert result.exit_code == 130
     assert "stopped, saved at step 1" in result.output
-    assert (tmp_path / "run" / "last.ckpt").is_file()
+    assert "Error" not in result.output
+    assert "validation PSNR" not in result.output
+    assert not (run / "model").exists()
+    # The checkpoint alone says how the run goes on; what is typed beside it wins.
+    output = run_command(app, "train", f"ckpt={run / 'last.ckpt'}", "trainer.max_steps=3")
+    assert "step 3/3" in output
+    assert "done at step 3" in output
+    assert (run / "model" / "propagator.safetensors").is_file()
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["train", "ckpt=last", f"paths.output_dir={tmp_path / 'another'}"])
+    assert result.exit_code == 2
+    assert f"{run / 'last.ckpt'} is at step 3 and trainer.max_steps=3" in " ".join(result.output.split())

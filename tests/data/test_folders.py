@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sparkvsr.data.datasets import PairedClips, SkipReport
+from sparkvsr.data.datasets import PairedClips, SkipReport, skipped_clips
 from sparkvsr.data.folders import ClipFolder, ImageFolder, image_source
 from sparkvsr.data.keyframe_policies import PaperPolicy
 from sparkvsr.data.precomputed import PrecomputedPairs
@@ -78,6 +78,10 @@ def test_unusable_clips_are_skipped_with_a_report(root: Path, tmp_path: Path) ->
     lines = report.read_text().splitlines()
     assert {Path(line.split("\t")[0]).name for line in lines} == {"short.mp4", "tiny.mp4", "empty.mp4", "text.mp4"}
     assert len(lines) == 4
+    assert len(skipped_clips(report)) == 4
+    # Another loader process has a report of its own and the same file.
+    pairs_of(ClipFolder(root), report)[SampleRequest(1)]
+    assert report.read_text().splitlines() == lines
     assert any("fewer than min_frames" in line for line in lines)
 
 

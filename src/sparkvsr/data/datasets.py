@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 SamplePreparation = Callable[[TrainSample], dict[str, Tensor]]
 MAX_SKIPS = 20
+SKIP_FILE = "skipped.tsv"
 
 
 class SkipReport:
@@ -44,11 +45,21 @@ class SkipReport:
         if name in self._seen:
             return
         self._seen.add(name)
+        # Each loader process has its own report, the file is theirs together.
+        if self._path is not None and name in skipped_clips(self._path):
+            return
         logger.warning("skipped %s: %s", name, reason)
         if self._path is not None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(f"{name}\t{reason}\n")
+
+
+def skipped_clips(path: Path) -> set[str]:
+    """Names of the clips in a report; none if there is no such file."""
+    if not path.is_file():
+        return set()
+    return {line.partition("\t")[0] for line in path.read_text(encoding="utf-8").splitlines()}
 
 
 class PairedClips(Dataset[TrainSample]):

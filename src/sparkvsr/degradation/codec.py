@@ -69,7 +69,7 @@ def _round_trip(clip: Tensor, encoder: str, rate: int, bit_rate: int | None, opt
     height, width = clip.shape[-2:]
     # 4:2:0 needs even sides: one reflected row or column, cropped afterwards. One encoder thread keeps the result
     # the same on every machine.
-    padded = F.pad(clip, (0, width % 2, 0, height % 2), mode="replicate")
+    padded = F.pad(clip, (0, width % 2, 0, height % 2), mode="reflect" if min(height, width) > 1 else "replicate")
     frames = padded.clamp(0, 1).mul_(255).round_().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
     try:
         decoded = _decode(_encode(frames, encoder, rate, bit_rate, options))

@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sparkvsr.config import plain
 from sparkvsr.data.datamodule import ClipDataModule
-from sparkvsr.data.datasets import PairedClips, SkipReport, ValidationClips
+from sparkvsr.data.datasets import SKIP_FILE, PairedClips, SkipReport, ValidationClips
 from sparkvsr.data.keyframe_policies import PaperPolicy
 from sparkvsr.degradation.interface import Degradation
 from sparkvsr.errors import ConfigError, SparkVSRError
@@ -143,7 +143,7 @@ def build_run(config: DictConfig, folder: Path, hook: Hook, kept: Mapping[str, A
         make_schedule=build(config.optimizer.schedule, "optimizer.schedule"),
         run=kept,
     )
-    pairs: Any = build_pairs(config, adapter, folder / "skipped.tsv")
+    pairs: Any = build_pairs(config, adapter, folder / SKIP_FILE)
     if config.data.precompute.enabled:
         from sparkvsr.training.precompute import precomputed_pairs
 

@@ -197,6 +197,8 @@ class StopRequest(Callback):
         if asked:
             self.stopped = True
             trainer.should_stop = True
+            # Lightning would validate first: who asked for an end wants the checkpoint, now.
+            trainer.limit_val_batches = 0
 
 
 class RandomStates(Callback):

@@ -42,12 +42,12 @@ def find_checkpoint(path: Path) -> Path:
     raise ConfigError(msg)
 
 
-def newest_run(folder: Path, stage: int) -> Path | None:
-    """The run folder of a stage with the newest ``last.ckpt``."""
+def newest_run(folder: Path, stage: int | None) -> Path | None:
+    """The run folder with the newest ``last.ckpt``, of a stage or of any."""
     runs = [
         checkpoint.parent
         for checkpoint in folder.glob("*/last.ckpt")
-        if checkpoint.parent.name.endswith(f"stage{stage}")
+        if stage is None or checkpoint.parent.name.endswith(f"stage{stage}")
     ]
     return max(runs, key=lambda run: (run / "last.ckpt").stat().st_mtime).resolve() if runs else None
 

@@ -10,7 +10,8 @@ step        step, total, terms (by name), loss_mean and relative_mean (last 50 s
             learning_rate, samples_per_second, seconds_left
 validation  step, psnr, psnr_bicubic
 checkpoint  path
-done        output_dir, step, seconds, model_folder (None if none was written), interrupted
+done        output_dir, step, seconds, model_folder (None if none was written), interrupted,
+            skipped (how many clips could not be used)
 =========== ========================================================================================
 """
 

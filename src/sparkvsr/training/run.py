@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +23,26 @@ from omegaconf import DictConfig
 from sparkvsr import __version__
 from sparkvsr.config import config_text, plain
 from sparkvsr.data.datamodule import shared_cores
+from sparkvsr.data.datasets import SKIP_FILE, skipped_clips
 from sparkvsr.errors import ConfigError, DatasetError, ResourceError, WeightsError
 from sparkvsr.training.adapters.interface import parameter_count
 from sparkvsr.training.build import Run, build_run
-from sparkvsr.training.checkpoints import find_checkpoint, load_network_state, newest_run, read_header
-from sparkvsr.training.module import CHECKPOINT_KEY
+from sparkvsr.training.checkpoints import load_network_state, read_header
 from sparkvsr.training.progress import Hook, silent
-from sparkvsr.training.strategies import strategy_kind
+from sparkvsr.training.resume import Origin, check_kind, resumed_checkpoint
 
+# What a result may depend on besides torch.
+_RECORDED_PACKAGES = ("lightning", "diffusers", "numpy", "opencv-python-headless", "av", "peft", "deepspeed")
 _RUN_FOLDER_VARIABLE = "SPARKVSR_RUN_FOLDER"
 
 
-def train(config: DictConfig, hook: Hook = silent) -> Path:
+def train(config: DictConfig, hook: Hook = silent, origin: Origin | None = None) -> Path:
     """Train as configured.
 
     Args:
-        config: composed by ``sparkvsr.config.compose_config``.
+        config: composed by ``sparkvsr.training.resume.compose_run`` (or ``sparkvsr.config.compose_config``).
         hook: gets the events listed in ``sparkvsr.training.progress``.
+        origin: what it was composed from; with it the run can go on by its checkpoint alone.
 
     Returns:
         The run folder.
@@ -48,12 +52,12 @@ def train(config: DictConfig, hook: Hook = silent) -> Path:
         SparkVSRError: something cannot be used.
     """
     _quiet_known_noise()
-    resume = _resumed_checkpoint(config)
+    resume = resumed_checkpoint(config) if config.ckpt else None
     folder = _run_folder(config, resume)
     # The folder in the saved configuration is the real one, also when it was found or inherited.
     config.paths.output_dir = str(folder)
     seed_everything(config.seed, workers=True, verbose=False)
-    kept = {"version": __version__, "config": plain(config)}
+    kept = {"version": __version__, "config": plain(config), "origin": None if origin is None else origin.kept()}
     header = {} if resume is None else read_header(resume)
     first_step = int(header.get("global_step", 0))
     if first_step >= config.trainer.max_steps:
@@ -63,7 +67,8 @@ def train(config: DictConfig, hook: Hook = silent) -> Path:
         )
         raise ConfigError(msg)
     run = build_run(config, folder, hook, kept, first_step=first_step)
-    _check_kind(header, run, resume)
+    if resume is not None:
+        check_kind(header, run.trainer, resume)
     folder.mkdir(parents=True, exist_ok=True)
     if run.trainer.is_global_zero:
         write_records(folder, config)
@@ -97,7 +102,7 @@ def train(config: DictConfig, hook: Hook = silent) -> Path:
         run.trainer.save_checkpoint(last)
     model_folder = None
     if run.trainer.is_global_zero:
-        if config.export_at_end:
+        if config.export_at_end and not run.stop.stopped:
             from sparkvsr.training.export import export_model
 
             model_folder = export_model(folder, folder / "model", overwrite=True)
@@ -109,6 +114,7 @@ def train(config: DictConfig, hook: Hook = silent) -> Path:
                 "seconds": time.monotonic() - begin,
                 "model_folder": None if model_folder is None else str(model_folder),
                 "interrupted": run.stop.stopped,
+                "skipped": len(skipped_clips(folder / SKIP_FILE)),
             }
         )
     if run.stop.stopped:
@@ -126,11 +132,20 @@ def write_records(folder: Path, config: DictConfig) -> None:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "torch": torch.__version__,
+        **{name: installed_version(name) for name in _RECORDED_PACKAGES},
         "device": torch.cuda.get_device_name(0) if torch.cuda.is_available() else platform.processor() or "cpu",
         "threads": torch.get_num_threads(),
     }
     text = "".join(f"{key}: {str(value)!r}\n" for key, value in lines.items())
     (folder / "environment.yaml").write_text(text, encoding="utf-8")
+
+
+def installed_version(package: str) -> str:
+    """Version of a package, ``not installed`` without it."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def git_revision() -> str:
@@ -169,37 +184,6 @@ def _run_folder(config: DictConfig, resume: Path | None) -> Path:
         raise ConfigError(msg)
     os.environ[_RUN_FOLDER_VARIABLE] = str(folder)
     return folder
-
-
-def _resumed_checkpoint(config: DictConfig) -> Path | None:
-    if not config.ckpt:
-        return None
-    if config.ckpt != "last":
-        return find_checkpoint(Path(config.ckpt).expanduser())
-    folder = Path(config.paths.output_dir).expanduser()
-    if (folder / "last.ckpt").exists():
-        return (folder / "last.ckpt").resolve()
-    found = newest_run(folder.parent, config.stage)
-    if found is None:
-        msg = (
-            f"ckpt=last: {folder.parent} holds no run of stage {config.stage} with a last.ckpt; "
-            "give its path: ckpt=PATH"
-        )
-        raise ConfigError(msg)
-    return found / "last.ckpt"
-
-
-def _check_kind(header: dict[str, Any], run: Run, resume: Path | None) -> None:
-    """Optimiser state is laid out by the strategy that wrote it."""
-    wrote = header.get(CHECKPOINT_KEY, {}).get("strategy")
-    now = strategy_kind(run.trainer.strategy)
-    if wrote is not None and wrote != now:
-        names = {"replicated": "cpu, gpu or ddp"}
-        msg = (
-            f"{resume} was written by trainer={names.get(wrote, wrote)}, this run has trainer={names.get(now, now)}; "
-            f"go on with the former, or start a new run from its weights: init={resume}"
-        )
-        raise ConfigError(msg)
 
 
 def _start_from(run: Run, config: DictConfig) -> None:
