@@ -179,6 +179,7 @@ class PairedClips(Dataset[TrainSample]):
     ) -> SourceClip:
         source = self._images if request.is_image and self._images is not None else self._clips
         first = clip_index(self._seed, request.number, len(source))
+        reason = ""
         for skip in range(min(MAX_SKIPS, len(source))):
             index = (first + skip) % len(source)
             try:
@@ -190,12 +191,14 @@ class PairedClips(Dataset[TrainSample]):
                     )
                     raise DatasetError(msg)
             except (DatasetError, VideoError, OSError) as exc:
-                self._skips.add(clip_name(source, index), str(exc))
+                reason = str(exc)
+                self._skips.add(clip_name(source, index), reason)
             else:
                 return clip
+        tried, last = min(MAX_SKIPS, len(source)), (first + min(MAX_SKIPS, len(source)) - 1) % len(source)
         msg = (
-            f"{min(MAX_SKIPS, len(source))} clips in a row cannot be used, the last one "
-            f"{clip_name(source, first)}; see skipped.tsv in the run folder, or choose a smaller data.crop"
+            f"none of {tried} clips in a row can be used, the last one is {clip_name(source, last)}: {reason}; "
+            f"all reasons are in {SKIP_FILE} of the run folder"
         )
         raise DatasetError(msg)
 

@@ -203,6 +203,7 @@ def image_source(
 def validation_source(
     root: str | Path | None,
     clip_root: str | Path,
+    path_list: str | Path | None = None,
     *,
     min_side: int = 64,
     num_clips: int | None = 4,
@@ -210,11 +211,21 @@ def validation_source(
 ) -> ClipSource:
     """Clips to measure on: their own folder, or the first ones of the training clips (then the figures flatter).
 
+    Args:
+        root: their own folder, or None.
+        clip_root: of the training clips.
+        path_list: of the training clips; does not apply to ``root``.
+        min_side: smaller clips are skipped.
+        num_clips: how many.
+        seed: not used.
+
     Raises:
         DatasetError: the folder is missing or empty.
     """
     del seed
-    return ClipFolder(root or clip_root, min_side=min_side, num_clips=num_clips)
+    if root is not None:
+        return ClipFolder(root, min_side=min_side, num_clips=num_clips)
+    return ClipFolder(clip_root, path_list, min_side=min_side, num_clips=num_clips)
 
 
 def find_clips(root: Path) -> Iterable[Path]:

@@ -97,7 +97,7 @@ def build_pairs(config: DictConfig, adapter: TrainingAdapter | None, skipped: Pa
     )
 
 
-def build_validation(config: DictConfig, adapter: TrainingAdapter) -> ValidationClips | None:
+def build_validation(config: DictConfig, adapter: TrainingAdapter, skipped: Path | None) -> ValidationClips | None:
     """A few fixed clips, one clean keyframe at frame 0 (guide 10.2 no. 32: the reference validates without any)."""
     data = config.data
     if data.validation is None:
@@ -114,6 +114,7 @@ def build_validation(config: DictConfig, adapter: TrainingAdapter) -> Validation
         scale=data.scale,
         seed=0,  # not the run's: two runs are compared on the same clips
         prepare=adapter.prepare_sample,
+        skips=SkipReport(skipped),
     )
     return ValidationClips(pairs, len(source))
 
@@ -150,7 +151,7 @@ def build_run(config: DictConfig, folder: Path, hook: Hook, kept: Mapping[str, A
         pairs = precomputed_pairs(config, pairs, adapter, framewise=framewise, hook=hook)
     data = ClipDataModule(
         pairs,
-        build_validation(config, adapter),
+        build_validation(config, adapter, folder / SKIP_FILE),
         batch_size=config.data.batch_size,
         image_ratio=config.data.image_ratio,
         num_workers=config.data.num_workers,

@@ -24,7 +24,8 @@ from sparkvsr import __version__
 from sparkvsr.config import config_text, plain
 from sparkvsr.data.datamodule import shared_cores
 from sparkvsr.data.datasets import SKIP_FILE, skipped_clips
-from sparkvsr.errors import ConfigError, DatasetError, ResourceError, WeightsError
+from sparkvsr.data.loader_errors import plain_worker_errors
+from sparkvsr.errors import ConfigError, ResourceError, WeightsError
 from sparkvsr.training.adapters.interface import parameter_count
 from sparkvsr.training.build import Run, build_run
 from sparkvsr.training.checkpoints import load_network_state, read_header
@@ -204,21 +205,16 @@ def _start_from(run: Run, config: DictConfig) -> None:
 
 
 def _fit(run: Run, resume: Path | None) -> None:
+    checkpoint = None if resume is None else str(resume)
     try:
-        run.trainer.fit(
-            run.module, datamodule=run.data, ckpt_path=None if resume is None else str(resume), weights_only=False
-        )
+        with plain_worker_errors():
+            run.trainer.fit(run.module, datamodule=run.data, ckpt_path=checkpoint, weights_only=False)
     except MisconfigurationException as exc:
         msg = f"trainer: {str(exc).splitlines()[0]}"
         raise ConfigError(msg) from exc
     except torch.OutOfMemoryError as exc:
         msg = "out of GPU memory; set data.batch_size lower, data.crop smaller, or use trainer=fsdp"
         raise ResourceError(msg) from exc
-    except RuntimeError as exc:
-        # What a loader process met comes wrapped in its traceback.
-        if "DatasetError: " in str(exc):
-            raise DatasetError(str(exc).rpartition("DatasetError: ")[2].strip()) from exc
-        raise
 
 
 def _is_at(checkpoint: Path, step: int) -> bool:
