@@ -28,6 +28,9 @@ def train(
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Show the composed configuration and stop.")
     ] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Show the memory that the run would take per GPU and trainer, and stop.")
+    ] = False,
 ) -> None:
     """Train a model: stage 1 in latent space, stage 2 in pixel space.
 
@@ -38,6 +41,12 @@ def train(
     texts = overrides or []
     if print_config and not any(override_key(text) == "ckpt" for text in texts):
         typer.echo(config_text(compose_config(texts, config_dir=config_dir)), nl=False)
+        return
+    if plan:
+        from sparkvsr.training.plan import plan_memory, plan_text
+
+        config = compose_config(texts, config_dir=config_dir)
+        typer.echo(plan_text(plan_memory(config), config), nl=False)
         return
     from sparkvsr.training.resume import compose_run
     from sparkvsr.training.run import train as run_training

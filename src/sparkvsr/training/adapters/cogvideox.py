@@ -138,7 +138,7 @@ class CogVideoXAdapter(TrainingAdapter):
     def restore(self, latents: LatentBatch) -> Tensor:
         """See ``TrainingAdapter``: guide 2.7; the leading copies are dropped before the loss (guide 10.1 no. 10)."""
         lr, keyframes = latents.lr, latents.keyframes
-        if torch.is_autocast_enabled(lr.device.type):
+        if lr.device.type != "meta" and torch.is_autocast_enabled(lr.device.type):
             dtype = torch.get_autocast_dtype(lr.device.type)
         else:
             # DeepSpeed keeps the network itself in bf16 and has no autocast.
