@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -27,21 +28,41 @@ def train(
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Show the composed configuration and stop.")
     ] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Show the memory that the run would take per GPU and trainer, and stop.")
+    ] = False,
 ) -> None:
     """Train a model: stage 1 in latent space, stage 2 in pixel space.
 
     Without arguments it trains the embedded model on built-in synthetic clips, on any machine, in a few minutes.
     """
-    from sparkvsr.config import compose_config, config_text
+    from sparkvsr.config import compose_config, config_text, override_key
 
-    config = compose_config(overrides or [], config_dir=config_dir)
+    texts = overrides or []
+    if print_config and not any(override_key(text) == "ckpt" for text in texts):
+        typer.echo(config_text(compose_config(texts, config_dir=config_dir)), nl=False)
+        return
+    if plan:
+        from sparkvsr.training.plan import plan_memory, plan_text
+
+        config = compose_config(texts, config_dir=config_dir)
+        typer.echo(plan_text(plan_memory(config), config), nl=False)
+        return
+    from sparkvsr.training.resume import compose_run
+    from sparkvsr.training.run import train as run_training
+
+    config, origin = compose_run(texts, config_dir)
     if print_config:
         typer.echo(config_text(config), nl=False)
         return
-    from sparkvsr.training.run import train as run_training
-
-    with TrainingScreen() as screen:
-        run_training(config, hook=screen)
+    screen = TrainingScreen()
+    try:
+        with screen:
+            run_training(config, hook=screen, origin=origin)
+    except KeyboardInterrupt:
+        if not screen.has_told_the_end:
+            raise
+        raise typer.Exit(130) from None
 
 
 class TrainingScreen:
@@ -54,7 +75,9 @@ class TrainingScreen:
         from rich.progress import BarColumn, Progress, TextColumn
 
         self._console = Console(stderr=True, highlight=False)
-        self._is_live = self._console.is_terminal
+        # The processes that Lightning starts for further devices share the terminal and say nothing.
+        is_first = os.environ.get("LOCAL_RANK", "0") == "0"
+        self._is_live = self._console.is_terminal and is_first
         self._bar = Progress(
             TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
             BarColumn(bar_width=20),
@@ -64,6 +87,7 @@ class TrainingScreen:
         )
         self._task: Any = None
         self._last_line = -1e9
+        self.has_told_the_end = not is_first
 
     def __enter__(self) -> TrainingScreen:
         self._bar.start()
@@ -79,8 +103,10 @@ class TrainingScreen:
             handler(event)
 
     def _on_start(self, event: dict[str, Any]) -> None:
+        trained, whole = event["trained_parameters"], event["parameters"]
+        count = f"{whole:,} parameters" if trained == whole else f"{trained:,} of {whole:,} parameters trained"
         self._say(
-            f"stage {event['stage']}: {event['model']}, {event['parameters']:,} parameters, "
+            f"stage {event['stage']}: {event['model']}, {count}, "
             f"{event['samples_per_step']} samples a step, run folder {event['output_dir']}"
         )
         self._task = self._bar.add_task("", total=event["steps"], completed=event["first_step"])
@@ -109,6 +135,9 @@ class TrainingScreen:
         self._say(event["text"])
 
     def _on_done(self, event: dict[str, Any]) -> None:
+        self.has_told_the_end = True
+        if event["skipped"]:
+            self._say(f"{event['skipped']} clips could not be used: {event['output_dir']}/skipped.tsv says why")
         state = "stopped, saved" if event["interrupted"] else "done"
         self._say(
             f"{state} at step {event['step']} after {_duration(event['seconds'])}: {event['output_dir']}/last.ckpt"

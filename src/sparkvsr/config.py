@@ -25,6 +25,18 @@ from sparkvsr.errors import ConfigError
 
 CONFIG_MODULE = "sparkvsr.conf"
 NEAREST = 3
+# What other trainers call things.
+_SYNONYMS = {
+    "lr": "learning_rate",
+    "steps": "max_steps",
+    "max_iter": "max_steps",
+    "bs": "batch_size",
+    "workers": "num_workers",
+    "gpus": "devices",
+    "ema": "ema_decay",
+    "resume": "ckpt",
+    "output": "output_dir",
+}
 
 
 def compose_config(
@@ -155,16 +167,32 @@ def _explain(error: Exception, name: str, overrides: Sequence[Override]) -> str:
     missing = re.search(r"Missing mandatory value: ([\w.]+)", text)
     key = getattr(error, "full_key", None)
     if missing or "MissingMandatoryValue" in type(error).__name__:
-        wanted = missing[1] if missing else key
+        # The text names the key behind an interpolation, the attribute the full path of a plain one.
+        wanted = missing[1] if missing and "." in missing[1] else key
         return f"{wanted} has no value; give one: {wanted}=..."
     return f"configuration: {' '.join(text.split())[:300]}"
 
 
 def _unknown_key(key: str, name: str, overrides: Sequence[Override]) -> str:
-    known = list(_known_keys(name, tuple(o.input_line or "" for o in overrides if o.key_or_group in _groups())))
+    choices = tuple(o.input_line or "" for o in overrides if o.key_or_group in _groups())
+    known = _hinted(_known_keys(name, choices))
+    # Another stage has other keys: those of its loss, say.
+    other: dict[str, str] = {}
+    for stage in _groups().get("stage", ()):
+        with_stage = (*(text for text in choices if override_key(text) != "stage"), f"stage={stage}")
+        other |= {found: f"{found} (of stage={stage})" for found in _hinted(_known_keys(name, with_stage))}
+    if not difflib.get_close_matches(key, known, n=1, cutoff=0.9):
+        better = [found for found in difflib.get_close_matches(key, other, n=1, cutoff=0.9) if found not in known]
+        if better:
+            return f"unknown key {key!r}; did you mean {other[better[0]]}?"
     nearest = _nearest(key, known)
     hint = f"did you mean {nearest}?" if nearest else "see sparkvsr train --print-config for all keys"
     return f"unknown key {key!r}; {hint}"
+
+
+def _hinted(keys: Sequence[str]) -> list[str]:
+    """Keys that a user would set; ``recommended`` is how a model's recipe reaches the loss."""
+    return [key for key in keys if not key.startswith("recommended") and not key.endswith(("_target_", "_partial_"))]
 
 
 def _unknown_option(error: MissingConfigException, overrides: Sequence[Override]) -> str:
@@ -186,10 +214,13 @@ def _nearest(word: str, known: Sequence[str]) -> str:
     """The nearest right ones, also when only the last part of a dotted key was mistyped or the group was left out."""
     found = difflib.get_close_matches(word, known, n=NEAREST, cutoff=0.6)
     tail = word.rpartition(".")[2]
+    tail = _SYNONYMS.get(tail, tail)
     by_tail = [key for key in known if key.rpartition(".")[2] == tail]
     close = set(difflib.get_close_matches(tail, [key.rpartition(".")[2] for key in known], n=NEAREST, cutoff=0.7))
     by_tail += [key for key in known if key.rpartition(".")[2] in close]
-    unique = list(dict.fromkeys(found + by_tail))[:NEAREST]
+    # What other trainers call it is a surer sign than letters in common.
+    first = [key for key in by_tail if key.rpartition(".")[2] == tail and tail != word.rpartition(".")[2]]
+    unique = list(dict.fromkeys(first + found + by_tail))[:NEAREST]
     return " or ".join(unique)
 
 

@@ -7,15 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
-from sparkvsr.data.datasets import PairedClips, SkipReport
-from sparkvsr.data.folders import ClipFolder, ImageFolder, image_source
+from sparkvsr.data.datasets import PairedClips, SkipReport, skipped_clips
+from sparkvsr.data.folders import ClipFolder, ImageFolder, image_source, validation_source
 from sparkvsr.data.keyframe_policies import PaperPolicy
+from sparkvsr.data.loader_errors import plain_worker_errors
 from sparkvsr.data.precomputed import PrecomputedPairs
 from sparkvsr.data.samples import SampleRequest
 from sparkvsr.data.stills import MovingStills
 from sparkvsr.degradation.bicubic import BicubicDegradation
-from sparkvsr.errors import ConfigError, DatasetError
+from sparkvsr.errors import ConfigError, DatasetError, ResourceError
 from sparkvsr.video import VideoWriter
 
 
@@ -78,13 +80,41 @@ def test_unusable_clips_are_skipped_with_a_report(root: Path, tmp_path: Path) ->
     lines = report.read_text().splitlines()
     assert {Path(line.split("\t")[0]).name for line in lines} == {"short.mp4", "tiny.mp4", "empty.mp4", "text.mp4"}
     assert len(lines) == 4
+    assert len(skipped_clips(report)) == 4
+    # Another loader process has a report of its own and the same file.
+    pairs_of(ClipFolder(root), report)[SampleRequest(1)]
+    assert report.read_text().splitlines() == lines
     assert any("fewer than min_frames" in line for line in lines)
 
 
 def test_a_folder_without_a_usable_clip_ends_the_run(tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no video")
-    with pytest.raises(DatasetError, match="cannot be used"):
+    with pytest.raises(DatasetError, match=r"none of 1 clips in a row can be used, the last one is .*text.mp4: cannot"):
         pairs_of(ClipFolder(tmp_path))[SampleRequest(0)]
+
+
+def test_errors_of_loader_processes_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("no video")
+    loader = DataLoader(pairs_of(ClipFolder(tmp_path)), batch_sampler=[[SampleRequest(0)]], num_workers=1)  # type: ignore[arg-type,list-item]
+    with pytest.raises(DatasetError) as caught, plain_worker_errors():
+        list(loader)
+    assert str(caught.value).startswith("none of 1 clips")
+    for text, words in (
+        ("DataLoader worker (pid 7) is killed by signal: Bus error.", "data.prefetch"),
+        ("DataLoader worker (pid(s) 7) exited unexpectedly", "data.num_workers lower"),
+        ("DataLoader worker (pid 7) is killed by signal: Killed.", "data.num_workers lower"),
+    ):
+        with pytest.raises(ResourceError, match=words), plain_worker_errors():
+            raise RuntimeError(text)
+    with pytest.raises(RuntimeError, match="another"), plain_worker_errors():
+        raise RuntimeError("another")
+
+
+def test_validation_clips_follow_the_path_list(root: Path, tmp_path: Path) -> None:
+    listing = tmp_path / "list.txt"
+    listing.write_text("good.mp4\n")
+    assert len(validation_source(None, root, listing)) == 1
+    assert len(validation_source(root, root, listing)) == 4
 
 
 def test_path_lists(root: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from sparkvsr.data.sampler import StepSampler, clip_index
 from sparkvsr.data.samples import TrainSample, collate
 from sparkvsr.data.synthetic import SyntheticClips
 from sparkvsr.errors import ConfigError, DatasetError
+from sparkvsr.video import VideoWriter
 
 # guide 4.3, read off the published code for 33 frames
 PAPER_33 = {
@@ -98,6 +99,49 @@ def test_isr_references_are_made_once_and_read_back(tmp_path: Path) -> None:
     assert torch.equal(first, second)
     assert len(calls) == 2
     assert first.shape == (2, 3, 32, 32)
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.5, 1.0])
+def test_blur_equals_torchvision(sigma: float) -> None:
+    import torchvision.transforms.functional as tv
+
+    augment = ReferenceAugmentation(0, 0, blur_probability=1, blur_sigma=(sigma, sigma), noise_sigma=0)
+    image = torch.rand(1, 3, 24, 32)
+    expected = tv.gaussian_blur(image, [3, 3], [sigma, sigma])
+    assert torch.allclose(augment(image, np.random.default_rng(0)), expected, atol=1e-6)
+
+
+def test_jitter_equals_torchvision() -> None:
+    import torchvision.transforms.functional as tv
+
+    steps = (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation)
+    augment = ReferenceAugmentation(jitter_probability=1, blur_probability=0, noise_sigma=0)
+    image = torch.rand(1, 3, 24, 32)
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        rng.random()  # whether to jitter
+        factors, expected = rng.uniform(0.9, 1.1, 3), image
+        for step in rng.permutation(3):
+            expected = steps[step](expected, float(factors[step]))
+        # its grey weights are rounded to four digits
+        assert torch.allclose(augment(image, np.random.default_rng(seed)), expected, atol=1e-3)
+
+
+def test_isr_references_belong_to_their_upscaler(tmp_path: Path) -> None:
+    lr = torch.rand(1, 3, 8, 8).mul(255).round().div(255)
+    images = [IsrReferences(1.0, name, tmp_path / "cache").make(lr, (32, 32)) for name in ("bicubic", "lite")]
+    assert not torch.equal(*images)
+    assert len(list((tmp_path / "cache").rglob("*.npy"))) == 2
+    (tmp_path / "images").mkdir()
+    write_png(tmp_path / "images" / "00000.png")
+    with pytest.raises(ConfigError, match="is a folder of images"):
+        IsrReferences(1.0, str(tmp_path / "images"), tmp_path).check()
+
+
+def write_png(path: Path) -> None:
+    """A grey image."""
+    with VideoWriter(path, source=None, size=(16, 16)) as writer:
+        writer.write(torch.full((3, 16, 16), 0.5))
 
 
 def test_two_processes_see_together_what_one_sees_with_twice_the_batch() -> None:

@@ -10,13 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from sparkvsr.degradation import codec
 from sparkvsr.degradation.bicubic import BicubicDegradation
 from sparkvsr.degradation.blur import BlurRange, apply_kernels, draw_kernels, gaussian_kernel, sinc_kernel
 from sparkvsr.degradation.codec import CODECS, compress_bit_rate, compress_crf
 from sparkvsr.degradation.jpeg import compress_jpeg, draw_qualities
 from sparkvsr.degradation.mixed import MixedDegradation
 from sparkvsr.degradation.noise import NoiseRange, add_noise
-from sparkvsr.degradation.second_order import SecondOrderDegradation
+from sparkvsr.degradation.second_order import SecondOrderDegradation, _resized
 from sparkvsr.errors import ConfigError
 
 
@@ -58,13 +59,13 @@ def test_a_still_is_not_compressed_as_video(clip: Tensor, monkeypatch: pytest.Mo
     assert SecondOrderDegradation()(clip[:1], np.random.default_rng(0), is_image=True).shape == (1, 3, 24, 28)
 
 
-@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("name", CODECS)
 @pytest.mark.parametrize("size", [(24, 28), (31, 45)])
-def test_codecs_keep_frame_count_and_odd_sizes(clip: Tensor, codec: str, size: tuple[int, int]) -> None:
+def test_codecs_keep_frame_count_and_odd_sizes(clip: Tensor, name: str, size: tuple[int, int]) -> None:
     small = clip[..., : size[0], : size[1]]
-    out = compress_bit_rate(small, codec, 50_000)
+    out = compress_bit_rate(small, name, 50_000)
     assert out.shape == small.shape
-    assert torch.equal(out, compress_bit_rate(small, codec, 50_000))
+    assert torch.equal(out, compress_bit_rate(small, name, 50_000))
     assert float((out - small).abs().mean()) < 0.1
 
 
@@ -108,6 +109,46 @@ def test_filter_reflects_without_repeating_the_edge() -> None:
     kernel = torch.zeros(1, 7, 7)
     kernel[0, 3, 0] = 1  # takes the pixel three to the left
     assert apply_kernels(ramp, kernel)[0, 0, 5, 0] == 3
+
+
+@pytest.mark.parametrize("size", [7, 13, 21])
+def test_filter_equals_kornia(clip: Tensor, size: int) -> None:
+    from kornia.filters import filter2d
+
+    kernels = torch.rand(6, size, size)
+    kernels = kernels / kernels.sum(dim=(1, 2), keepdim=True)
+    expected = filter2d(clip, kernels, border_type="reflect")
+    # OpenCV filters with large kernels through a Fourier transform.
+    assert float((apply_kernels(clip, kernels) - expected).abs().max()) < 1e-5
+
+
+def test_resizing_equals_torch_where_both_mean_the_same(clip: Tensor) -> None:
+    class Fixed:
+        """Draws one interpolation."""
+
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        def integers(self, count: int) -> int:
+            return self.number
+
+    for number, mode in ((0, "bilinear"), (2, "bicubic")):
+        for size in ((40, 50), (120, 150)):
+            expected = torch.nn.functional.interpolate(clip, size=size, mode=mode, align_corners=False)
+            assert torch.allclose(_resized(clip, size, Fixed(number)), expected, atol=1e-4)  # type: ignore[arg-type]
+    # 1.5 pixels into one: the half ones count half
+    ramp = torch.arange(6.0).expand(1, 3, 6, 6).contiguous()
+    area = _resized(ramp, (6, 4), Fixed(1))  # type: ignore[arg-type]
+    assert torch.allclose(area[0, 0, 0], torch.tensor([(0 + 0.5) / 1.5, (0.5 + 2) / 1.5, (3 + 2) / 1.5, 7 / 1.5]))
+
+
+def test_an_odd_side_is_padded_by_its_reflection(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(codec, "_encode", lambda frames, *rest: seen.append(frames))
+    monkeypatch.setattr(codec, "_decode", lambda file: list(seen[-1]))
+    ramp = torch.arange(5.0).div(255).expand(2, 3, 6, 5).contiguous()
+    assert torch.equal(compress_bit_rate(ramp, "mpeg4", 1000), ramp)
+    assert seen[0][0, 0, :, 0].tolist() == [0, 1, 2, 3, 4, 3]
 
 
 def test_poisson_noise_is_16_times_weaker_with_the_quirk() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import pytest
 import torch
 
 from sparkvsr.errors import ConfigError, WeightsError
-from sparkvsr.training.checkpoints import find_checkpoint, network_state, newest_run, read_checkpoint
+from sparkvsr.training.checkpoints import find_checkpoint, network_state, newest_run, read_checkpoint, read_header
 
 STATE = {"adapter.network.weight": torch.arange(6.0).view(2, 3), "adapter.network.bias": torch.ones(2)}
 PLAIN = {"weight": STATE["adapter.network.weight"], "bias": STATE["adapter.network.bias"]}
@@ -29,15 +30,41 @@ def test_moving_average_is_preferred_unless_refused() -> None:
     checkpoint = {"state_dict": STATE, "sparkvsr": {"ema": {"weight": torch.zeros(2, 3)}}}
     assert float(network_state(checkpoint)["weight"].abs().max()) == 0
     assert same(network_state(checkpoint, ema=False))
+    # With LoRA the average holds what was trained only.
+    assert torch.equal(network_state(checkpoint)["bias"], PLAIN["bias"])
 
 
-def test_deepspeed_folder(tmp_path: Path) -> None:
-    folder = tmp_path / "last.ckpt"
-    (folder / "checkpoint").mkdir(parents=True)
-    module = {key: value.bfloat16() for key, value in STATE.items()}
-    torch.save({"module": module, "global_step": 3}, folder / "checkpoint" / "mp_rank_00_model_states.pt")
+def deepspeed_folder(path: Path, dtype: torch.dtype) -> Path:
+    """The layout that DeepSpeed writes, without the optimiser's files."""
+    (path / "checkpoint").mkdir(parents=True)
+    (path / "latest").write_text("checkpoint")
+    module = {key: value.to(dtype) for key, value in STATE.items()}
+    torch.save({"module": module, "global_step": 3}, path / "checkpoint" / "mp_rank_00_model_states.pt")
+    return path
+
+
+def test_deepspeed_folder_in_float32_needs_no_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    folder = deepspeed_folder(tmp_path / "last.ckpt", torch.float32)
     assert find_checkpoint(folder) == folder
+    assert read_header(folder)["global_step"] == 3
     assert same(network_state(read_checkpoint(folder)))
+
+
+def test_deepspeed_folder_in_16_bit_is_not_taken_for_the_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = deepspeed_folder(tmp_path / "last.ckpt", torch.bfloat16)
+    with monkeypatch.context() as patched:
+        patched.setattr(importlib.util, "find_spec", lambda name: None)
+        with pytest.raises(WeightsError, match="pip install deepspeed"):
+            read_checkpoint(folder)
+    if importlib.util.find_spec("deepspeed") is not None:
+        with pytest.raises(WeightsError, match="are all files there"):
+            read_checkpoint(folder)
+    (folder / "checkpoint" / "mp_rank_00_model_states.pt").unlink()
+    with pytest.raises(WeightsError, match="neither FSDP's .metadata nor DeepSpeed's"):
+        read_checkpoint(folder)
 
 
 def test_fsdp_sharded_folder(tmp_path: Path) -> None:
@@ -46,6 +73,7 @@ def test_fsdp_sharded_folder(tmp_path: Path) -> None:
     folder = tmp_path / "last.ckpt"
     dcp.save({"model": dict(STATE)}, checkpoint_id=folder, no_dist=True)
     torch.save({"global_step": 3}, folder / "meta.pt")
+    assert read_header(folder) == {"global_step": 3}
     assert same(network_state(read_checkpoint(folder)))
 
 

@@ -83,6 +83,9 @@ def test_lite_needs_no_perceptual_weights() -> None:
     [
         (["trainer.max_step=5"], r"trainer.max_steps"),
         (["max_steps=5"], r"trainer.max_steps"),
+        (["optimizer.lr=1"], r"did you mean optimizer.learning_rate"),
+        (["loss.dist_weight=1"], r"did you mean loss.dists_weight \(of stage=2\)"),
+        (["model=cogvideox"], r"model.path=\.\.\."),
         (["sed=5"], r"did you mean seed"),
         (["modle=lite"], r"model"),
         (["model=lit"], r"did you mean lite\? there is cogvideox, lite, tiny"),

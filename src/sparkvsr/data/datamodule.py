@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import cv2
+import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from sparkvsr.data.datasets import PairedClips, ValidationClips
 from sparkvsr.data.sampler import StepSampler
 from sparkvsr.data.samples import TrainBatch, collate
+from sparkvsr.errors import ConfigError
 
 
 class ClipDataModule(LightningDataModule):
@@ -21,6 +27,7 @@ class ClipDataModule(LightningDataModule):
         batch_size: samples of a micro-batch on one process.
         image_ratio: share of micro-batches made of stills.
         num_workers: loader processes; 0 makes samples in the training process.
+        prefetch: batches that each loader process holds ready.
         seed: of the run.
     """
 
@@ -32,12 +39,17 @@ class ClipDataModule(LightningDataModule):
         batch_size: int,
         image_ratio: float = 0.0,
         num_workers: int = 0,
+        prefetch: int = 2,
         seed: int = 42,
     ) -> None:
+        for name, value, least in (("num_workers", num_workers, 0), ("prefetch", prefetch, 1)):
+            if value < least:
+                msg = f"data.{name}={value} must be at least {least}"
+                raise ConfigError(msg)
         super().__init__()
         self._pairs, self._validation = pairs, validation
         self._batch_size, self._image_ratio = batch_size, image_ratio
-        self._num_workers, self._seed = num_workers, seed
+        self._num_workers, self._prefetch, self._seed = num_workers, prefetch, seed
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches from the step the trainer stands at, which is 0 or that of the checkpoint."""
@@ -68,7 +80,8 @@ class ClipDataModule(LightningDataModule):
             collate_fn=collate,
             num_workers=workers,
             persistent_workers=workers > 0,
-            prefetch_factor=4 if workers else None,
+            prefetch_factor=self._prefetch if workers else None,
+            worker_init_fn=use_one_thread,
             pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
             **how,
         )
@@ -77,3 +90,31 @@ class ClipDataModule(LightningDataModule):
         """Move the tensors of a batch."""
         del dataloader_idx
         return batch.to(device, non_blocking=True)
+
+
+def use_one_thread(worker: int) -> None:
+    """For a loader process: its work is cut by samples, more threads would only take turns on the same cores."""
+    del worker
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+
+
+@contextmanager
+def shared_cores(num_workers: int) -> Iterator[int]:
+    """Leave the loader processes a core each while a CPU trains; gives the number of threads that are left.
+
+    Without it both sides ask for all cores and wait for each other. ``OMP_NUM_THREADS`` is a wish of the user's and is
+    left alone, so is everything where the samples are made in the training process.
+    """
+    before = torch.get_num_threads()
+    if num_workers and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, min(before, _cores() - num_workers)))
+    try:
+        yield torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -29,6 +29,7 @@ ClipPreparation = Callable[[Tensor, Sequence[int]], dict[str, Tensor]]
 """LR frames ``(S, 3, h, w)`` and keyframes to maps ``(S, C, h, w)`` and values ``(S,)`` that are cut like them."""
 MAX_SKIPS = 20
 _NEAR_SHARE = 0.5
+SKIP_FILE = "skipped.tsv"
 
 
 class SkipReport:
@@ -47,6 +48,9 @@ class SkipReport:
         if name in self._seen:
             return
         self._seen.add(name)
+        # Each loader process has its own report, the file is theirs together.
+        if self._path is not None and name in skipped_clips(self._path):
+            return
         logger.warning("skipped %s: %s", name, reason)
         if self._path is not None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,6 +77,13 @@ class Take:
     iframe_indices: list[int] | None
     maps: dict[str, Tensor]
     name: str
+
+
+def skipped_clips(path: Path) -> set[str]:
+    """Names of the clips in a report; none if there is no such file."""
+    if not path.is_file():
+        return set()
+    return {line.partition("\t")[0] for line in path.read_text(encoding="utf-8").splitlines()}
 
 
 class PairedClips(Dataset[TrainSample]):
@@ -262,6 +273,7 @@ class PairedClips(Dataset[TrainSample]):
     ) -> SourceClip:
         source = self._images if request.is_image and self._images is not None else self._clips
         first = clip_index(self._seed, request.number, len(source))
+        reason = ""
         for skip in range(min(MAX_SKIPS, len(source))):
             index = (first + skip) % len(source)
             try:
@@ -273,12 +285,14 @@ class PairedClips(Dataset[TrainSample]):
                     )
                     raise DatasetError(msg)
             except (DatasetError, VideoError, OSError) as exc:
-                self._skips.add(clip_name(source, index), str(exc))
+                reason = str(exc)
+                self._skips.add(clip_name(source, index), reason)
             else:
                 return clip
+        tried, last = min(MAX_SKIPS, len(source)), (first + min(MAX_SKIPS, len(source)) - 1) % len(source)
         msg = (
-            f"{min(MAX_SKIPS, len(source))} clips in a row cannot be used, the last one "
-            f"{clip_name(source, first)}; see skipped.tsv in the run folder, or choose a smaller data.crop"
+            f"none of {tried} clips in a row can be used, the last one is {clip_name(source, last)}: {reason}; "
+            f"all reasons are in {SKIP_FILE} of the run folder"
         )
         raise DatasetError(msg)
 

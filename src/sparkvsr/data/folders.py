@@ -6,6 +6,7 @@ the folder is searched (nothing there that could be read) or when it is first re
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from sparkvsr.data.sources import ClipSource, SourceClip
 from sparkvsr.errors import DatasetError
-from sparkvsr.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES, VideoReader, iframe_indices, probe, read_image
+from sparkvsr.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES, VideoReader, iframe_indices, read_image
 
 READABLE_VIDEO_SUFFIXES = frozenset({*VIDEO_SUFFIXES, ".mpg", ".mpeg", ".wmv", ".flv", ".y4m"})
 _EVEN = 4
@@ -56,6 +57,9 @@ class ClipFolder:
             raise DatasetError(msg)
         self._paths = found[:num_clips]
         self._min_frames, self._min_side = min_frames, min_side
+        # What a look through a file's packets found out, by clip: doing it for every sample costs as much as decoding.
+        self._readers: dict[int, VideoReader] = {}
+        self._iframes: dict[int, list[int]] = {}
 
     def __len__(self) -> int:
         """Clips, the unusable ones included until they are met."""
@@ -68,7 +72,9 @@ class ClipFolder:
     def sample(self, index: int, num_frames: int, size: tuple[int, int], rng: np.random.Generator) -> SourceClip:
         """See ``ClipSource.sample``."""
         path = self._paths[index]
-        info = probe(path)
+        if index not in self._readers:
+            self._readers[index] = VideoReader(path)
+        info = self._readers[index].info
         if info.num_frames < self._min_frames:
             msg = f"it has {info.num_frames} frames, fewer than min_frames={self._min_frames}"
             raise DatasetError(msg)
@@ -78,14 +84,17 @@ class ClipFolder:
         start = int(rng.integers(0, max(1, info.num_frames - num_frames + 1)))
         wanted = min(num_frames, info.num_frames - start)
         window = crop_window((info.height, info.width), size, rng)
-        with VideoReader(path, start=start, frames=wanted) as reader:
-            frames = [frame.pixels[..., window[0], window[1]].clone() for frame in reader]
+        part = copy.copy(self._readers[index])
+        part.start, part.stop = start, start + wanted
+        frames = [frame.pixels[..., window[0], window[1]].clone() for frame in part]
         if not frames:
             msg = f"no frame could be decoded from frame {start} on"
             raise DatasetError(msg)
         inside = None
         if info.kind == "video":
-            inside = [i - start for i in iframe_indices(path) if start <= i < start + len(frames)]
+            if index not in self._iframes:
+                self._iframes[index] = iframe_indices(path)
+            inside = [i - start for i in self._iframes[index] if start <= i < start + len(frames)]
         frames += [frames[-1]] * (num_frames - len(frames))
         return SourceClip(torch.stack(frames), inside, str(path))
 
@@ -194,6 +203,7 @@ def image_source(
 def validation_source(
     root: str | Path | None,
     clip_root: str | Path,
+    path_list: str | Path | None = None,
     *,
     min_side: int = 64,
     num_clips: int | None = 4,
@@ -201,11 +211,21 @@ def validation_source(
 ) -> ClipSource:
     """Clips to measure on: their own folder, or the first ones of the training clips (then the figures flatter).
 
+    Args:
+        root: their own folder, or None.
+        clip_root: of the training clips.
+        path_list: of the training clips; does not apply to ``root``.
+        min_side: smaller clips are skipped.
+        num_clips: how many.
+        seed: not used.
+
     Raises:
         DatasetError: the folder is missing or empty.
     """
     del seed
-    return ClipFolder(root or clip_root, min_side=min_side, num_clips=num_clips)
+    if root is not None:
+        return ClipFolder(root, min_side=min_side, num_clips=num_clips)
+    return ClipFolder(clip_root, path_list, min_side=min_side, num_clips=num_clips)
 
 
 def find_clips(root: Path) -> Iterable[Path]:

@@ -94,11 +94,13 @@ class IsrReferences:
     """Keyframes made from the LR frame by an image upscaler instead of taken from the ground truth.
 
     In use there is no ground truth; a model trained on it alone trusts its keyframes too much. Results are kept on disk
-    under the checksum of the LR frame, so a frame that comes again (precomputed samples, stills) costs nothing.
+    under a checksum of the LR frame and of the upscaler with its weights, so a frame that comes again (precomputed
+    samples, stills) costs nothing, and another upscaler makes its own.
 
     Args:
         ratio: share of samples whose keyframes are made, 0 to 1.
-        upscaler: name or path as ``sparkvsr upscale --keyframe-upscaler`` takes it, or a function ``(lr, size) -> hr``.
+        upscaler: as ``sparkvsr upscale --references`` takes it (but no folder of images), or a function
+            ``(lr, size) -> hr``.
         folder: cache.
 
     Raises:
@@ -113,6 +115,7 @@ class IsrReferences:
         self._upscaler = upscaler
         self._folder = Path(folder).expanduser()
         self._loaded: ImageUpscaler | None = None if isinstance(upscaler, str) else upscaler
+        self._identity = "function"
 
     def check(self) -> None:
         """Load the upscaler now rather than in hour nine.
@@ -137,11 +140,12 @@ class IsrReferences:
 
     def _cached(self, lr: Tensor, size: tuple[int, int]) -> Tensor:
         digest = hashlib.sha256(lr.mul(255).round().to(torch.uint8).contiguous().numpy().tobytes())
-        digest.update(f"{self._upscaler if isinstance(self._upscaler, str) else 'function'} {size}".encode())
+        upscale = self._load()
+        digest.update(f"{self._identity} {size}".encode())
         file = self._folder / digest.hexdigest()[:2] / f"{digest.hexdigest()[2:34]}.npy"
         if file.is_file():
             return torch.from_numpy(np.load(file, allow_pickle=False)).float().div(255)
-        image = self._load()(lr, size).clamp(0, 1).mul(255).round().to(torch.uint8)
+        image = upscale(lr, size).clamp(0, 1).mul(255).round().to(torch.uint8)
         file.parent.mkdir(parents=True, exist_ok=True)
         # Several workers may make the same image at once: write aside, then rename.
         handle, aside = tempfile.mkstemp(dir=file.parent, suffix=".npy")
@@ -152,9 +156,16 @@ class IsrReferences:
 
     def _load(self) -> ImageUpscaler:
         if self._loaded is None:
-            from sparkvsr.keyframes.references import make_reference_maker
+            from sparkvsr.keyframes.references import FolderMaker, make_reference_maker
 
             maker = make_reference_maker(str(self._upscaler))
+            if isinstance(maker, FolderMaker):
+                msg = (
+                    f"keyframes.isr.upscaler={self._upscaler} is a folder of images; training needs an upscaler: lite, "
+                    "bicubic, realesrgan or a weight file"
+                )
+                raise ConfigError(msg)
+            self._identity = maker.identity(0)
             self._loaded = lambda lr, size: maker.make(lr, size)
         return self._loaded
 

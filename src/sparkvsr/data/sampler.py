@@ -53,6 +53,11 @@ class StepSampler(Sampler[list[SampleRequest]]):
         self._rank, self._world_size = rank, world_size
         self._image_ratio, self._seed, self._start_step = image_ratio, seed, start_step
 
+    @property
+    def batch_size(self) -> int:
+        """Samples of a micro-batch on this process; DeepSpeed asks for it."""
+        return self._batch_size
+
     def __len__(self) -> int:
         """Micro-batches of the whole run on this process."""
         return self._max_steps * self._accumulate

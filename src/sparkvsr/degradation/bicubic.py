@@ -35,7 +35,7 @@ class BicubicDegradation:
         """See ``Degradation``."""
         size = (hr.shape[-2] // scale, hr.shape[-1] // scale)
         lr = F.interpolate(hr, size=size, mode="bicubic", antialias=True, align_corners=False)
-        lr = lr.clamp(0, 1).mul(255).round().div(255)
+        lr = lr.clamp_(0, 1).mul_(255).round_().div_(255)
         if self._crf is None:
             return lr
         # Drawn for stills as well, so that a still and a clip use up the same random numbers.

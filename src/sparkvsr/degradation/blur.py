@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
-from kornia.filters import filter2d
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -109,15 +109,18 @@ def draw_kernels(
 def apply_kernels(clip: Tensor, kernels: Tensor) -> Tensor:
     """Correlate each frame with its kernel, borders reflected without repeating the edge.
 
+    OpenCV's filter, as in the published code: for these kernels it takes a third to a ninth of the time of a grouped
+    convolution on a CPU.
+
     Args:
-        clip: ``(F, 3, H, W)``.
+        clip: ``(F, 3, H, W)`` float32.
         kernels: ``(F, k, k)``.
     """
-    room = kernels.shape[-1] // 2
-    border = "reflect" if min(clip.shape[-2:]) > room else "replicate"
-    if bool((kernels == kernels[:1]).all()):
-        return filter2d(clip, kernels[:1], border_type=border)
-    return filter2d(clip, kernels, border_type=border)
+    result = torch.empty_like(clip, memory_format=torch.contiguous_format)
+    for frame, out, kernel in zip(clip.contiguous().numpy(), result.numpy(), kernels.numpy(), strict=True):
+        for plane, target in zip(frame, out, strict=True):
+            cv2.filter2D(plane, -1, kernel, dst=target, borderType=cv2.BORDER_REFLECT_101)
+    return result
 
 
 def as_range(values: Sequence[float]) -> tuple[float, float]:

@@ -69,8 +69,8 @@ def _round_trip(clip: Tensor, encoder: str, rate: int, bit_rate: int | None, opt
     height, width = clip.shape[-2:]
     # 4:2:0 needs even sides: one reflected row or column, cropped afterwards. One encoder thread keeps the result
     # the same on every machine.
-    padded = F.pad(clip, (0, width % 2, 0, height % 2), mode="replicate")
-    frames = padded.clamp(0, 1).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+    padded = F.pad(clip, (0, width % 2, 0, height % 2), mode="reflect" if min(height, width) > 1 else "replicate")
+    frames = padded.clamp(0, 1).mul_(255).round_().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
     try:
         decoded = _decode(_encode(frames, encoder, rate, bit_rate, options))
     except (FFmpegError, ValueError) as exc:
@@ -79,7 +79,7 @@ def _round_trip(clip: Tensor, encoder: str, rate: int, bit_rate: int | None, opt
     if len(decoded) != len(frames):
         msg = f"degradation: {encoder} gave back {len(decoded)} of {len(frames)} frames; use degradation=bicubic"
         raise EncodeError(msg)
-    result = torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2).float().div(255)
+    result = torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2).float().div_(255)
     return result[..., :height, :width].contiguous()
 
 

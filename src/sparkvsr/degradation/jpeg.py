@@ -31,13 +31,14 @@ def compress_jpeg(clip: Tensor, qualities: list[int], *, swapped: bool) -> Tenso
         ``(F, 3, H, W)`` float32 in [0, 1], 8-bit values.
     """
     # The small addition keeps values that are whole levels from falling to the level below.
-    levels = clip.clamp(0, 1).mul(255).add(1e-3).to(torch.uint8)
+    levels = clip.clamp(0, 1).mul_(255).add_(1e-3).to(torch.uint8)
     images = levels.permute(0, 2, 3, 1).contiguous().numpy()
-    frames = []
-    for image, quality in zip(images, qualities, strict=True):
+    result = torch.empty_like(clip, memory_format=torch.contiguous_format)
+    for out, image, quality in zip(result, images, qualities, strict=True):
         # OpenCV takes frames as blue, green, red: handing it red, green, blue is the published mistake.
         ordered = image if swapped else np.ascontiguousarray(image[..., ::-1])
         encoded = cv2.imencode(".jpg", ordered, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
         decoded = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR))
-        frames.append(decoded if swapped else np.ascontiguousarray(decoded[..., ::-1]))
-    return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).float().div(255)
+        ordered = decoded if swapped else np.ascontiguousarray(decoded[..., ::-1])
+        out.copy_(torch.from_numpy(ordered).permute(2, 0, 1))
+    return result.div_(255)

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
-import torch.nn.functional as F
 from torch import Tensor
 
 from sparkvsr.degradation.blur import BlurRange, apply_kernels, as_range, draw_kernels
@@ -20,7 +20,8 @@ from sparkvsr.degradation.jpeg import compress_jpeg, draw_qualities
 from sparkvsr.degradation.noise import NoiseRange, add_noise
 from sparkvsr.errors import ConfigError
 
-INTERPOLATIONS = ("bilinear", "area", "bicubic")
+INTERPOLATIONS = (cv2.INTER_LINEAR, cv2.INTER_AREA, cv2.INTER_CUBIC)
+"""Area means bilinear where it enlarges."""
 
 
 @dataclass(frozen=True)
@@ -160,14 +161,16 @@ def _draw_size(clip: Tensor, spec: ResizeRange, rng: np.random.Generator) -> tup
 
 
 def _resized(clip: Tensor, size: tuple[int, int], rng: np.random.Generator, *, is_8bit: bool = False) -> Tensor:
-    mode = INTERPOLATIONS[int(rng.integers(len(INTERPOLATIONS)))]
+    interpolation = INTERPOLATIONS[int(rng.integers(len(INTERPOLATIONS)))]
     if tuple(clip.shape[-2:]) == size:
         return clip
-    if mode == "area" and (size[0] > clip.shape[-2] or size[1] > clip.shape[-1]):
-        mode = "bilinear"  # what "area" means when enlarging
-    clip = F.interpolate(clip, size=size, mode=mode, align_corners=None if mode == "area" else False)
-    return _rounded(clip) if is_8bit else clip
+    # OpenCV's, as published: its area is exact for every factor, torch's counts whole pixels only.
+    resized = clip.new_empty(*clip.shape[:2], *size)
+    for frame, out in zip(clip.contiguous().numpy(), resized.numpy(), strict=True):
+        for plane, target in zip(frame, out, strict=True):
+            cv2.resize(plane, size[::-1], dst=target, interpolation=interpolation)
+    return _rounded(resized) if is_8bit else resized
 
 
 def _rounded(clip: Tensor) -> Tensor:
-    return clip.clamp(0, 1).mul(255).round().div(255)
+    return clip.clamp(0, 1).mul_(255).round_().div_(255)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sparkvsr.config import plain
 from sparkvsr.data.datamodule import ClipDataModule
-from sparkvsr.data.datasets import PairedClips, SkipReport, ValidationClips
+from sparkvsr.data.datasets import SKIP_FILE, PairedClips, SkipReport, ValidationClips
 from sparkvsr.data.keyframe_policies import PaperPolicy
 from sparkvsr.degradation.interface import Degradation
 from sparkvsr.errors import ConfigError, SparkVSRError
@@ -27,6 +26,7 @@ from sparkvsr.training.ema import MovingAverage
 from sparkvsr.training.lora import add_lora
 from sparkvsr.training.module import RestorationTraining
 from sparkvsr.training.progress import Hook
+from sparkvsr.training.strategies import check_strategy
 
 
 @dataclass
@@ -100,7 +100,7 @@ def build_pairs(config: DictConfig, adapter: TrainingAdapter | None, skipped: Pa
     )
 
 
-def build_validation(config: DictConfig, adapter: TrainingAdapter) -> ValidationClips | None:
+def build_validation(config: DictConfig, adapter: TrainingAdapter, skipped: Path | None) -> ValidationClips | None:
     """A few fixed clips, one clean keyframe at frame 0 (guide 10.2 no. 32: the reference validates without any)."""
     data = config.data
     if data.validation is None:
@@ -117,6 +117,7 @@ def build_validation(config: DictConfig, adapter: TrainingAdapter) -> Validation
         scale=data.scale,
         seed=0,  # not the run's: two runs are compared on the same clips
         prepare=adapter.prepare_clip,
+        skips=SkipReport(skipped),
     )
     return ValidationClips(pairs, len(source))
 
@@ -146,21 +147,23 @@ def build_run(config: DictConfig, folder: Path, hook: Hook, kept: Mapping[str, A
         make_schedule=build(config.optimizer.schedule, "optimizer.schedule"),
         run=kept,
     )
-    pairs: Any = build_pairs(config, adapter, folder / "skipped.tsv")
+    pairs: Any = build_pairs(config, adapter, folder / SKIP_FILE)
     if config.data.precompute.enabled:
         from sparkvsr.training.precompute import precomputed_pairs
 
         pairs = precomputed_pairs(config, pairs, adapter, framewise=framewise, hook=hook)
     data = ClipDataModule(
         pairs,
-        build_validation(config, adapter),
+        build_validation(config, adapter, folder / SKIP_FILE),
         batch_size=config.data.batch_size,
         image_ratio=config.data.image_ratio,
         num_workers=config.data.num_workers,
+        prefetch=config.data.prefetch,
         seed=config.seed,
     )
     stop = StopRequest()
     trainer = build_trainer(config, folder, hook, stop, first_step=first_step)
+    check_strategy(trainer.strategy, adapter, averages=config.optimizer.ema_decay > 0)
     return Run(adapter, module, data, trainer, stop)
 
 
@@ -171,9 +174,11 @@ def build_trainer(config: DictConfig, folder: Path, hook: Hook, stop: StopReques
         ConfigError: a combination that Lightning or this machine refuses.
     """
     node, every = config.trainer, config.callbacks
-    if "deepspeed" in str(plain(node.strategy)) and importlib.util.find_spec("deepspeed") is None:
-        msg = "trainer=deepspeed needs the package deepspeed: pip install 'sparkvsr[deepspeed]', or use trainer=fsdp"
-        raise ConfigError(msg)
+    name = plain(node.strategy)
+    for group in ("fsdp", "deepspeed"):
+        if isinstance(name, str) and name.startswith(group):
+            msg = f"trainer.strategy={name}: choose it by trainer={group}, whose settings fit this training step"
+            raise ConfigError(msg)
     for name in ("checkpoint_every", "validate_every", "keep_checkpoints"):
         if every[name] < 1:
             msg = f"callbacks.{name}={every[name]} must be at least 1"

@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from sparkvsr.data.samples import TrainBatch
-from sparkvsr.training.module import RELATIVE
+from sparkvsr.training.module import RELATIVE, RestorationTraining
 from sparkvsr.training.progress import Hook
 
 RATE_WINDOW_SECONDS = 30.0
@@ -48,7 +48,8 @@ class Progress(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """One event per optimiser step."""
-        del pl_module, outputs, batch, batch_idx
+        del outputs, batch, batch_idx
+        assert isinstance(pl_module, RestorationTraining)
         step = trainer.global_step
         if step == self._seen_step or not trainer.is_global_zero:
             return
@@ -62,10 +63,11 @@ class Progress(Callback):
         seconds, steps = now - self._marks[0][0], step - self._marks[0][1]
         rate = steps / seconds if seconds > 0 else 0.0
         metrics = trainer.callback_metrics
+        # Lightning keeps the metrics of earlier batches: only what this one has.
         terms = {
-            name.removeprefix("train/"): float(value)
-            for name, value in metrics.items()
-            if name.startswith("train/") and name not in ("train/learning_rate", f"train/{RELATIVE}")
+            name: float(metrics[f"train/{name}"])
+            for name in pl_module.latest_terms
+            if name != RELATIVE and f"train/{name}" in metrics
         }
         if rate > 0 and step % int(getattr(trainer, "log_every_n_steps", 10)) == 0:
             for logger in trainer.loggers:
@@ -102,12 +104,12 @@ class Progress(Callback):
 
 
 class StepCheckpoint(ModelCheckpoint):
-    """Writes ``step-000500.ckpt`` every so many steps and ``last.ckpt`` beside it.
+    """Writes ``step-000500.ckpt`` every so many steps; ``last.ckpt`` is a link to the newest one.
 
     Args:
         folder: the run folder.
         every: optimiser steps.
-        keep: how many are kept besides ``last.ckpt``.
+        keep: how many are kept.
         hook: told about each file.
     """
 
@@ -120,7 +122,7 @@ class StepCheckpoint(ModelCheckpoint):
             save_top_k=keep,
             monitor="step",
             mode="max",
-            save_last=True,
+            save_last="link",
             enable_version_counter=False,
         )
         self._hook = hook
@@ -195,6 +197,8 @@ class StopRequest(Callback):
         if asked:
             self.stopped = True
             trainer.should_stop = True
+            # Lightning would validate first: who asked for an end wants the checkpoint, now.
+            trainer.limit_val_batches = 0
 
 
 class RandomStates(Callback):

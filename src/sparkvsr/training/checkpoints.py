@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
+import io
 import pickle
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from sparkvsr.errors import ConfigError, WeightsError
@@ -15,6 +17,7 @@ from sparkvsr.training.adapters.interface import TrainingAdapter
 from sparkvsr.training.module import CHECKPOINT_KEY
 
 NETWORK_PREFIX = "adapter.network."
+_FSDP_META = "meta.pt"
 _WRAPPERS = ("_forward_module.", "module.", "_orig_mod.")
 
 
@@ -39,32 +42,37 @@ def find_checkpoint(path: Path) -> Path:
     raise ConfigError(msg)
 
 
-def newest_run(folder: Path, stage: int) -> Path | None:
-    """The run folder of a stage with the newest ``last.ckpt``."""
+def newest_run(folder: Path, stage: int | None) -> Path | None:
+    """The run folder with the newest ``last.ckpt``, of a stage or of any."""
     runs = [
         checkpoint.parent
         for checkpoint in folder.glob("*/last.ckpt")
-        if checkpoint.parent.name.endswith(f"stage{stage}")
+        if stage is None or checkpoint.parent.name.endswith(f"stage{stage}")
     ]
     return max(runs, key=lambda run: (run / "last.ckpt").stat().st_mtime).resolve() if runs else None
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """Everything of a checkpoint but its large tensors: ``global_step``, what ``sparkvsr`` keeps, and so on.
+
+    Raises:
+        WeightsError: see ``read_checkpoint``.
+    """
+    if not path.is_dir():
+        return read_checkpoint(path)  # mapped into memory: tensors that nobody touches are not read
+    return _load(_deepspeed_states(path) if _is_deepspeed(path) else path / _FSDP_META)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint file or folder into one dictionary on the CPU.
 
-    Files are read without executing anything in them (``weights_only``). A folder is DeepSpeed's or FSDP's; of
-    DeepSpeed's ZeRO-1 and -2 the whole 16-bit module is taken, or the float32 weights where the package is installed.
+    Files are read without executing anything in them (``weights_only``). A folder is FSDP's or DeepSpeed's; of the
+    latter the float32 weights are taken, which needs the package where the network itself is kept in 16 bit.
 
     Raises:
-        WeightsError: it is damaged or of an unknown kind.
+        WeightsError: it is damaged or of an unknown kind, or the package is missing.
     """
-    try:
-        if path.is_dir():
-            return _read_sharded(path)
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError, SafetensorError) as exc:
-        msg = f"{path} cannot be read as a checkpoint of sparkvsr train ({str(exc).splitlines()[0][:200]})"
-        raise WeightsError(msg) from exc
+    loaded = _read_folder(path) if path.is_dir() else _load(path)
     if not isinstance(loaded, dict) or "state_dict" not in loaded:
         msg = f"{path} is no checkpoint of sparkvsr train: it has no state_dict"
         raise WeightsError(msg)
@@ -86,8 +94,6 @@ def network_state(checkpoint: dict[str, Any], *, ema: bool | None = None) -> dic
     if ema and not average:
         msg = "--ema: this run kept no moving average (optimizer.ema_decay was 0); leave the option out"
         raise ConfigError(msg)
-    if average and ema is not False:
-        return dict(average)
     state = {}
     for key, value in checkpoint["state_dict"].items():
         for wrapper in _WRAPPERS:
@@ -97,7 +103,8 @@ def network_state(checkpoint: dict[str, Any], *, ema: bool | None = None) -> dic
     if not state:
         msg = f"the checkpoint holds no weights under {NETWORK_PREFIX}; was it written by sparkvsr train?"
         raise WeightsError(msg)
-    return state
+    # The average holds what was trained; the rest (with LoRA: nearly everything) is the network's own.
+    return {**state, **average} if average and ema is not False else state
 
 
 def load_network_state(path: Path, adapter: TrainingAdapter) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -121,36 +128,75 @@ def load_network_state(path: Path, adapter: TrainingAdapter) -> tuple[dict[str, 
 
 
 def _is_sharded(path: Path) -> bool:
-    return path.is_dir() and (
-        (path / "latest").is_file() or (path / ".metadata").is_file() or (path / "checkpoint").is_dir()
-    )
+    return path.is_dir() and (_is_deepspeed(path) or (path / ".metadata").is_file())
 
 
-def _read_sharded(path: Path) -> dict[str, Any]:
-    if (path / ".metadata").is_file():
-        from lightning.fabric.utilities.load import _load_distributed_checkpoint
+def _is_deepspeed(path: Path) -> bool:
+    return (path / "latest").is_file() or (path / "checkpoint").is_dir()
 
+
+def _load(file: Path) -> dict[str, Any]:
+    try:
+        loaded: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError) as exc:
+        msg = f"{file} cannot be read as a checkpoint of sparkvsr train ({str(exc).splitlines()[0][:200]})"
+        raise WeightsError(msg) from exc
+    return loaded
+
+
+def _read_folder(path: Path) -> dict[str, Any]:
+    if not _is_deepspeed(path):
+        return _read_fsdp(path)
+    file = _deepspeed_states(path)
+    states = _load(file)
+    own: dict[str, Tensor] = states.pop("module")
+    # In float32 and not cut up (stages 1 and 2) they are the weights themselves, else copies or placeholders.
+    is_complete = file.name.startswith("mp_rank") and all(t.dtype == torch.float32 for t in own.values())
+    states["state_dict"] = own if is_complete else {**own, **_deepspeed_float32(path)}
+    return states
+
+
+def _read_fsdp(path: Path) -> dict[str, Any]:
+    from lightning.fabric.utilities.load import _load_distributed_checkpoint
+
+    try:
         consolidated: dict[str, Any] = _load_distributed_checkpoint(path)
-        if "state_dict" not in consolidated and "model" in consolidated:
-            consolidated["state_dict"] = consolidated.pop("model")
-        return consolidated
+    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError) as exc:
+        msg = f"{path} cannot be read as a sharded checkpoint ({str(exc).splitlines()[0][:200]}); are all files there?"
+        raise WeightsError(msg) from exc
+    if "state_dict" not in consolidated and "model" in consolidated:
+        consolidated["state_dict"] = consolidated.pop("model")
+    return consolidated
+
+
+def _deepspeed_states(path: Path) -> Path:
     tag = (path / "latest").read_text().strip() if (path / "latest").is_file() else "checkpoint"
     files = sorted((path / tag).glob("*model_states.pt"))
     if not files:
         msg = f"{path} has neither FSDP's .metadata nor DeepSpeed's {tag}/mp_rank_00_model_states.pt"
         raise WeightsError(msg)
-    # DeepSpeed pickles its own objects beside the tensors; this needs the package when they are there.
-    states: dict[str, Any] = torch.load(files[0], map_location="cpu", weights_only=True)
-    states["state_dict"] = states.pop("module")
-    full = _deepspeed_float32(path)
-    if full is not None:
-        states["state_dict"] = full
-    return states
+    return files[0]
 
 
-def _deepspeed_float32(path: Path) -> dict[str, Tensor] | None:
+def _deepspeed_float32(path: Path) -> dict[str, Tensor]:
+    """The float32 master weights, put together by DeepSpeed's own code.
+
+    It unpickles the optimiser's files, which can run code: take such folders only from people you trust.
+    """
+    if importlib.util.find_spec("deepspeed") is None:
+        msg = (
+            f"{path} keeps its float32 weights in DeepSpeed's own files; to read them: pip install deepspeed (no GPU "
+            "is needed)"
+        )
+        raise WeightsError(msg)
+    from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
+
     try:
-        from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
-    except ImportError:
-        return None
-    return dict(get_fp32_state_dict_from_zero_checkpoint(str(path)))
+        # It reports on the terminal what it does.
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            state = get_fp32_state_dict_from_zero_checkpoint(str(path))
+    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError) as exc:
+        reason = str(exc).splitlines()[0][:200]
+        msg = f"{path}: DeepSpeed cannot put its weights together ({reason}); are all files there?"
+        raise WeightsError(msg) from exc
+    return {name: tensor.detach() for name, tensor in state.items()}

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from sparkvsr.data.samples import TrainBatch
 from sparkvsr.training.adapters.interface import TrainingAdapter
+from sparkvsr.training.strategies import ShardedStrategy, has_shards, strategy_kind
 
 CHECKPOINT_KEY = "sparkvsr"
 RELATIVE = "loss_over_lr"
@@ -48,7 +49,8 @@ class RestorationTraining(LightningModule):
         self._loss = [loss]
         self._make_optimizer, self._make_schedule = make_optimizer, make_schedule
         self._run = dict(run or {})
-        self.last_restored: Tensor | None = None
+        self.latest_terms: tuple[str, ...] = ()
+        """Names of the loss terms of the last batch; a still has no temporal one."""
 
     @property
     def loss(self) -> Any:
@@ -59,6 +61,12 @@ class RestorationTraining(LightningModule):
     def framewise(self) -> bool:
         """Whether frames are encoded and decoded one by one."""
         return bool(self.loss.domain == "pixel")
+
+    def configure_model(self) -> None:
+        """Lightning's hook, on every process before the optimiser is made: FSDP cuts the network up."""
+        strategy = self.trainer.strategy
+        if isinstance(strategy, ShardedStrategy) and not has_shards(self.adapter.network):
+            strategy.shard(self.adapter)
 
     def setup(self, stage: str) -> None:
         """Lightning's hook: bring the loss to this process's device."""
@@ -91,6 +99,7 @@ class RestorationTraining(LightningModule):
         """One micro-batch."""
         del batch_index
         terms = self.compute_terms(batch)
+        self.latest_terms = tuple(terms)
         self.log_dict(
             {f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=batch.size, sync_dist=True
         )
@@ -139,19 +148,9 @@ class RestorationTraining(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the run's configuration in the file and leave the frozen parts out of it."""
-        checkpoint[CHECKPOINT_KEY] = {**checkpoint.get(CHECKPOINT_KEY, {}), **self._run}
-        state = checkpoint.get("state_dict")
-        if state:
-            checkpoint["state_dict"] = {k: v for k, v in state.items() if k.startswith("adapter.network.")}
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Frozen parts come from the model folder, not from the checkpoint."""
-        state = checkpoint["state_dict"]
-        own = self.state_dict()
-        for key, value in own.items():
-            if not key.startswith("adapter.network."):
-                state.setdefault(key, value)
+        """Keep the run's configuration in the file. What is frozen lies outside the module tree, so it is not in it."""
+        own = {**self._run, "strategy": strategy_kind(self.trainer.strategy)}
+        checkpoint[CHECKPOINT_KEY] = {**checkpoint.get(CHECKPOINT_KEY, {}), **own}
 
 
 def psnr(sr: Tensor, hr: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sparkvsr.config import plain
 from sparkvsr.data.datasets import PairedClips
+from sparkvsr.data.loader_errors import plain_worker_errors
 from sparkvsr.data.precomputed import PrecomputedPairs
 from sparkvsr.data.samples import TrainSample, collate
 from sparkvsr.errors import ConfigError
@@ -57,7 +58,8 @@ def precomputed_pairs(
         if not missing:
             continue
         hook({"event": "note", "text": f"precomputing {missing} {'stills' if is_image else 'clips'} into {folder}"})
-        store.make(is_image=is_image, num_workers=config.data.num_workers, encode=encode if with_latents else None)
+        with plain_worker_errors():
+            store.make(is_image=is_image, num_workers=config.data.num_workers, encode=encode if with_latents else None)
     adapter.to("cpu")
     return store
 

@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +22,28 @@ from omegaconf import DictConfig
 
 from sparkvsr import __version__
 from sparkvsr.config import config_text, plain
-from sparkvsr.errors import ConfigError, DatasetError, ResourceError, WeightsError
+from sparkvsr.data.datamodule import shared_cores
+from sparkvsr.data.datasets import SKIP_FILE, skipped_clips
+from sparkvsr.data.loader_errors import plain_worker_errors
+from sparkvsr.errors import ConfigError, ResourceError, WeightsError
 from sparkvsr.training.adapters.interface import parameter_count
 from sparkvsr.training.build import Run, build_run
-from sparkvsr.training.checkpoints import find_checkpoint, load_network_state, newest_run, read_checkpoint
+from sparkvsr.training.checkpoints import load_network_state, read_header
 from sparkvsr.training.progress import Hook, silent
+from sparkvsr.training.resume import Origin, check_kind, resumed_checkpoint
 
+# What a result may depend on besides torch.
+_RECORDED_PACKAGES = ("lightning", "diffusers", "numpy", "opencv-python-headless", "av", "peft", "deepspeed")
 _RUN_FOLDER_VARIABLE = "SPARKVSR_RUN_FOLDER"
 
 
-def train(config: DictConfig, hook: Hook = silent) -> Path:
+def train(config: DictConfig, hook: Hook = silent, origin: Origin | None = None) -> Path:
     """Train as configured.
 
     Args:
-        config: composed by ``sparkvsr.config.compose_config``.
+        config: composed by ``sparkvsr.training.resume.compose_run`` (or ``sparkvsr.config.compose_config``).
         hook: gets the events listed in ``sparkvsr.training.progress``.
+        origin: what it was composed from; with it the run can go on by its checkpoint alone.
 
     Returns:
         The run folder.
@@ -45,14 +53,14 @@ def train(config: DictConfig, hook: Hook = silent) -> Path:
         SparkVSRError: something cannot be used.
     """
     _quiet_known_noise()
-    resume = _resumed_checkpoint(config)
+    resume = resumed_checkpoint(config) if config.ckpt else None
     folder = _run_folder(config, resume)
-    folder.mkdir(parents=True, exist_ok=True)
     # The folder in the saved configuration is the real one, also when it was found or inherited.
     config.paths.output_dir = str(folder)
     seed_everything(config.seed, workers=True, verbose=False)
-    kept = {"version": __version__, "config": plain(config)}
-    first_step = 0 if resume is None else int(read_checkpoint(resume)["global_step"])
+    kept = {"version": __version__, "config": plain(config), "origin": None if origin is None else origin.kept()}
+    header = {} if resume is None else read_header(resume)
+    first_step = int(header.get("global_step", 0))
     if first_step >= config.trainer.max_steps:
         msg = (
             f"{resume} is at step {first_step} and trainer.max_steps={config.trainer.max_steps}; "
@@ -60,6 +68,9 @@ def train(config: DictConfig, hook: Hook = silent) -> Path:
         )
         raise ConfigError(msg)
     run = build_run(config, folder, hook, kept, first_step=first_step)
+    if resume is not None:
+        check_kind(header, run.trainer, resume)
+    folder.mkdir(parents=True, exist_ok=True)
     if run.trainer.is_global_zero:
         write_records(folder, config)
     if resume is None and config.init:
@@ -73,6 +84,7 @@ def train(config: DictConfig, hook: Hook = silent) -> Path:
                 "stage": config.stage,
                 "model": run.adapter.family,
                 "parameters": parameter_count(run.adapter.network),
+                "trained_parameters": parameter_count(run.adapter.network, trained=True),
                 "steps": config.trainer.max_steps,
                 "first_step": first_step,
                 "samples_per_step": config.data.batch_size
@@ -80,14 +92,18 @@ def train(config: DictConfig, hook: Hook = silent) -> Path:
                 * run.trainer.world_size,
             }
         )
-    with _stop_on_signal(run):
+    alone_on_cpu = run.trainer.strategy.root_device.type == "cpu" and run.trainer.world_size == 1
+    with _stop_on_signal(run), shared_cores(config.data.num_workers if alone_on_cpu else 0):
         _fit(run, resume)
     last = folder / "last.ckpt"
-    if not run.stop.stopped or not _is_at(last, run.trainer.global_step):
+    if not _is_at(last, run.trainer.global_step):
+        if last.is_symlink() and run.trainer.is_global_zero:
+            last.unlink()
+        run.trainer.strategy.barrier()
         run.trainer.save_checkpoint(last)
     model_folder = None
     if run.trainer.is_global_zero:
-        if config.export_at_end:
+        if config.export_at_end and not run.stop.stopped:
             from sparkvsr.training.export import export_model
 
             model_folder = export_model(folder, folder / "model", overwrite=True)
@@ -99,6 +115,7 @@ def train(config: DictConfig, hook: Hook = silent) -> Path:
                 "seconds": time.monotonic() - begin,
                 "model_folder": None if model_folder is None else str(model_folder),
                 "interrupted": run.stop.stopped,
+                "skipped": len(skipped_clips(folder / SKIP_FILE)),
             }
         )
     if run.stop.stopped:
@@ -116,11 +133,20 @@ def write_records(folder: Path, config: DictConfig) -> None:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "torch": torch.__version__,
+        **{name: installed_version(name) for name in _RECORDED_PACKAGES},
         "device": torch.cuda.get_device_name(0) if torch.cuda.is_available() else platform.processor() or "cpu",
         "threads": torch.get_num_threads(),
     }
     text = "".join(f"{key}: {str(value)!r}\n" for key, value in lines.items())
     (folder / "environment.yaml").write_text(text, encoding="utf-8")
+
+
+def installed_version(package: str) -> str:
+    """Version of a package, ``not installed`` without it."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def git_revision() -> str:
@@ -142,10 +168,14 @@ def git_revision() -> str:
 
 def _run_folder(config: DictConfig, resume: Path | None) -> Path:
     # Processes that Lightning starts for the other GPUs compose their own configuration a moment later; the folder,
-    # which carries the time, has to be the first one's.
+    # which carries the time, has to be the first one's. Those that torchrun or SLURM start cannot be told.
+    external = torch.distributed.is_torchelastic_launched() or "SLURM_PROCID" in os.environ
     inherited = os.environ.get(_RUN_FOLDER_VARIABLE)
-    if inherited and os.environ.get("LOCAL_RANK", "0") != "0":
+    if inherited and os.environ.get("LOCAL_RANK", "0") != "0" and not external:
         return Path(inherited)
+    if external and resume is None and "${now:" in str(config.paths._get_node("output_dir")._value()):
+        msg = "torchrun and SLURM start every process by itself: name one folder for all of them by paths.output_dir"
+        raise ConfigError(msg)
     folder = Path(config.paths.output_dir if resume is None else resume.parent).expanduser().resolve()
     if resume is None and (folder / "last.ckpt").exists():
         msg = (
@@ -155,24 +185,6 @@ def _run_folder(config: DictConfig, resume: Path | None) -> Path:
         raise ConfigError(msg)
     os.environ[_RUN_FOLDER_VARIABLE] = str(folder)
     return folder
-
-
-def _resumed_checkpoint(config: DictConfig) -> Path | None:
-    if not config.ckpt:
-        return None
-    if config.ckpt != "last":
-        return find_checkpoint(Path(config.ckpt).expanduser())
-    folder = Path(config.paths.output_dir).expanduser()
-    if (folder / "last.ckpt").exists():
-        return (folder / "last.ckpt").resolve()
-    found = newest_run(folder.parent, config.stage)
-    if found is None:
-        msg = (
-            f"ckpt=last: {folder.parent} holds no run of stage {config.stage} with a last.ckpt; "
-            "give its path: ckpt=PATH"
-        )
-        raise ConfigError(msg)
-    return found / "last.ckpt"
 
 
 def _start_from(run: Run, config: DictConfig) -> None:
@@ -193,25 +205,20 @@ def _start_from(run: Run, config: DictConfig) -> None:
 
 
 def _fit(run: Run, resume: Path | None) -> None:
+    checkpoint = None if resume is None else str(resume)
     try:
-        run.trainer.fit(
-            run.module, datamodule=run.data, ckpt_path=None if resume is None else str(resume), weights_only=True
-        )
+        with plain_worker_errors():
+            run.trainer.fit(run.module, datamodule=run.data, ckpt_path=checkpoint, weights_only=True)
     except MisconfigurationException as exc:
         msg = f"trainer: {str(exc).splitlines()[0]}"
         raise ConfigError(msg) from exc
     except torch.OutOfMemoryError as exc:
         msg = "out of GPU memory; set data.batch_size lower, data.crop smaller, or use trainer=fsdp"
         raise ResourceError(msg) from exc
-    except RuntimeError as exc:
-        # What a loader process met comes wrapped in its traceback.
-        if "DatasetError: " in str(exc):
-            raise DatasetError(str(exc).rpartition("DatasetError: ")[2].strip()) from exc
-        raise
 
 
 def _is_at(checkpoint: Path, step: int) -> bool:
-    return checkpoint.is_file() and int(read_checkpoint(checkpoint)["global_step"]) == step
+    return checkpoint.exists() and int(read_header(checkpoint)["global_step"]) == step
 
 
 @contextmanager
@@ -252,7 +259,13 @@ def _quiet_known_noise() -> None:
         ".*Trying to infer the `batch_size`.*",
         ".*lr_scheduler.step.*before.*optimizer.step.*",
         ".*GPU available but not used.*",
-        # the frozen VAE
         ".*in eval mode at the start of training.*",
+        # DeepSpeed's own calls
+        ".*all_gather_into_tensor. is deprecated.*",
+        ".*reduce_scatter_tensor. is deprecated.*",
+        # no validation clips
+        ".*Total length of .list. across ranks is zero.*",
+        # FSDP: nothing writes into the network's output in place
+        ".*returned a view tensor.*",
     ):
         warnings.filterwarnings("ignore", message=text)

@@ -6,17 +6,17 @@ Counts what PyTorch allocates for tensors. What it cannot see: workspaces of ker
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.flop_counter import FlopCounterMode
 
 
@@ -88,6 +88,91 @@ def peak_bytes(work: Callable[[], object]) -> int:
     with _without_scores(), live:
         result = work()
     del result
+    return live.peak
+
+
+class _AttentionWithGradient(torch.autograd.Function):
+    """What fused attention keeps for its backward pass: its inputs, its output and a number per row."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """An output of the right shape."""
+        out = torch.empty_like(query)
+        ctx.save_for_backward(query, key, value, out, query.new_empty(query.shape[:-1], dtype=torch.float32))
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients of the right shapes."""
+        del grad
+        query, key, value, *_ = ctx.saved_tensors
+        return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
+
+
+@contextmanager
+def _as_autocast() -> Iterator[None]:
+    """What autocast does: norms in float32, matrix products and convolutions in the type of their weights.
+
+    Patched and not a mode: checkpointing computes again inside the backward pass, where a mode is off.
+    """
+
+    def in_float32(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def call(*args: Any, **kwargs: Any) -> Tensor:
+            args, kwargs = _cast_all((args, kwargs), torch.float32)
+            return function(*args, **kwargs)
+
+        return call
+
+    def as_weights(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def call(*args: Any, **kwargs: Any) -> Tensor:
+            args, kwargs = _cast_all((args, kwargs), (args[1] if len(args) > 1 else kwargs["weight"]).dtype)
+            return function(*args, **kwargs)
+
+        return call
+
+    with ExitStack() as patches:
+        for name in ("layer_norm", "group_norm"):
+            patches.enter_context(mock.patch.object(F, name, in_float32(getattr(F, name))))
+        for name in ("linear", "conv2d", "conv3d"):
+            patches.enter_context(mock.patch.object(F, name, as_weights(getattr(F, name))))
+        yield
+
+
+def _cast_all(tree: Any, dtype: torch.dtype) -> Any:
+    return tree_map(
+        lambda leaf: leaf.to(dtype) if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf, tree
+    )
+
+
+def training_peak_bytes(work: Callable[[], Tensor], parameters: Iterable[nn.Parameter], *, autocast: bool) -> int:
+    """Most bytes that a forward and backward pass on the meta device holds beyond its inputs and the gradients.
+
+    Args:
+        work: gives a scalar to differentiate.
+        parameters: whose gradients are dropped as soon as they are whole; they are counted elsewhere.
+        autocast: norms in float32, as autocast computes them.
+    """
+
+    def drop(parameter: Tensor) -> None:
+        parameter.grad = None
+
+    hooks = [p.register_post_accumulate_grad_hook(drop) for p in parameters if p.requires_grad]
+    live = _LiveBytes()
+
+    def attention(query: Tensor, key: Tensor, value: Tensor, **options: Any) -> Tensor:
+        del options
+        result: Tensor = _AttentionWithGradient.apply(query, key, value)
+        return result
+
+    try:
+        types = _as_autocast() if autocast else nullcontext()
+        with mock.patch.object(F, "scaled_dot_product_attention", attention), types, live:
+            loss = work()
+            loss.backward()
+            del loss
+    finally:
+        for hook in hooks:
+            hook.remove()
     return live.peak
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from sparkvsr.data.samples import TrainBatch
@@ -46,7 +46,6 @@ class CogVideoXAdapter(TrainingAdapter):
     """
 
     family = "cogvideox"
-    vae: Any
 
     def __init__(
         self,
@@ -65,7 +64,9 @@ class CogVideoXAdapter(TrainingAdapter):
             msg = f"model.posterior={posterior} is unknown; use sample (as published) or mode"
             raise ConfigError(msg)
         self.network = transformer
-        self.vae = vae.requires_grad_(False).eval()
+        # Outside the module tree: what is never trained belongs to no checkpoint, is not shared out by FSDP and not
+        # compared by DDP. It follows the module to its device by `_apply`.
+        self._frozen = [vae.requires_grad_(False).eval()]
         if vae_tiling:
             self.vae.enable_tiling()
         self.register_buffer("prompt", prompt, persistent=False)
@@ -83,11 +84,20 @@ class CogVideoXAdapter(TrainingAdapter):
         if hasattr(network, "enable_gradient_checkpointing"):
             network.enable_gradient_checkpointing()
 
-    def train(self, mode: bool = True) -> CogVideoXAdapter:
-        """The VAE stays in evaluation mode."""
-        super().train(mode)
-        self.vae.eval()
-        return self
+    @property
+    def vae(self) -> Any:
+        """The frozen autoencoder."""
+        return self._frozen[0]
+
+    def _apply(self, fn: Any, recurse: bool = True) -> CogVideoXAdapter:
+        self.vae._apply(fn)
+        return super()._apply(fn, recurse)
+
+    def sharded_blocks(self) -> tuple[type[nn.Module], ...]:
+        """See ``TrainingAdapter``."""
+        from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXBlock
+
+        return (CogVideoXBlock,)
 
     def check_data(self, num_frames: int, crop: tuple[int, int], *, framewise: bool) -> None:
         """See ``TrainingAdapter``: crops are multiples of 16, clips of stage 1 have 8n + 1 frames (guide 1.6)."""
@@ -127,16 +137,18 @@ class CogVideoXAdapter(TrainingAdapter):
 
     def restore(self, latents: LatentBatch) -> Tensor:
         """See ``TrainingAdapter``: guide 2.7; the leading copies are dropped before the loss (guide 10.1 no. 10)."""
-        dtype = (
-            torch.get_autocast_dtype(latents.lr.device.type)
-            if torch.is_autocast_enabled(latents.lr.device.type)
-            else latents.lr.dtype
-        )
+        lr, keyframes = latents.lr, latents.keyframes
+        if lr.device.type != "meta" and torch.is_autocast_enabled(lr.device.type):
+            dtype = torch.get_autocast_dtype(lr.device.type)
+        else:
+            # DeepSpeed keeps the network itself in bf16 and has no autocast.
+            dtype = next(self.network.parameters()).dtype
+            lr, keyframes = lr.to(dtype), keyframes.to(dtype)
         if dtype not in self._coefficients:
             self._coefficients[dtype] = velocity_coefficients(self._scheduler_config, dtype)
         coefficients = self._coefficients[dtype]
         prompt: Any = self.prompt
-        return restore_latents(self.network, latents.lr, latents.keyframes, prompt, coefficients)
+        return restore_latents(self.network, lr, keyframes, prompt, coefficients)
 
     def decode(self, latents: Tensor, *, framewise: bool) -> Tensor:
         """See ``TrainingAdapter``. Each latent by itself where each frame was encoded by itself (guide 5.4)."""

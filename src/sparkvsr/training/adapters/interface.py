@@ -111,7 +111,11 @@ class TrainingAdapter(nn.Module, ABC):
     def enable_gradient_checkpointing(self) -> None:
         """Recompute activations in the backward pass."""
 
+    def sharded_blocks(self) -> tuple[type[nn.Module], ...]:
+        """Classes of the network's repeated blocks, the pieces that FSDP shares out; none for a small model."""
+        return ()
 
-def parameter_count(module: nn.Module) -> int:
-    """Number of parameters."""
-    return sum(parameter.numel() for parameter in module.parameters())
+
+def parameter_count(module: nn.Module, *, trained: bool = False) -> int:
+    """Number of parameters, or of those that are trained."""
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad or not trained)

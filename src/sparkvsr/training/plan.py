@@ -1,0 +1,323 @@
+"""How much memory a training run of a large model takes, per GPU and per trainer. Computed, not measured.
+
+Weights, gradients and optimiser state are counted. Activations are traced on the meta device with the model's own blocks
+and the run's clip size; two and three blocks show what all of them take. What a trace cannot see, the allocator's
+fragments and the kernels' workspaces, is a fixed share on top.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from sparkvsr.config import plain
+from sparkvsr.data.samples import TrainBatch
+from sparkvsr.errors import ConfigError, WeightsError
+from sparkvsr.losses.perceptual import DistsDistance
+from sparkvsr.models.cogvideox.loading import build_transformer, build_vae
+from sparkvsr.models.cogvideox.tracing import peak_bytes, training_peak_bytes
+from sparkvsr.training.adapters.cogvideox import CogVideoXAdapter
+from sparkvsr.training.adapters.interface import LatentBatch, parameter_count
+from sparkvsr.training.lora import add_lora
+
+SAFETY = 1.12
+"""Allocator fragments and kernel workspaces, as in the memory model of inference."""
+
+FIXED_BYTES = 1 << 30
+"""Device context, NCCL buffers."""
+
+DEFAULT_DEVICES = 4
+DEFAULT_RANK = 64
+_BUCKET_ELEMENTS = 200_000_000  # DeepSpeed's gather and reduce buckets, as Lightning sets them
+_DISTS_CHANNELS = (3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Bytes on one GPU.
+
+    Attributes:
+        trainer: what to type.
+        fixed: ``name -> bytes`` of what lies there all the time.
+        gradients: at the end of a backward pass.
+        activations: most of them at one moment of a step.
+        update: temporaries of the optimiser step, when the activations are gone.
+    """
+
+    trainer: str
+    fixed: dict[str, int]
+    gradients: int
+    activations: int
+    update: int
+
+    @property
+    def total(self) -> int:
+        """The peak, with the shares that cannot be traced."""
+        step = self.gradients + max(self.activations, self.update)
+        return int(sum(self.fixed.values()) + SAFETY * step) + FIXED_BYTES
+
+
+@dataclass(frozen=True)
+class ActivationTrace:
+    """Bytes of one micro-batch.
+
+    Attributes:
+        encode: VAE, without gradient.
+        transformer: forward and backward pass over all blocks.
+        decode: VAE and loss with gradient, beside what the transformer keeps for its backward pass.
+        per_block: what one block keeps for its backward pass.
+    """
+
+    encode: int
+    transformer: int
+    decode: int
+    per_block: int
+
+    @property
+    def peak(self) -> int:
+        """The largest."""
+        return max(self.encode, self.transformer, self.decode)
+
+
+def plan_memory(config: DictConfig) -> list[MemoryPlan]:
+    """Plans of the trainers that a large model is trained with.
+
+    Args:
+        config: composed; model, stage, data, precision and checkpointing are read from it. ``model.path`` needs the
+            configuration files only. ``trainer.devices`` below 1 counts as 4.
+
+    Raises:
+        ConfigError: the model is not a large one.
+        WeightsError: the configuration files are missing.
+    """
+    if "build_cogvideox_adapter" not in str(config.model.get("_target_")):
+        msg = "--plan is for model=cogvideox; the other models train in the memory of any machine"
+        raise ConfigError(msg)
+    folder = Path(config.model.path).expanduser()
+    transformer, vae = _read(folder / "transformer" / "config.json"), _read(folder / "vae" / "config.json")
+    count, vae_count = parameter_count(build_transformer(transformer)), parameter_count(build_vae(vae))
+    devices = config.trainer.devices if isinstance(config.trainer.devices, int) else DEFAULT_DEVICES
+    devices = devices if devices > 1 else DEFAULT_DEVICES
+    rank = int(config.optimizer.lora.rank) or DEFAULT_RANK
+    layers = int(transformer["num_layers"])
+    block = parameter_count(_blocks(build_transformer({**transformer, "num_layers": 1})))
+
+    def trace(*, lora: int = 0, autocast: bool = True) -> int:
+        return trace_activations(config, transformer, vae, lora_rank=lora, autocast=autocast).peak
+
+    mixed, pure = trace(), trace(autocast=False)
+    average = config.optimizer.ema_decay > 0
+    low_rank = _lora_count(transformer, rank, plain(config.optimizer.lora.targets)) * layers
+    frozen = {"VAE": 4 * vae_count}
+
+    def states(trained: int) -> dict[str, int]:
+        return {"optimiser state": 8 * trained, **({"moving average": 4 * trained} if average else {})}
+
+    shard = -(-count // devices)
+    gathered = (
+        2 * block * 2 + 4 * block
+    )  # this block and the next one in bf16, its gradients before they are shared out
+    bucket = 2 * 2 * _BUCKET_ELEMENTS
+    return [
+        MemoryPlan(
+            f"gpu optimizer.lora.rank={rank}",
+            {"weights": 4 * (count + low_rank), **frozen, **states(low_rank)},
+            4 * low_rank,
+            trace(lora=rank),
+            4 * low_rank,
+        ),
+        MemoryPlan(
+            "gpu, ddp",
+            # Autocast keeps the bf16 copies of trained weights for the length of a pass.
+            {"weights": 4 * count, "bf16 copies": 2 * count, **frozen, **states(count)},
+            4 * count,
+            mixed,
+            4 * count,
+        ),
+        MemoryPlan(
+            f"fsdp trainer.devices={devices}",
+            {"weights": 4 * shard, "gathered blocks": gathered, **frozen, **states(shard)},
+            4 * shard,
+            mixed,
+            4 * shard,
+        ),
+        MemoryPlan(
+            f"deepspeed trainer.devices={devices}",
+            {
+                "weights": 2 * count,
+                "float32 weights": 4 * shard,
+                "buckets": bucket,
+                "VAE": 2 * vae_count,
+                **states(shard),
+            },
+            2 * shard,
+            pure,
+            2 * 4 * shard,
+        ),
+    ]
+
+
+def trace_activations(
+    config: DictConfig, transformer: dict[str, Any], vae: dict[str, Any], *, lora_rank: int = 0, autocast: bool = True
+) -> ActivationTrace:
+    """Trace one micro-batch of the run's size; blocks beyond the third are like it.
+
+    Args:
+        config: composed.
+        transformer: ``config.json`` of the transformer.
+        vae: likewise.
+        lora_rank: train low-rank adapters only.
+        autocast: norms in float32; False is DeepSpeed's pure bf16.
+    """
+    framewise = config.loss.get("_target_", "").endswith("PixelLoss")
+    dists = framewise and float(config.loss.get("dists_weight", 0)) > 0
+    few = {}
+    for layers in (2, 3):
+        adapter = _meta_adapter(config, {**transformer, "num_layers": layers}, vae)
+        if lora_rank:
+            add_lora(adapter, rank=lora_rank, alpha=lora_rank, targets=plain(config.optimizer.lora.targets))
+            nn.Module.to(adapter.network, torch.bfloat16)
+        batch = _meta_batch(config)
+        latents: list[LatentBatch] = []
+
+        def encode(adapter: CogVideoXAdapter = adapter, batch: TrainBatch = batch) -> None:
+            latents.append(adapter.encode(batch, framewise=framewise, with_hr=not framewise))
+
+        few["encode", layers] = peak_bytes(encode) + _batch_bytes(batch)
+        shape = adapter.encode(batch, framewise=framewise, with_hr=False).lr.shape
+        lr = torch.empty(shape, dtype=torch.bfloat16, device="meta")
+        given = LatentBatch(lr, lr.clone(), lr.clone())
+
+        def restore(adapter: CogVideoXAdapter = adapter, given: LatentBatch = given) -> Tensor:
+            return F.mse_loss(adapter.restore(given).float(), given.lr.float())
+
+        few["transformer", layers] = training_peak_bytes(restore, adapter.network.parameters(), autocast=autocast)
+    per_layer = few["transformer", 3] - few["transformer", 2]
+    every = few["transformer", 2] + (int(transformer["num_layers"]) - 2) * per_layer + _batch_bytes(batch)
+    decode = 0
+    if framewise:
+        network = _meta_dists() if dists else None
+        restored = lr.clone().requires_grad_()
+
+        def decode_and_compare() -> Tensor:
+            pixels = adapter.decode(restored, framewise=True)
+            loss = F.mse_loss(pixels, batch.hr)
+            return loss if network is None else loss + network(pixels.flatten(0, 1), batch.hr.flatten(0, 1)).mean()
+
+        kept = every - few["transformer", 2]
+        decode = training_peak_bytes(decode_and_compare, (), autocast=autocast) + kept
+    return ActivationTrace(few["encode", 2], every, decode, per_layer)
+
+
+def plan_text(plans: list[MemoryPlan], config: DictConfig) -> str:
+    """The plans as a table in GiB, largest parts first."""
+    crop, data = plain(config.data.crop), config.data
+    checkpointing = "on" if config.model.gradient_checkpointing else "off"
+    head = (
+        "Memory of one GPU in GiB, computed on the meta device, not measured.\n"
+        f"Stage {config.stage}: clips of {data.num_frames} frames {crop[1]}x{crop[0]}, {data.batch_size} a "
+        f"micro-batch, bf16-mixed, gradient checkpointing {checkpointing}.\n"
+    )
+    names = list(dict.fromkeys(name for plan in plans for name in plan.fixed))
+    rows = [[name, *(_gib(plan.fixed.get(name)) for plan in plans)] for name in names]
+    rows += [
+        ["gradients", *(_gib(plan.gradients) for plan in plans)],
+        ["activations", *(_gib(plan.activations) for plan in plans)],
+        ["optimiser step", *(_gib(plan.update) for plan in plans)],
+        ["peak", *(_gib(plan.total) for plan in plans)],
+    ]
+    width = [max(len(row[0]) for row in rows), *(max(len(plan.trainer), 8) for plan in plans)]
+    lines = [["trainer=", *(plan.trainer for plan in plans)], *rows]
+    body = "\n".join(
+        "  ".join(cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(line, width, strict=True)))
+        for line in lines
+    )
+    foot = (
+        f"\npeak: what lies there + {SAFETY} x (gradients + the larger of activations and optimiser step) + "
+        f"{FIXED_BYTES / 2**30:.0f} GiB. While it loads, each process needs the float32 weights in main memory.\n"
+        "Less: data.batch_size, trainer.strategy.stage=3, trainer.strategy.offload_optimizer=true (deepspeed), "
+        "optimizer.build.foreach=false (no optimiser step).\n"
+    )
+    return f"{head}\n{body}\n{foot}"
+
+
+def _gib(count: int | None) -> str:
+    return "-" if count is None else f"{count / 2**30:.1f}"
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        loaded: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as exc:
+        msg = f"model.path: {file} cannot be read ({exc}); --plan needs the configuration files, not the weights"
+        raise WeightsError(msg) from exc
+    return loaded
+
+
+def _blocks(transformer: Any) -> nn.Module:
+    blocks: nn.Module = transformer.transformer_blocks
+    return blocks
+
+
+def _lora_count(transformer: dict[str, Any], rank: int, targets: list[str]) -> int:
+    """Parameters that low-rank adapters add to one block."""
+    names = tuple(f".{target}" for target in targets)
+    linears = [
+        module
+        for name, module in _blocks(build_transformer({**transformer, "num_layers": 1})).named_modules()
+        if isinstance(module, nn.Linear) and name.endswith(names)
+    ]
+    return sum(rank * (linear.in_features + linear.out_features) for linear in linears)
+
+
+def _meta_adapter(config: DictConfig, transformer: dict[str, Any], vae: dict[str, Any]) -> CogVideoXAdapter:
+    tokens, width = transformer["max_text_seq_length"], transformer["text_embed_dim"]
+    network = nn.Module.to(build_transformer(transformer), torch.bfloat16).train()
+    return CogVideoXAdapter(
+        network,
+        nn.Module.to(build_vae(vae), torch.bfloat16),
+        torch.empty(tokens, width, device="meta"),
+        {"prediction_type": "v_prediction"},
+        posterior=config.model.posterior,
+        gradient_checkpointing=config.model.gradient_checkpointing,
+        vae_tiling=config.model.vae_tiling,
+    )
+
+
+def _meta_batch(config: DictConfig) -> TrainBatch:
+    data = config.data
+    (height, width), scale, size = plain(data.crop), data.scale, data.batch_size
+    keyframes = (data.num_frames - 1) // config.keyframes.policy.get("min_keyframe_gap", 4) + 1
+
+    def pixels(count: int, *sides: int) -> Tensor:
+        return torch.empty(size, count, 3, *sides, device="meta")
+
+    return TrainBatch(
+        lr=pixels(data.num_frames, height // scale, width // scale),
+        hr=pixels(data.num_frames, height, width),
+        keyframes=pixels(keyframes, height, width),
+        keyframe_indices=torch.arange(keyframes).mul(4).clamp(max=data.num_frames - 1).expand(size, -1),
+        numbers=torch.arange(size),
+        times=torch.arange(data.num_frames).expand(size, -1),
+        names=[""] * size,
+    )
+
+
+def _batch_bytes(batch: TrainBatch) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in (batch.lr, batch.hr, batch.keyframes))
+
+
+def _meta_dists() -> DistsDistance:
+    layers = [
+        (torch.empty(out, into, 3, 3, device="meta"), torch.empty(out, device="meta"))
+        for into, out in zip(_DISTS_CHANNELS, _DISTS_CHANNELS[1:], strict=False)
+    ]
+    weights = torch.empty(1, 1475, 1, 1, device="meta")
+    return DistsDistance(layers, weights, weights).to("meta")

@@ -1,0 +1,96 @@
+"""The memory plan: counted parts against arithmetic, the trace of few blocks against that of more."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sparkvsr.config import compose_config
+from sparkvsr.errors import ConfigError, WeightsError
+from sparkvsr.training.adapters.cogvideox import build_nano_adapter
+from sparkvsr.training.plan import plan_memory, plan_text, trace_activations
+
+SIZES = ("data.num_frames=9", "data.crop=[64,64]", "data.batch_size=2")
+# A block frees its tensors in another order at the very start.
+CLOSE = 0.01
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Configuration files of the nano model with more blocks; no weights."""
+    path = tmp_path_factory.mktemp("configs")
+    adapter: Any = build_nano_adapter()
+    for name, network in (("transformer", adapter.network), ("vae", adapter.vae)):
+        (path / name).mkdir()
+        values = {**dict(network.config), **({"num_layers": 6} if name == "transformer" else {})}
+        (path / name / "config.json").write_text(json.dumps(values, default=list))
+    return path
+
+
+def config_of(folder: Path, *overrides: str) -> Any:
+    """The composed configuration."""
+    return compose_config(["model=cogvideox", f"model.path={folder}", *SIZES, *overrides])
+
+
+def read(folder: Path, name: str) -> dict[str, Any]:
+    """One configuration file."""
+    values: dict[str, Any] = json.loads((folder / name / "config.json").read_text())
+    return values
+
+
+def test_blocks_beyond_the_third_are_extrapolated(folder: Path) -> None:
+    config = config_of(folder, "stage=1")
+    vae, transformer = read(folder, "vae"), read(folder, "transformer")
+    six = trace_activations(config, transformer, vae)
+    three = trace_activations(config, {**transformer, "num_layers": 3}, vae)
+    assert six.transformer - three.transformer == 3 * six.per_block
+    # A checkpointed block keeps its input: (text 8 + video 2 x 4 x 4 tokens) of 32 channels in bf16, batch 2.
+    assert six.per_block == pytest.approx(2 * (8 + 2 * 4 * 4) * 32 * 2, rel=CLOSE)
+    kept = trace_activations(config_of(folder, "stage=1", "model.gradient_checkpointing=false"), transformer, vae)
+    assert kept.per_block > 10 * six.per_block
+
+
+def test_float32_norms_cost_memory_and_more_frames_too(folder: Path) -> None:
+    config, longer = config_of(folder, "stage=1"), config_of(folder, "stage=1", "data.num_frames=17")
+    vae, transformer = read(folder, "vae"), read(folder, "transformer")
+    mixed, pure = (trace_activations(config, transformer, vae, autocast=auto) for auto in (True, False))
+    assert mixed.transformer > pure.transformer
+    assert trace_activations(longer, transformer, vae).transformer > mixed.transformer
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_counted_parts(folder: Path, stage: int) -> None:
+    config = config_of(folder, f"stage={stage}", "trainer.devices=2", "optimizer.ema_decay=0.9")
+    lora, whole, fsdp, zero = plan_memory(config)
+    count = whole.fixed["weights"] // 4
+    assert whole.gradients == 4 * count
+    assert whole.fixed["optimiser state"] == 8 * count
+    assert whole.fixed["moving average"] == 4 * count
+    assert fsdp.fixed["weights"] == pytest.approx(2 * count, abs=8)
+    assert fsdp.trainer == "fsdp trainer.devices=2"
+    assert zero.fixed["weights"] == 2 * count
+    assert lora.fixed["optimiser state"] < whole.fixed["optimiser state"] / 2
+    assert min(plan.activations for plan in (lora, whole, fsdp, zero)) > 0
+    assert all(plan.total > sum(plan.fixed.values()) for plan in (lora, whole, fsdp, zero))
+    text = plan_text([lora, whole, fsdp, zero], config)
+    assert "computed on the meta device, not measured" in text
+    assert f"Stage {stage}" in text
+
+
+@pytest.mark.shared
+def test_the_5b_model(shared_dir: Path) -> None:
+    config = config_of(shared_dir / "golden" / "cogvideox1.5-5b-i2v", "stage=1", "trainer.devices=4")
+    _, whole, fsdp, zero = plan_memory(config)
+    assert whole.fixed["weights"] == 4 * 5_571_594_880
+    assert fsdp.fixed["optimiser state"] == 2 * 5_571_594_880
+    assert zero.total < 80 << 30 < whole.total
+
+
+def test_refusals(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--plan is for model=cogvideox"):
+        plan_memory(compose_config(["stage=1"]))
+    with pytest.raises(WeightsError, match="needs the configuration files"):
+        plan_memory(config_of(tmp_path, "stage=1"))
