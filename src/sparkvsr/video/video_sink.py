@@ -22,6 +22,7 @@ from .durable import replace_durably
 from .info import VideoInfo
 from .options import CODECS, MUXERS, EncodeOptions, choose_pixel_format
 from .pixels import pixels_to_frame
+from .scheduling import kept_scheduling
 from .streams import StreamCopier
 
 _MP4_SUFFIXES = (".mp4", ".m4v", ".mov")
@@ -124,7 +125,8 @@ class VideoSink:
         if self._copier is not None:
             self._copier.copy_picture_tags(stream)
             self._copier.add_after()
-        context.open()
+        with kept_scheduling():
+            context.open()
 
     def _encoder_options(self) -> dict[str, str]:
         spec = CODECS[self._options.codec]
