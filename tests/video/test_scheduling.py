@@ -63,7 +63,8 @@ def test_av1_leaves_the_process_as_it_was(tmp_path: Path) -> None:
 import os, torch
 from sparkvsr.video import EncodeOptions, VideoWriter
 def policies():
-    return {{(os.sched_getscheduler(int(t)), os.sched_getparam(int(t)).sched_priority) for t in os.listdir("/proc/self/task")}}
+    threads = [int(name) for name in os.listdir("/proc/self/task")]
+    return {{(os.sched_getscheduler(t), os.sched_getparam(t).sched_priority) for t in threads}}
 before = policies()
 with VideoWriter({str(tmp_path / "o.mkv")!r}, source=None, size=(64, 64), options=EncodeOptions("av1")) as writer:
     writer.write(torch.rand(3, 64, 64))

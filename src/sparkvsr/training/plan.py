@@ -1,12 +1,12 @@
 """How much memory a training run of a large model takes, per GPU and per trainer. Computed, not measured.
 
-Weights, gradients and optimiser state are counted. Activations are traced on the meta device with the model's own blocks
-and the run's clip size; two and three blocks show what all of them take. What a trace cannot see, the allocator's
-fragments and the kernels' workspaces, is a fixed share on top.
+Weights, gradients and optimiser state are counted. Activations are traced on the meta device with the model itself and
+the run's clip size. What a trace cannot see, the allocator's fragments and the kernels' workspaces, is a share on top.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,20 +70,16 @@ class ActivationTrace:
 
     Attributes:
         encode: VAE, without gradient.
-        transformer: forward and backward pass over all blocks.
-        decode: VAE and loss with gradient, beside what the transformer keeps for its backward pass.
-        per_block: what one block keeps for its backward pass.
+        step: forward and backward pass, in stage 2 with the VAE's decoder and the loss on pixels.
     """
 
     encode: int
-    transformer: int
-    decode: int
-    per_block: int
+    step: int
 
     @property
     def peak(self) -> int:
         """The largest."""
-        return max(self.encode, self.transformer, self.decode)
+        return max(self.encode, self.step)
 
 
 def plan_memory(config: DictConfig) -> list[MemoryPlan]:
@@ -121,9 +117,8 @@ def plan_memory(config: DictConfig) -> list[MemoryPlan]:
         return {"optimiser state": 8 * trained, **({"moving average": 4 * trained} if average else {})}
 
     shard = -(-count // devices)
-    gathered = (
-        2 * block * 2 + 4 * block
-    )  # this block and the next one in bf16, its gradients before they are shared out
+    # This block and the next one in bf16, its gradients before they are shared out.
+    gathered = 2 * block * 2 + 4 * block
     bucket = 2 * 2 * _BUCKET_ELEMENTS
     return [
         MemoryPlan(
@@ -167,7 +162,7 @@ def plan_memory(config: DictConfig) -> list[MemoryPlan]:
 def trace_activations(
     config: DictConfig, transformer: dict[str, Any], vae: dict[str, Any], *, lora_rank: int = 0, autocast: bool = True
 ) -> ActivationTrace:
-    """Trace one micro-batch of the run's size; blocks beyond the third are like it.
+    """Trace one micro-batch of the run's size.
 
     Args:
         config: composed.
@@ -177,43 +172,28 @@ def trace_activations(
         autocast: norms in float32; False is DeepSpeed's pure bf16.
     """
     framewise = config.loss.get("_target_", "").endswith("PixelLoss")
-    dists = framewise and float(config.loss.get("dists_weight", 0)) > 0
-    few = {}
-    for layers in (2, 3):
-        adapter = _meta_adapter(config, {**transformer, "num_layers": layers}, vae)
-        if lora_rank:
-            add_lora(adapter, rank=lora_rank, alpha=lora_rank, targets=plain(config.optimizer.lora.targets))
-            nn.Module.to(adapter.network, torch.bfloat16)
-        batch = _meta_batch(config)
-        latents: list[LatentBatch] = []
+    adapter = _meta_adapter(config, transformer, vae)
+    if lora_rank:
+        add_lora(adapter, rank=lora_rank, alpha=lora_rank, targets=plain(config.optimizer.lora.targets))
+        nn.Module.to(adapter.network, torch.bfloat16)
+    batch = _meta_batch(config)
+    given_bytes = _batch_bytes(batch)
+    encode = peak_bytes(lambda: adapter.encode(batch, framewise=framewise, with_hr=not framewise))
+    shape = adapter.encode(batch, framewise=framewise, with_hr=False).lr.shape
+    lr = torch.empty(shape, dtype=torch.bfloat16, device="meta")
+    given = LatentBatch(lr, lr.clone(), lr.clone())
+    dists = _meta_dists() if framewise and float(config.loss.get("dists_weight", 0)) > 0 else None
 
-        def encode(adapter: CogVideoXAdapter = adapter, batch: TrainBatch = batch) -> None:
-            latents.append(adapter.encode(batch, framewise=framewise, with_hr=not framewise))
+    def step() -> Tensor:
+        restored = adapter.restore(given)
+        if not framewise:
+            return F.mse_loss(restored.float(), given.lr.float())
+        pixels = adapter.decode(restored, framewise=True)
+        loss = F.mse_loss(pixels, batch.hr)
+        return loss if dists is None else loss + dists(pixels.flatten(0, 1), batch.hr.flatten(0, 1)).mean()
 
-        few["encode", layers] = peak_bytes(encode) + _batch_bytes(batch)
-        shape = adapter.encode(batch, framewise=framewise, with_hr=False).lr.shape
-        lr = torch.empty(shape, dtype=torch.bfloat16, device="meta")
-        given = LatentBatch(lr, lr.clone(), lr.clone())
-
-        def restore(adapter: CogVideoXAdapter = adapter, given: LatentBatch = given) -> Tensor:
-            return F.mse_loss(adapter.restore(given).float(), given.lr.float())
-
-        few["transformer", layers] = training_peak_bytes(restore, adapter.network.parameters(), autocast=autocast)
-    per_layer = few["transformer", 3] - few["transformer", 2]
-    every = few["transformer", 2] + (int(transformer["num_layers"]) - 2) * per_layer + _batch_bytes(batch)
-    decode = 0
-    if framewise:
-        network = _meta_dists() if dists else None
-        restored = lr.clone().requires_grad_()
-
-        def decode_and_compare() -> Tensor:
-            pixels = adapter.decode(restored, framewise=True)
-            loss = F.mse_loss(pixels, batch.hr)
-            return loss if network is None else loss + network(pixels.flatten(0, 1), batch.hr.flatten(0, 1)).mean()
-
-        kept = every - few["transformer", 2]
-        decode = training_peak_bytes(decode_and_compare, (), autocast=autocast) + kept
-    return ActivationTrace(few["encode", 2], every, decode, per_layer)
+    parameters = list(adapter.network.parameters())
+    return ActivationTrace(encode + given_bytes, training_peak_bytes(step, parameters, autocast=autocast) + given_bytes)
 
 
 def plan_text(plans: list[MemoryPlan], config: DictConfig) -> str:
@@ -317,7 +297,7 @@ def _batch_bytes(batch: TrainBatch) -> int:
 def _meta_dists() -> DistsDistance:
     layers = [
         (torch.empty(out, into, 3, 3, device="meta"), torch.empty(out, device="meta"))
-        for into, out in zip(_DISTS_CHANNELS, _DISTS_CHANNELS[1:], strict=False)
+        for into, out in itertools.pairwise(_DISTS_CHANNELS)
     ]
     weights = torch.empty(1, 1475, 1, 1, device="meta")
     return DistsDistance(layers, weights, weights).to("meta")

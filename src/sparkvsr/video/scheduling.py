@@ -15,9 +15,9 @@ _THREADS = Path("/proc/self/task")
 def kept_scheduling() -> Iterator[None]:
     """Give this thread, and threads started inside the block, the scheduling policy that this thread has now.
 
-    SVT-AV1 raises itself to SCHED_FIFO 99 when it is opened and never gives that back (seen with 4.1).
-    Where it is permitted, which means for root and so in most containers, the encoder and all that the process does later
-    would come before every other process of the machine, whatever their niceness.
+    SVT-AV1 raises itself to SCHED_FIFO 99 when it is opened and never gives that back (seen with 4.1). Where it is
+    permitted, which means for root and so in most containers, the encoder and all that the process does later would
+    come before every other process of the machine, whatever their niceness.
 
     Does nothing but on Linux; the encoder asks on no other system that we know of.
     """

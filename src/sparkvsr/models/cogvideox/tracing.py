@@ -5,6 +5,7 @@ Counts what PyTorch allocates for tensors. What it cannot see: workspaces of ker
 
 from __future__ import annotations
 
+import gc
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -156,6 +157,10 @@ def training_peak_bytes(work: Callable[[], Tensor], parameters: Iterable[nn.Para
     def drop(parameter: Tensor) -> None:
         parameter.grad = None
 
+    # Cycles are collected at moments that depend on what the process did before: none of them during the trace.
+    gc.collect()
+    collecting = gc.isenabled()
+    gc.disable()
     hooks = [p.register_post_accumulate_grad_hook(drop) for p in parameters if p.requires_grad]
     live = _LiveBytes()
 
@@ -171,6 +176,8 @@ def training_peak_bytes(work: Callable[[], Tensor], parameters: Iterable[nn.Para
             loss.backward()
             del loss
     finally:
+        if collecting:
+            gc.enable()
         for hook in hooks:
             hook.remove()
     return live.peak
