@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,31 @@ class WorkerCrashError(RuntimeError):
     def __init__(self, kind: str, trace: str) -> None:
         super().__init__(f"in a worker: {trace.strip()}")
         self.kind = kind
+
+
+def final_answer(messages: Iterable[tuple[str, Any]], emit: Emit, name: str) -> Prepared | None:
+    """Pass the events and log records of a worker on, until its answer comes.
+
+    Raises:
+        WorkerLost: the messages end before it.
+        WorkerCrashError: it met an exception that is not ours.
+        SparkVSRError: its own.
+    """
+    for kind, value in messages:
+        if kind == "event":
+            emit(value)
+        elif kind == "log":
+            value.processName = name
+            logging.getLogger(value.name).handle(value)
+        elif kind == "error":
+            raise value
+        elif kind == "crash":
+            raise WorkerCrashError(*value)
+        else:
+            answer: Prepared | None = value
+            return answer
+    msg = f"{name} ended without an answer"
+    raise WorkerLost(msg)
 
 
 class LocalWorker:
@@ -75,20 +100,7 @@ class LocalWorker:
         assert self._connection is not None
         try:
             self._connection.send(request)
-            while True:
-                kind, value = self._connection.recv()
-                if kind == "event":
-                    emit(value)
-                elif kind == "log":
-                    value.processName = self.name
-                    logging.getLogger(value.name).handle(value)
-                elif kind == "error":
-                    raise value
-                elif kind == "crash":
-                    raise WorkerCrashError(*value)
-                else:
-                    answer: Prepared | None = value
-                    return answer
+            return final_answer(iter(self._connection.recv, None), emit, self.name)
         except (EOFError, ConnectionError) as exc:
             code = self._process.poll() if self._process is not None else None
             self.kill()

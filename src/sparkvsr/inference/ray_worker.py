@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from sparkvsr.errors import ConfigError, SparkVSRError
-from sparkvsr.inference.local_worker import WorkerCrashError, WorkerLost
+from sparkvsr.inference.local_worker import WorkerLost, final_answer
 
 if TYPE_CHECKING:
     from sparkvsr.inference.tasks import Emit, Prepared, RenderWorker, Request, WorkerSettings
@@ -115,22 +115,8 @@ class RayWorker:
             if self._actor is None:
                 actor_class = self._ray.remote(num_cpus=self._cpus, num_gpus=self._gpus)(RayActor)
                 self._actor = actor_class.remote(self._settings)
-            for reference in self._actor.answer.options(num_returns="streaming").remote(request):
-                kind, value = self._ray.get(reference)
-                if kind == "event":
-                    emit(value)
-                elif kind == "log":
-                    value.processName = self.name
-                    logging.getLogger(value.name).handle(value)
-                elif kind == "error":
-                    raise value
-                elif kind == "crash":
-                    raise WorkerCrashError(*value)
-                else:
-                    answer: Prepared | None = value
-                    return answer
-            msg = f"{self.name} ended without an answer"
-            raise WorkerLost(msg)
+            references = self._actor.answer.options(num_returns="streaming").remote(request)
+            return final_answer(map(self._ray.get, references), emit, self.name)
         except (errors.RayActorError, errors.ObjectLostError, errors.NodeDiedError, errors.WorkerCrashedError) as exc:
             self.kill()
             msg = f"{self.name} died ({type(exc).__name__})"
