@@ -277,8 +277,8 @@ def _upscale(
     if found.is_batch and output is not None:
         check_output_folder(output, len(found.paths))
     workers = None if devices is None and ray is None else Workers(devices, ray)
-    target = None if output is None else as_output(output)
     into_folder = found.is_batch and output is not None
+    target = None if output is None else as_output(output, into_folder=into_folder)
     started = time.monotonic()
     outcomes = []
     for outcome in upscale_many(found.paths, target, options, report, into_folder=into_folder, workers=workers):
@@ -312,7 +312,7 @@ def _tell(outcome: Outcome, report: Reporter, *, is_batch: bool) -> None:
     if not is_batch:
         raise error
     text = str(error) if isinstance(error, SparkVSRError) else crash_message(error)
-    print_error(f"{outcome.path}: {text}")
+    print_error(text if text.startswith(str(outcome.path)) else f"{outcome.path}: {text}")
 
 
 def _dry_run(found: Inputs, output: str | None, options: UpscaleOptions, report: Reporter) -> None:
@@ -323,9 +323,10 @@ def _dry_run(found: Inputs, output: str | None, options: UpscaleOptions, report:
     from sparkvsr.inference.upscale import as_output, load_for
 
     model = load_for(options)
-    target = None if output is None else as_output(output)
+    into_folder = found.is_batch and output is not None
+    target = None if output is None else as_output(output, into_folder=into_folder)
     for path in found.paths:
-        job = prepare(path, target, options, model, report, into_folder=found.is_batch and output is not None)
+        job = prepare(path, target, options, model, report, into_folder=into_folder)
         work = ClipWork(job.clip(), segments_of(job), report)
         work.announce()
         work.check_disk()

@@ -42,7 +42,7 @@ def summary(result: Result) -> dict[str, str]:
 
 def test_a_folder_of_videos_one_bad(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    result = run(folder, "-o", out, *BASELINE)
+    result = run(folder, "-o", f"{out}/", *BASELINE)
     assert result.exit_code == 1
     assert sorted(entry.name for entry in out.iterdir()) == ["clip10_x2.mp4", "clip2_x2.mp4"]
     errors = result.stderr.splitlines()

@@ -123,7 +123,12 @@ def load_for(options: UpscaleOptions) -> RestorationModel:
     return load_model(options.model, device=options.device, dtype=options.dtype, **options.model_options)
 
 
-def as_output(output: str | Path) -> Path:
-    """A trailing slash means a folder of images; ``Path`` drops it, so it becomes a pattern here."""
+def as_output(output: str | Path, *, into_folder: bool = False) -> Path:
+    """A trailing slash means a folder of images; ``Path`` drops it, so it becomes a pattern here.
+
+    Args:
+        output: as typed.
+        into_folder: it is the folder for several outputs.
+    """
     path = Path(output).expanduser()
-    return path / SEQUENCE_PATTERN if str(output).endswith("/") else path
+    return path / SEQUENCE_PATTERN if str(output).endswith("/") and not into_folder else path
