@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from sparkvsr.errors import ConfigError, WeightsError
@@ -138,7 +139,7 @@ def _is_deepspeed(path: Path) -> bool:
 def _load(file: Path) -> dict[str, Any]:
     try:
         loaded: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError) as exc:
+    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError, SafetensorError) as exc:
         msg = f"{file} cannot be read as a checkpoint of sparkvsr train ({str(exc).splitlines()[0][:200]})"
         raise WeightsError(msg) from exc
     return loaded

@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
+from sparkvsr.models.cogvideox.tracing import flop_counter
 from sparkvsr.models.interface import Keyframe, RestorationModel, ShotRequest
 
 STAGES = ("read", "encode", "transformer", "restore", "decode", "write")
@@ -89,7 +89,7 @@ class StageMeter:
         """Measure the body as part of stage ``name``."""
         cost = self.costs.setdefault(name, StageCost())
         if not self._timing:
-            with FlopCounterMode(display=False) as counter:
+            with flop_counter() as counter:
                 yield
             cost.flops = (cost.flops or 0) + int(counter.get_total_flops())
             return
