@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ from sparkvsr.models.lite.network import (
     to_pixels,
     upscale_bicubic,
 )
-from sparkvsr.models.lite.resampling import luma
+from sparkvsr.models.lite.resampling import luma, shrink_area
 from sparkvsr.models.lite.upscaler import KeyframeUpscaler, load_keyframe_upscaler
 from sparkvsr.models.lite.weights import (
     PROPAGATOR_FILE,
@@ -111,6 +112,21 @@ def test_an_untrained_propagator_takes_the_mean_of_both_flows():
     expected = luma(upscale_bicubic(lr)) + (details[0] + details[1]) / 2
     assert torch.allclose(luma(restored), expected, atol=2e-3)
     assert (details[0] - details[1]).abs().max() > 0.05
+
+
+@pytest.mark.parametrize(("sure", "learned", "decided"), [(0.9, 0.9, 0.9955), (0.1, 0.1, 0.0122)])
+def test_a_decided_keyframe_gives_nearly_all_of_its_detail_or_nearly_none(
+    sure: float, learned: float, decided: float
+) -> None:
+    hr = 0.3 + 0.4 * torch.rand(1, 3, 64, 64)
+    lr = shrink_area(hr)
+    zero = torch.zeros(1, 2, 16, 16)
+    reference = replace(reference_by(lr, hr, zero, zero), geometric=torch.full((1, 1, 16, 16), sure))
+    detail = Kernels().detail(hr)
+    for reference.decided, share in ((0.0, learned), (1.0, decided)):
+        carried = propagate_step(PropagatorNet(SMALL), lr, None, reference).output - upscale_bicubic(lr)
+        # sigmoid of twice the logit, and of one more where there is some trust
+        assert torch.allclose(carried, share * detail, atol=2e-3)
 
 
 def test_untrained_propagator_starts_classical():

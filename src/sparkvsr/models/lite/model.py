@@ -25,7 +25,7 @@ from sparkvsr.models.lite.session import LiteSession
 from sparkvsr.models.lite.upscaler import KeyframeUpscaler, default_dtype
 from sparkvsr.models.lite.weights import fingerprint_of, load_propagator, load_upscaler
 
-CODE_VERSION = "lite-2"
+CODE_VERSION = "lite-2.1"
 """Raised whenever the same weights give other pixels."""
 
 SMALLEST_SIDE = 16

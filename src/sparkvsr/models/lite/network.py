@@ -59,6 +59,7 @@ __all__ = [
 ROUND_TRIP_LR_PX = 0.5
 PHOTOMETRIC_LEVELS = 6.0 / 255
 AGREEMENT_LEVELS = 9.0 / 255
+_SOME_TRUST = 0.2
 _TINY = 1e-3
 
 
@@ -217,6 +218,8 @@ class Reference:
         roughness: ``(N, 1, h, w)``, how far the flow differs from its surroundings, LR pixels.
         distance: ``(N, 1, 1, 1)``, frames between the current frame and the keyframe.
         preference: how strongly it wins against other keyframes that are trusted as much.
+        decided: 1 draws the weight of its detail to nothing or all, 0 leaves it as learned. Half the detail is right on
+            average and looks like neither picture; what a keyframe's author drew should be seen.
     """
 
     lr: Tensor
@@ -228,6 +231,7 @@ class Reference:
     roughness: Tensor
     distance: Tensor
     preference: float = 1.0
+    decided: float = 0.0
 
 
 def agreement_of(key_hr: Tensor, key_lr: Tensor) -> Tensor:
@@ -357,8 +361,9 @@ def propagate_step(
     else:
         carried = None
     if key is not None and key_luma is not None:
-        weight = torch.sigmoid(fusion.key_logit + torch.logit(key.trust, _TINY)) * (key.trust > _TINY)
-        weight = to_pixels(weight)
+        logit = fusion.key_logit + torch.logit(key.trust, _TINY)
+        logit = logit * (1 + key.decided) + key.decided * (key.trust > _SOME_TRUST)
+        weight = to_pixels(torch.sigmoid(logit) * (key.trust > _TINY))
         detail = key.detail + (key.plain_detail - key_luma) * to_pixels(torch.sigmoid(fusion.plain_logit))
         carried = weight * detail if carried is None else torch.lerp(carried, detail, weight)
     if carried is not None:
@@ -383,6 +388,7 @@ class _Aligned:
     roughness: Tensor
     dispute: Tensor
     age: Tensor
+    decided: Tensor
     preference: float
 
 
@@ -406,6 +412,7 @@ def _align(lr: Tensor, reference: Reference, kernels: Kernels) -> _Aligned:
         roughness=reference.roughness * known,
         dispute=torch.linalg.vector_norm(flow - reference.plain_flow, dim=1, keepdim=True) * known,
         age=torch.log2(1 + reference.distance) / 5 * known,
+        decided=reference.decided * known,
         preference=reference.preference,
     )
 
@@ -426,5 +433,6 @@ def _better(a: _Aligned, b: _Aligned) -> _Aligned:
         roughness=torch.lerp(a.roughness, b.roughness, share),
         dispute=torch.lerp(a.dispute, b.dispute, share),
         age=torch.lerp(a.age, b.age, share),
+        decided=torch.lerp(a.decided, b.decided, share),
         preference=max(a.preference, b.preference),
     )

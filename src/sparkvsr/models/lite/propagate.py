@@ -256,6 +256,7 @@ class ShotPropagator:
             return []
         # A picture that somebody gave beats our own, unless it can hardly be trusted at a place.
         reference.preference = _OWN_PREFERENCE
+        reference.decided = 0.0
         return [reference]
 
     def _references(self, lr: Tensor, grey: Grey, step_flow: Flow | None) -> tuple[list[Reference], bool]:
@@ -320,6 +321,7 @@ def _tracked(key: _ActiveKeyframe, grey: Grey, step_flow: Flow | None, distance:
         geometric,
         to_tensor(roughness(key.motion.to_key)),
         torch.full((1, 1, 1, 1), float(distance)),
+        decided=1.0,
     )
 
 
