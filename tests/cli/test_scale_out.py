@@ -232,7 +232,7 @@ def test_ray_equals_one_process_also_when_an_actor_is_killed(clip: Path, whole: 
                 child.kill()
 
     out = tmp_path / "out.mp4"
-    outcomes = list(upscale_many([clip], out, options, hook, workers=Workers(devices=2, ray="local")))
+    outcomes = list(upscale_many([clip], out, options, hook, workers=Workers(devices=3, ray="local")))
     assert [outcome.status for outcome in outcomes] == ["done"], outcomes
     assert killed
     assert any("done again" in text for text in notes)

@@ -80,7 +80,7 @@ class RayCluster:
         counts = [int(node.get("Resources", {}).get("CPU", 0)) for node in self._ray.nodes() if node.get("Alive")]
         return max(1, min((count for count in counts if count > 0), default=1))
 
-    def worker(self, settings: WorkerSettings, name: str, cpus: int, gpus: int) -> RayWorker:
+    def worker(self, settings: WorkerSettings, name: str, cpus: float, gpus: int) -> RayWorker:
         """A worker somewhere in the cluster, which takes so many cores and GPUs there."""
         return RayWorker(self._ray, settings, name, cpus, gpus)
 
@@ -92,12 +92,12 @@ class RayWorker:
         ray: the module.
         settings: of the worker.
         name: for the log.
-        cpus, gpus: what it takes of its machine.
+        cpus, gpus: what it takes of its machine; a share of a core where there are more workers than cores.
     """
 
     by_mail = True
 
-    def __init__(self, ray: Any, settings: WorkerSettings, name: str, cpus: int, gpus: int) -> None:
+    def __init__(self, ray: Any, settings: WorkerSettings, name: str, cpus: float, gpus: int) -> None:
         self.name = name
         self._ray, self._settings, self._cpus, self._gpus = ray, settings, cpus, gpus
         self._actor: Any = None

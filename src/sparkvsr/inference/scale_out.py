@@ -11,6 +11,7 @@ through and decide.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -293,13 +294,15 @@ def _ray_workers(cluster: RayCluster, device: str, count: int | None) -> tuple[l
         if wanted > gpus:
             msg = f"--devices {wanted}: the Ray cluster {cluster.address} has {gpus} GPUs; give at most {gpus}"
             raise ConfigError(msg)
-        settings, cpus = WorkerSettings("cuda:0"), 1  # Ray shows each worker only its own GPU
+        settings, cpus = WorkerSettings("cuda:0"), 1.0  # Ray shows each worker only its own GPU
     else:
         machines = cluster.num_machines()
         wanted = machines if count is None else count
         each = -(-wanted // machines)
-        cpus = max(1, cluster.cpus_per_machine() // each)
-        settings = WorkerSettings("cpu", cpus, 1 / each)
+        threads = max(1, cluster.cpus_per_machine() // each)
+        settings = WorkerSettings("cpu", threads, 1 / each)
+        # All of them have to fit at once: one that waits for a core which an idle one holds would wait for ever.
+        cpus = min(threads, math.floor(1000 * cluster.cpus_per_machine() / each) / 1000)
     workers: list[Worker] = [cluster.worker(settings, f"ray-worker-{k}", cpus, 1 if gpus else 0) for k in range(wanted)]
     machine_count = cluster.num_machines()
     where = f"{wanted} {'GPU' if gpus else 'process'}{'' if wanted == 1 else 's' if gpus else 'es'} on {machine_count}"
