@@ -30,13 +30,14 @@ CODE_VERSION = "lite-2.1"
 
 SMALLEST_SIDE = 16
 
-# Measured peak above the weights (320x180: 437 MiB): bytes for each LR pixel of the
-# frame (pictures, flows, features), of a convolution's tile, and of a frame in the pushed chunk.
-_FRAME_BYTES = 5000
-_SECOND_PASS_BYTES = 600
+# Measured peak above the weights with two keyframes in use (320x180: 540 MiB, 640x360: 1796 MiB, with two passes 602 MiB
+# at 320x180): bytes for each LR pixel of the frame (pictures, flows, features), of a convolution's tile, and of a frame
+# in the pushed chunk.
+_FRAME_BYTES = 5200
+_SECOND_PASS_BYTES = 1150
 _TILE_BYTES = 900
 _CHUNK_BYTES = 48 * 4 + 12
-_FIXED_BYTES = 60_000_000
+_FIXED_BYTES = 130_000_000
 
 _STATE_BYTES = 600
 """Of the saved state for each LR pixel and pass: output, hidden features, the own keyframe, flows."""
