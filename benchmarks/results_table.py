@@ -372,6 +372,16 @@ def comparisons(records: dict[str, dict[str, Any]], clips: Sequence[str]) -> lis
             and (value := clip_mean(records[row.key], "ewarp_dis", clips))
         ]
         lines.append(f"- Warping error, bicubic {base:.2f}: {'; '.join(values)}.")
+        own = own_value(records, clips)
+        distances = [
+            f"{row.label.replace('**', '')} {abs(value - own):.2f}"
+            for row in ROWS
+            if row.key in records and (value := clip_mean(records[row.key], "ewarp_dis", clips))
+        ]
+        lines.append(
+            f"- Blur lowers the warping error; the ground truth itself has {own:.2f}. Distance to that: "
+            f"{'; '.join(distances)}."
+        )
     return lines
 
 
