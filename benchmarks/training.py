@@ -26,7 +26,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from sparkvsr.config import compose_config
-from sparkvsr.data.datamodule import shared_cores, use_one_thread
+from sparkvsr.data.datamodule import prepare_fork, shared_cores, use_one_thread
 from sparkvsr.data.precomputed import PrecomputedPairs
 from sparkvsr.data.sampler import StepSampler
 from sparkvsr.data.samples import SampleRequest, collate
@@ -91,6 +91,7 @@ def cpu_seconds(dataset: Any, count: int) -> float:
     """CPU seconds of one clip, made in this process: this does not depend on what else the machine does."""
     before = torch.get_num_threads()
     use_one_thread(0)
+    prepare_fork(1)
     dataset[SampleRequest(0)]
     begin = time.process_time()
     for number in range(1, count + 1):
@@ -107,6 +108,7 @@ def data_rate(dataset: Any, config: Any, steps: int, *, images: bool = True) -> 
     sampler = StepSampler(
         config.data.batch_size, max_steps=steps + ready, image_ratio=config.data.image_ratio if images else 0.0
     )
+    prepare_fork(workers)
     loader = DataLoader(
         dataset,
         batch_sampler=sampler,

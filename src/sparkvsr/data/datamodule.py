@@ -75,6 +75,7 @@ class ClipDataModule(LightningDataModule):
 
     def _loader(self, dataset: Any, **how: Any) -> DataLoader[Any]:
         workers = self._num_workers
+        prepare_fork(workers)
         return DataLoader(
             dataset,
             collate_fn=collate,
@@ -92,11 +93,20 @@ class ClipDataModule(LightningDataModule):
         return batch.to(device, non_blocking=True)
 
 
+def prepare_fork(num_workers: int) -> None:
+    """To be called before loader processes are forked: ends OpenCV's threads in this process.
+
+    A forked process that inherits a pool of threads, which do not exist there, hangs as soon as OpenCV wants to use or
+    to end them.
+    """
+    if num_workers:
+        cv2.setNumThreads(1)
+
+
 def use_one_thread(worker: int) -> None:
     """For a loader process: its work is cut by samples, more threads would only take turns on the same cores."""
     del worker
     torch.set_num_threads(1)
-    cv2.setNumThreads(1)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from sparkvsr.data.augmentation import turned
-from sparkvsr.data.datamodule import use_one_thread
+from sparkvsr.data.datamodule import prepare_fork, use_one_thread
 from sparkvsr.data.datasets import PairedClips
 from sparkvsr.data.sampler import clip_index
 from sparkvsr.data.samples import SampleRequest, TrainSample
@@ -106,6 +106,7 @@ class PrecomputedPairs(Dataset[TrainSample]):
         # Samples of one clip go to one worker, which keeps the clip.
         clips = groupby(todo, key=lambda index: index // self._pairs.samples_per_clip)
         requests = [[SampleRequest(index, is_image) for index in members] for _, members in clips]
+        prepare_fork(num_workers)
         loader = DataLoader(
             self._pairs,
             batch_sampler=requests,

@@ -30,9 +30,9 @@ CODE_VERSION = "lite-2.1"
 
 SMALLEST_SIDE = 16
 
-# Measured peak above the weights with two keyframes in use (320x180: 540 MiB, 640x360: 1796 MiB, with two passes 602 MiB
-# at 320x180): bytes for each LR pixel of the frame (pictures, flows, features), of a convolution's tile, and of a frame
-# in the pushed chunk.
+# Measured peak above the weights with two keyframes in use (320x180: 540 MiB, with two passes 602; 640x360: 1796):
+# bytes for each LR pixel of the frame (pictures, flows, features), of a convolution's tile, and of a frame in the
+# pushed chunk.
 _FRAME_BYTES = 5200
 _SECOND_PASS_BYTES = 1150
 _TILE_BYTES = 900
