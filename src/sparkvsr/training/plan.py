@@ -178,9 +178,9 @@ def trace_activations(
         nn.Module.to(adapter.network, torch.bfloat16)
     batch = _meta_batch(config)
     given_bytes = _batch_bytes(batch)
-    encode = peak_bytes(lambda: adapter.encode(batch, framewise=framewise, with_hr=not framewise))
-    shape = adapter.encode(batch, framewise=framewise, with_hr=False).lr.shape
-    lr = torch.empty(shape, dtype=torch.bfloat16, device="meta")
+    latents: list[LatentBatch] = []
+    encode = peak_bytes(lambda: latents.append(adapter.encode(batch, framewise=framewise, with_hr=not framewise)))
+    lr = torch.empty(latents[0].lr.shape, dtype=torch.bfloat16, device="meta")
     given = LatentBatch(lr, lr.clone(), lr.clone())
     dists = _meta_dists() if framewise and float(config.loss.get("dists_weight", 0)) > 0 else None
 
