@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 import torch
@@ -132,3 +134,42 @@ def test_loader_keeps_few_keyframes() -> None:
     for index in (0, 10, 20, 30):
         keyframes.load(index)
     assert len(keyframes._cache) == 2
+
+
+class CountingSession(DelayedSession):
+    """Notes how many restored chunks are still alive when the next one is made."""
+
+    chunks: ClassVar[list[weakref.ref[Tensor]]] = []
+
+    def push(self, lr: Tensor) -> Tensor:
+        alive = sum(chunk() is not None for chunk in self.chunks)
+        assert alive == 0, f"{alive} restored chunks are held while frame {len(self.chunks)} is made"
+        restored = self._up([lr])
+        self.chunks.append(weakref.ref(restored))
+        return restored
+
+    def finish(self) -> Tensor:
+        return self._up([])
+
+
+class CountingModel(DelayedModel):
+    def open_session(self, request: ShotRequest) -> Session:
+        return CountingSession(self, request)
+
+
+def test_no_restored_chunk_is_held_while_the_next_is_made() -> None:
+    CountingSession.chunks = []
+    out = list(restore_stream(CountingModel(), clip(0, 9), [Shot(0, 4), Shot(4, 9)], [], None, settings(2)))  # type: ignore[arg-type]
+    assert len(out) == 9
+    assert len(CountingSession.chunks) == 5
+
+
+def test_keyframes_are_let_go_with_their_shot() -> None:
+    keyframes = loader(12)
+    shots = [Shot(0, 6), Shot(6, 12)]
+    held = []
+    for frame, _ in restore_stream(DelayedModel(), clip(0, 12), shots, [0, 4, 7], keyframes, settings(6)):  # type: ignore[arg-type]
+        if frame.index in (5, 11):
+            held.append(sorted(keyframes._cache))
+    assert held == [[0, 4], [7]]
+    assert not keyframes._cache

@@ -67,6 +67,11 @@ class KeyframeLoader:
             self._cache.popitem(last=False)
         return keyframe
 
+    def forget(self, stop: int) -> None:
+        """Let go of the keyframes before frame ``stop``: nothing asks for them once their shot is done."""
+        for index in [index for index in self._cache if index < stop]:
+            del self._cache[index]
+
     def close(self) -> None:
         """Close the second reader."""
         close = getattr(self._frames, "close", None)
@@ -240,14 +245,17 @@ def restore_pieces(
             chunk.append(frame)
             waiting.append(frame)
             if len(chunk) == settings.chunk_frames or index == piece.stop - 1:
-                restored = session.push(torch.stack([item.pixels for item in chunk]).float())
+                # Nothing here keeps the restored chunk (100 MB at 720p) while the next one is made.
+                pixels = torch.stack([item.pixels for item in chunk]).float()
                 chunk = []
-                yield from _matched(waiting, restored, settings.size)
+                yield from _matched(waiting, session.push(pixels), settings.size)
         assert session is not None
         after = None
         if piece.stop == shot.stop:
             yield from _matched(waiting, session.finish(), settings.size)
             session = None
+            if loader is not None:
+                loader.forget(shot.stop)
         else:
             after = session.export_state()
         if waiting:

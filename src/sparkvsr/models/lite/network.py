@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -273,7 +272,7 @@ class StepResult:
     Attributes:
         output: ``(N, 3, 4h, 4w)``, clamped to [0, 1].
         hidden: ``(N, hidden, h, w)``.
-        key_picture: the keyframe brought to this frame ``(N, 3, 4h, 4w)``, None without a keyframe.
+        key_picture: the keyframe brought to this frame ``(N, 3, 4h, 4w)``, None without a keyframe or if not asked for.
         key_geometric: ``(N, 1, h, w)``, how far the motion alone is trusted, None without a keyframe.
     """
 
@@ -292,6 +291,7 @@ def propagate_step(
     others: Sequence[Reference] = (),
     kernels: Kernels | None = None,
     fuse: Callable[[Tensor], Fusion] | None = None,
+    with_picture: bool = False,
 ) -> StepResult:
     """Restore one frame.
 
@@ -303,6 +303,7 @@ def propagate_step(
         others: further keyframes; for each pixel the most trusted one counts.
         kernels: HR operations.
         fuse: replaces ``net.fuse`` (tiling, lower precision).
+        with_picture: also give ``StepResult.key_picture``.
     """
     kernels = kernels or Kernels()
     n, _, h, w = lr.shape
@@ -320,8 +321,11 @@ def propagate_step(
         hidden = kernels.warp(previous.hidden, previous.flow) * valid
         # Luma is enough to carry from frame to frame: a third of the cost, and colour detail follows brightness.
         previous_detail = kernels.detail(kernels.warp_by_lr_flow(kernels.luma(previous.output), previous.flow))
-    aligned = [_align(lr, one, kernels) for one in references]
-    key = reduce(_better, aligned) if aligned else None
+    key: _Aligned | None = None
+    for one in references:
+        aligned = _align(lr, one, kernels, with_picture=with_picture)
+        key = aligned if key is None else _better(key, aligned)
+        del aligned  # HR pictures, not needed beside what was made of them
 
     # 2. let the network correct the trust and add what is missing
     # Hidden from the network where it is certainly wrong: there is nothing to learn from another scene.
@@ -368,7 +372,7 @@ def propagate_step(
         carried = weight * detail if carried is None else torch.lerp(carried, detail, weight)
     if carried is not None:
         picture = picture + carried
-    output = (picture + kernels.upscale(lr)).clamp(0, 1)
+    output = (picture + kernels.upscale(lr)).clamp_(0, 1)
     return StepResult(
         output, fusion.hidden, None if key is None else key.picture, None if key is None else key.geometric
     )
@@ -376,9 +380,9 @@ def propagate_step(
 
 @dataclass
 class _Aligned:
-    """A keyframe brought to the current frame: HR picture and detail, and LR maps of what is known about it."""
+    """A keyframe brought to the current frame: HR picture (if asked for), detail, LR maps of what is known about it."""
 
-    picture: Tensor
+    picture: Tensor | None
     detail: Tensor
     plain_detail: Tensor
     trust: Tensor
@@ -392,7 +396,7 @@ class _Aligned:
     preference: float
 
 
-def _align(lr: Tensor, reference: Reference, kernels: Kernels) -> _Aligned:
+def _align(lr: Tensor, reference: Reference, kernels: Kernels, *, with_picture: bool) -> _Aligned:
     """Warp a keyframe and everything that says how far to trust it."""
     flow = reference.flow
     geometric = reference.geometric * inside(flow, (reference.lr.shape[-2], reference.lr.shape[-1]))
@@ -402,7 +406,7 @@ def _align(lr: Tensor, reference: Reference, kernels: Kernels) -> _Aligned:
     agreement = there[:, 3:] * known
     picture = kernels.warp_by_lr_flow(reference.hr, flow)
     return _Aligned(
-        picture=picture,
+        picture=picture if with_picture else None,
         detail=kernels.detail(picture),
         plain_detail=kernels.detail(kernels.warp_by_lr_flow(kernels.luma(reference.hr), reference.plain_flow)),
         trust=geometric * trust(error, PHOTOMETRIC_LEVELS) * agreement,
@@ -423,7 +427,7 @@ def _better(a: _Aligned, b: _Aligned) -> _Aligned:
     share = right / (left + right)
     wide = upscale_by_matrix(share, "bilinear")
     return _Aligned(
-        picture=torch.lerp(a.picture, b.picture, wide),
+        picture=None if a.picture is None or b.picture is None else torch.lerp(a.picture, b.picture, wide),
         detail=torch.lerp(a.detail, b.detail, wide),
         plain_detail=torch.lerp(a.plain_detail, b.plain_detail, wide),
         trust=torch.lerp(a.trust, b.trust, share),

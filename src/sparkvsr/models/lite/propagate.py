@@ -181,6 +181,7 @@ class ShotPropagator:
                 others=references[1:],
                 kernels=CPU_KERNELS,
                 fuse=self._runner.fuse,
+                with_picture=self._guidance > 1,
             )
             self._states[name] = _PassState(results[name].output, results[name].hidden)
         return self._guided(results)[0].contiguous()

@@ -32,7 +32,11 @@ class LiteSession(Session):
         if lr.ndim != 4 or tuple(lr.shape[1:]) != (3, *self._lr_size):
             msg = f"`lr` must be (n, 3, {self._lr_size[0]}, {self._lr_size[1]}), got {tuple(lr.shape)}"
             raise ValueError(msg)
-        return torch.stack(list(self._propagator.run(lr)))
+        # Filled frame by frame: stacking a list would hold every frame twice for a moment.
+        restored = torch.empty(lr.shape[0], *self.finish().shape[1:])
+        for target, frame in zip(restored, self._propagator.run(lr), strict=True):
+            target.copy_(frame)
+        return restored
 
     def finish(self) -> Tensor:
         """Nothing is held back."""
