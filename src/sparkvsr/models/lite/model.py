@@ -30,14 +30,14 @@ CODE_VERSION = "lite-2.1"
 
 SMALLEST_SIDE = 16
 
-# Measured peak above the weights with two keyframes in use (320x180: 540 MiB, with two passes 602; 640x360: 1796):
-# bytes for each LR pixel of the frame (pictures, flows, features), of a convolution's tile, and of a frame in the
-# pushed chunk.
-_FRAME_BYTES = 5200
-_SECOND_PASS_BYTES = 1150
+# Measured peak above the weights with two keyframes in use (320x180: 393 MiB, with two passes 434; 640x360: 1550 and
+# 1602; 960x540: 3443): bytes for each LR pixel of the frame (pictures, flows, features), of a convolution's tile, and
+# of a frame in the pushed chunk.
+_FRAME_BYTES = 4500
+_SECOND_PASS_BYTES = 800
 _TILE_BYTES = 900
 _CHUNK_BYTES = 48 * 4 + 12
-_FIXED_BYTES = 130_000_000
+_FIXED_BYTES = 60_000_000
 
 _STATE_BYTES = 600
 """Of the saved state for each LR pixel and pass: output, hidden features, the own keyframe, flows."""
