@@ -154,56 +154,11 @@ P = TypeVar("P", bound=Piece)
 
 
 @dataclass(frozen=True)
-class WholeShot:
-    """A shot as one piece."""
-
-    shot: Shot
-
-    @property
-    def start(self) -> int:
-        """First frame."""
-        return self.shot.start
-
-    @property
-    def stop(self) -> int:
-        """Frame after the last."""
-        return self.shot.stop
-
-
-@dataclass(frozen=True)
 class PieceEnd(Generic[P]):
     """All frames of a piece were given; with the model's state, if the shot goes on and the model can save it."""
 
     piece: P
     state: dict[str, Tensor] | None
-
-
-def restore_stream(
-    model: RestorationModel,
-    frames: Iterable[Frame],
-    shots: Sequence[Shot],
-    keyframe_indices: Sequence[int],
-    loader: KeyframeLoader | None,
-    settings: RestoreSettings,
-) -> Generator[tuple[Frame, Tensor], None, None]:
-    """Restore a clip frame by frame, in order, with memory bounded by the chunk.
-
-    Args:
-        frames: the LR frames ``[shots[0].start, shots[-1].stop)``, in order.
-        shots: contiguous.
-        keyframe_indices: frame indices of the clip, strictly increasing.
-        loader: gives keyframes; may be None when there are none.
-
-    Yields:
-        The LR frame and its restored pixels ``(3, H, W)`` float32 in [0, 1] at ``settings.size``.
-
-    Raises:
-        DecodeError: the stream ended before the last shot did.
-    """
-    pieces = [WholeShot(shot) for shot in shots]
-    for item in restore_pieces(model, frames, pieces, keyframe_indices, loader, settings):
-        if not isinstance(item, PieceEnd):
-            yield item
 
 
 def restore_pieces(
@@ -215,13 +170,17 @@ def restore_pieces(
     settings: RestoreSettings,
     state: Mapping[str, Tensor] | None = None,
 ) -> Generator[tuple[Frame, Tensor] | PieceEnd[P], None, None]:
-    """Restore contiguous pieces, and say where each ends.
+    """Restore contiguous pieces frame by frame, with memory bounded by the chunk, and say where each piece ends.
 
     Args:
         frames: the LR frames ``[pieces[0].start, pieces[-1].stop)``, in order.
         pieces: contiguous; a shot begins with its first piece unless ``state`` is given for the first.
+        keyframe_indices: frame indices of the clip, strictly increasing.
+        loader: gives keyframes; may be None when there are none.
         state: of the model before the first piece, if that is not the first of its shot.
-        keyframe_indices, loader, settings: as for ``restore_stream``.
+
+    Yields:
+        The LR frame and its restored pixels ``(3, H, W)`` float32 in [0, 1] at ``settings.size``, or an end.
 
     Raises:
         DecodeError: the stream ended before the last piece did.

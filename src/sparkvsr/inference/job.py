@@ -46,6 +46,9 @@ SEQUENCE_PATTERN = "%05d.png"
 
 _SAME_CONTAINER = (".mp4", ".mkv", ".mov")
 
+_GREY = 1.5 / 255
+"""How far the channels of a grey clip may lie apart: rounding."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -57,12 +60,14 @@ class ClipRecord:
         start: index of the first frame.
         times: presentation time and duration of each frame in the clip's time base.
         digests: hash of each frame's pixels.
+        colour: largest difference between the channels of a pixel, 0 to 1; 0 for a grey clip.
         warnings: of the reader.
     """
 
     start: int
     times: list[tuple[int | None, int | None]] = field(default_factory=list)
     digests: list[bytes] = field(default_factory=list)
+    colour: float = 0.0
     warnings: list[str] = field(default_factory=list)
 
     def digest(self, index: int) -> bytes:
@@ -87,6 +92,7 @@ class ClipJob:
         state_bytes: size of the model's state between two pieces of a shot.
         plan: chunk, tile and memory of the model.
         guided_passes: 1 or 2.
+        is_grey: the clip is grey and the result will be.
         notes: lines for the user.
         record: times and hashes of the LR frames.
     """
@@ -106,6 +112,7 @@ class ClipJob:
     state_bytes: int
     plan: ModelPlan
     guided_passes: int
+    is_grey: bool
     notes: tuple[str, ...]
     record: ClipRecord
 
@@ -291,6 +298,9 @@ def prepare(
     if isinstance(maker, FolderMaker):
         maker.check(selection.indices, (info.height, info.width))
         notes += content_notes(maker, lambda indices: read_frames(path, indices), selection.indices)
+    is_grey = record.colour <= _GREY and not (selection.indices and maker.may_colour)
+    if is_grey:
+        notes.append("the clip is grey, and so will be the result; keyframe images of your own may bring colour")
 
     # 5. How the model runs.
     working = model.working_size((info.height, info.width), (size.height, size.width))
@@ -330,6 +340,7 @@ def prepare(
         state_bytes=passes * model.state_bytes((info.height, info.width)),
         plan=plan,
         guided_passes=passes,
+        is_grey=is_grey,
         notes=(*notes, *plan.notes),
         record=record,
         model=model,
@@ -401,6 +412,9 @@ def _read_through(info: VideoInfo, options: UpscaleOptions, stop: int, hook: Hoo
         for frame in reader:
             record.times.append((frame.pts, frame.duration))
             record.digests.append(hashlib.blake2b(frame.pixels.numpy().tobytes(), digest_size=16).digest())
+            if record.colour <= _GREY:
+                spread = frame.pixels.amax(0) - frame.pixels.amin(0)
+                record.colour = max(record.colour, float(spread.max()))
             yield frame.pixels
 
     with VideoReader(info.path, start=start, frames=total, deinterlace=options.deinterlace) as reader:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from torch import Tensor
 
 import sparkvsr
 from sparkvsr.errors import DecodeError
-from sparkvsr.inference.engine import KeyframeLoader, PieceEnd, RestoreSettings, restore_pieces, restore_stream
+from sparkvsr.inference.engine import KeyframeLoader, PieceEnd, RestoreSettings, restore_pieces
 from sparkvsr.inference.heap import release_free_memory
 from sparkvsr.inference.job import UpscaleJob
 from sparkvsr.inference.pipeline import BackgroundSink, prefetch
@@ -52,16 +52,6 @@ def keyframe_loader(job: UpscaleJob) -> KeyframeLoader:
     return KeyframeLoader(job.open_frames, job.maker, job.working_size, weights)
 
 
-def restored_frames(job: UpscaleJob) -> Generator[tuple[Frame, Tensor], None, None]:
-    """All restored frames of a job, LR frame and ``(3, H, W)`` float32 in [0, 1], with reading in a thread."""
-    with ExitStack() as stack:
-        loader = keyframe_loader(job)
-        stack.callback(loader.close)
-        depth = max(LR_FRAMES_AHEAD, job.plan.chunk_frames)
-        frames = stack.enter_context(closing(prefetch(job.open_frames(), depth)))
-        yield from restore_stream(job.model, frames, job.shots, job.selection.indices, loader, settings_of(job))
-
-
 def pixel_settings(job: UpscaleJob) -> dict[str, object]:
     """Everything that decides the bytes of all pieces of a job, besides its frames and keyframes."""
     is_video = output_kind(job.output) == "video"
@@ -77,6 +67,7 @@ def pixel_settings(job: UpscaleJob) -> dict[str, object]:
         # A model that cannot be continued in mid-shot may depend on where its chunks lie.
         "chunk_frames": None if job.model.is_resumable else job.plan.chunk_frames,
         "encode": repr(job.options.encode),
+        "grey": job.is_grey,
         "picture": [job.info.pixel_format, repr(job.info.color), str(job.info.average_fps), repr(job.info.hdr)],
         "encoder": encoder_version(),
         "images": None if is_video else image_pieces.image_suffix(job.output),
@@ -95,6 +86,12 @@ def segments_of(job: UpscaleJob) -> list[Segment]:
         frame_digest=job.record.digest,
         keyframe_identity=job.maker.identity,
     )
+
+
+def in_grey(pixels: Tensor) -> Tensor:
+    """``(3, H, W)`` RGB with all channels equal to the BT.601 luma."""
+    weights = torch.tensor([0.299, 0.587, 0.114], dtype=pixels.dtype).view(3, 1, 1)
+    return (pixels * weights).sum(0, keepdim=True).clamp(0, 1).expand(3, -1, -1)
 
 
 def missing_runs(segments: Sequence[Segment], store: WorkStore) -> tuple[list[list[Segment]], int]:
@@ -178,6 +175,8 @@ class _SegmentEncoder:
             _log.info("rendered frames %d to %d", item.piece.start, item.piece.stop - 1)
             return
         frame, sr = item
+        if self._job.is_grey:
+            sr = in_grey(sr)
         if self._writer is None:
             self._writer = self._open(self._store.partial_path())
         alpha = None if frame.alpha is None else resize_image(frame.alpha, self._size)
@@ -188,7 +187,7 @@ class _SegmentEncoder:
 
     def _open(self, path: Path) -> VideoWriter | image_pieces.ImagePieceWriter:
         if output_kind(self._job.output) != "video":
-            return image_pieces.ImagePieceWriter(path, self._job.output, self._job.info)
+            return image_pieces.ImagePieceWriter(path, self._job.output, self._job.info, is_grey=self._job.is_grey)
         options = replace(self._job.options.encode, copy_streams=False)
         return VideoWriter(path, source=self._job.info, size=self._size, options=options, overwrite=True)
 

@@ -18,6 +18,7 @@ from .image_sink import ImageSink
 from .images import DEEP_IMAGE_SUFFIXES, encode_image
 from .info import VideoInfo
 from .options import check_output, output_kind
+from .pixels import is_grey_format
 
 PIECE_SUFFIX = ".zip"
 
@@ -28,14 +29,16 @@ class ImagePieceWriter:
     Args:
         path: of the piece; it is complete only after ``close``.
         output: of the whole job: its suffix says what the images are.
-        source: the clip, for the bits of a sample.
+        source: the clip, for the bits of a sample and whether its file is a grey one.
+        is_grey: the images are grey; where the source's file is of one channel, so are theirs.
     """
 
-    def __init__(self, path: Path, output: Path, source: VideoInfo | None) -> None:
+    def __init__(self, path: Path, output: Path, source: VideoInfo | None, *, is_grey: bool = False) -> None:
         self.path = path
         self._suffix = image_suffix(output)
         deep = self._suffix in DEEP_IMAGE_SUFFIXES
         self._bits = source.bit_depth if source is not None and deep else 8
+        self._is_grey = is_grey and source is not None and is_grey_format(source.pixel_format)
         self._count = 0
         with encoding(path):
             self._zip = zipfile.ZipFile(path, "w", zipfile.ZIP_STORED)
@@ -54,7 +57,7 @@ class ImagePieceWriter:
             EncodeError: the disk is full.
         """
         with encoding(self.path):
-            data = encode_image(pixels, self._suffix, bits=self._bits, alpha=alpha)
+            data = encode_image(pixels, self._suffix, bits=self._bits, alpha=alpha, is_grey=self._is_grey)
             # A fixed date: equal images give equal pieces.
             self._zip.writestr(zipfile.ZipInfo(f"{self._count:05d}{self._suffix}"), data)
         self._count += 1

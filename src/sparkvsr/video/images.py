@@ -175,7 +175,9 @@ WRITABLE_IMAGE_SUFFIXES = (*_IMAGE_ENCODERS, ".bmp")
 DEEP_IMAGE_SUFFIXES = (".png", ".tif", ".tiff")
 
 
-def encode_image(pixels: Tensor, suffix: str, *, bits: int, alpha: Tensor | None = None) -> bytes:
+def encode_image(
+    pixels: Tensor, suffix: str, *, bits: int, alpha: Tensor | None = None, is_grey: bool = False
+) -> bytes:
     """Encode one picture to the bytes of an image file.
 
     Args:
@@ -183,6 +185,7 @@ def encode_image(pixels: Tensor, suffix: str, *, bits: int, alpha: Tensor | None
         suffix: one of `WRITABLE_IMAGE_SUFFIXES`. JPEG is written at high quality with full chroma, WebP without loss.
         bits: above 8 gives 16 bit in PNG and TIFF.
         alpha: ``(1, h, w)`` float in [0, 1]; kept by PNG, TIFF and WebP.
+        is_grey: write one channel, the BT.601 luma, in PNG and TIFF without alpha.
     """
     suffix = suffix.lower()
     is_deep = bits > 8 and suffix in DEEP_IMAGE_SUFFIXES
@@ -201,10 +204,17 @@ def encode_image(pixels: Tensor, suffix: str, *, bits: int, alpha: Tensor | None
     else:
         pixel_format = ("rgba64le" if is_deep else "rgba") if alpha is not None else ("rgb48le" if is_deep else "rgb24")
         options = {"compression_algo": "deflate"}
+    if is_grey and alpha is None and suffix in DEEP_IMAGE_SUFFIXES:
+        deep = "gray16be" if suffix == ".png" else "gray16le"
+        pixel_format = deep if is_deep else "gray"
     pixels = to_float(pixels)
-    native = {"bgra": "rgba", "bgr24": "rgb24", "rgba64le": "rgba64be", "rgb48le": "rgb48be"}.get(
-        pixel_format, pixel_format
-    )
+    native = {
+        "bgra": "rgba",
+        "bgr24": "rgb24",
+        "rgba64le": "rgba64be",
+        "rgb48le": "rgb48be",
+        "gray16be": "gray16le",
+    }.get(pixel_format, pixel_format)
     frame = pixels_to_frame(pixels, native, tags, alpha)
     if native != pixel_format:
         frame = frame.reformat(format=pixel_format)

@@ -49,6 +49,11 @@ _PLANAR_TWIN = {
 }
 
 
+def is_grey_format(name: str) -> bool:
+    """Whether a pixel format has no colour: one channel, or one and transparency."""
+    return name.startswith(("gray", "ya", "mono"))
+
+
 def has_alpha_format(format_name: str) -> bool:
     """Whether a pixel format carries transparency (a palette counts: its entries may be transparent)."""
     pixel_format = av.VideoFormat(format_name)

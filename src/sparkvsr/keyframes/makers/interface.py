@@ -70,10 +70,13 @@ class ReferenceMaker(ABC):
     Attributes:
         name: what the plan shows; never holds a secret.
         jobs: how many ``make`` calls may run at the same time (in threads).
+        may_colour: whether an image may have colours that its frame has not. Plain upscalers do not; with the others a
+            grey clip may become coloured.
     """
 
     name: str
     jobs: int = 1
+    may_colour: bool = True
 
     @abstractmethod
     def make(self, lr: Tensor, size: tuple[int, int], index: int = 0) -> Tensor:

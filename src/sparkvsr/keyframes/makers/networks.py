@@ -19,6 +19,7 @@ class BicubicMaker(ReferenceMaker):
     """Plain bicubic upscaling: adds nothing, useful as a baseline."""
 
     name = "bicubic"
+    may_colour = False
 
     def make(self, lr: Tensor, size: tuple[int, int], index: int = 0) -> Tensor:  # noqa: ARG002
         """See ``ReferenceMaker.make``."""
@@ -29,6 +30,7 @@ class LiteMaker(ReferenceMaker):
     """The embedded keyframe upscaler of the lite model."""
 
     name = "lite"
+    may_colour = False
 
     def __init__(self, device: str | torch.device = "cpu") -> None:
         from sparkvsr.models.lite.upscaler import load_keyframe_upscaler
@@ -57,6 +59,7 @@ class NetworkMaker(ReferenceMaker):
         weights: file that the network came from.
     """
 
+    may_colour = False
     MARGIN = 16
 
     def __init__(
