@@ -126,7 +126,7 @@ class LiteModel(RestorationModel):
             tile_pixels = pixels if tile is None else min(pixels, (tile + 24) ** 2)
             if tile is not None and max(lr_size) <= tile:
                 continue
-            for chunk in (8, 4, 2, 1):
+            for chunk in (4, 2, 1):
                 need = base + tile_pixels * _TILE_BYTES + min(chunk, num_frames) * pixels * _CHUNK_BYTES
                 if need <= memory_bytes:
                     notes = () if tile is None else (f"tiles of {tile} px, so that it fits into memory",)

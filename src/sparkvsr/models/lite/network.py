@@ -262,7 +262,9 @@ class Kernels:
 
     def detail(self, hr: Tensor) -> Tensor:
         """What is left of an HR image when everything that an LR frame shows is taken away."""
-        return hr - self.upscale(self.shrink(hr))
+        shown = self.upscale(self.shrink(hr))
+        # Frames are large: without gradients the difference goes where the subtrahend was.
+        return torch.sub(hr, shown, out=shown if torch.is_inference_mode_enabled() else None)
 
 
 @dataclass
