@@ -153,6 +153,7 @@ def render_segments(job: UpscaleJob, runs: Sequence[Sequence[Segment]], store: W
                     sink.put(item)
                     if not isinstance(item, PieceEnd):
                         progress.advance()
+    release_free_memory()  # joining the pieces begins with an empty heap
 
 
 class _SegmentEncoder:

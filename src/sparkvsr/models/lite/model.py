@@ -30,10 +30,10 @@ CODE_VERSION = "lite-2.1"
 
 SMALLEST_SIDE = 16
 
-# Measured peak above the weights with two keyframes in use (320x180: 393 MiB, with two passes 434; 640x360: 1550 and
-# 1602; 960x540: 3443): bytes for each LR pixel of the frame (pictures, flows, features), of a convolution's tile, and
-# of a frame in the pushed chunk.
-_FRAME_BYTES = 4500
+# Measured peak above the weights with two keyframes in use, chunks of 4: 320x180: 337 MiB; 640x360: 1426; 960x540: 3109
+# (of 8: 393, with two passes 434; 1550 and 1602; 3443). Bytes for each LR pixel of the frame (pictures, flows,
+# features), of a convolution's tile, and of a frame in the pushed chunk.
+_FRAME_BYTES = 4700
 _SECOND_PASS_BYTES = 800
 _TILE_BYTES = 900
 _CHUNK_BYTES = 48 * 4 + 12
