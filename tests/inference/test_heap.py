@@ -16,7 +16,6 @@ from sparkvsr.video import EncodeOptions, VideoWriter
 
 # Small blocks lie on the heap; those that are kept hold its end in place, so that free() alone cannot shrink it.
 _SCRIPT = """
-import sys
 import psutil
 from sparkvsr.inference.heap import release_free_memory
 

@@ -33,7 +33,8 @@ class LiteSession(Session):
             msg = f"`lr` must be (n, 3, {self._lr_size[0]}, {self._lr_size[1]}), got {tuple(lr.shape)}"
             raise ValueError(msg)
         # Filled frame by frame: stacking a list would hold every frame twice for a moment.
-        restored = torch.empty(lr.shape[0], *self.finish().shape[1:])
+        h, w = self._lr_size
+        restored = torch.empty(lr.shape[0], 3, 4 * h, 4 * w)
         for target, frame in zip(restored, self._propagator.run(lr), strict=True):
             target.copy_(frame)
         return restored
