@@ -25,7 +25,7 @@ from sparkvsr.errors import MetricError
 from sparkvsr.metrics import colour, fidelity
 from sparkvsr.metrics.colour import Frame
 from sparkvsr.metrics.toolbox import Toolbox
-from sparkvsr.metrics.weights import WeightStore
+from sparkvsr.pretrained.weights import WeightStore
 
 NAMES = ("I03.bmp", "I04.bmp", "I06.bmp", "I08.bmp", "I19.bmp")
 PLACE = "ResultsCalibra"

@@ -22,20 +22,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sparkvsr.models.cogvideox.bench import StageMeter, measure_matmul_rate
-from sparkvsr.models.cogvideox.conditioning import place_keyframes
-from sparkvsr.models.cogvideox.flops import plan_flops
-from sparkvsr.models.cogvideox.geometry import pad_to_network, upsample
-from sparkvsr.models.cogvideox.lean_vae import make_lean
-from sparkvsr.models.cogvideox.loading import ModelFolder, build_transformer, build_vae
 from sparkvsr.models.cogvideox.model import CogVideoXModel
+from sparkvsr.models.cogvideox.networks.conditioning import place_keyframes
+from sparkvsr.models.cogvideox.networks.lean_vae import make_lean
+from sparkvsr.models.cogvideox.networks.precision import choose_precision
+from sparkvsr.models.cogvideox.networks.schedule import velocity_coefficients
+from sparkvsr.models.cogvideox.networks.transformer import restore_latents
+from sparkvsr.models.cogvideox.networks.vae import VideoVAE
+from sparkvsr.models.cogvideox.networks.weight_files import ModelFolder, build_transformer, build_vae
 from sparkvsr.models.cogvideox.offload import Residency
 from sparkvsr.models.cogvideox.pipeline import ChunkPipeline
-from sparkvsr.models.cogvideox.precision import choose_precision
-from sparkvsr.models.cogvideox.schedule import velocity_coefficients
-from sparkvsr.models.cogvideox.transformer import restore_latents
-from sparkvsr.models.cogvideox.vae import VideoVAE
+from sparkvsr.models.cogvideox.plan.flops import plan_flops
+from sparkvsr.models.cogvideox.plan.geometry import pad_to_network, upsample
 from sparkvsr.models.interface import Keyframe, ShotRequest
+from sparkvsr.models.stage_cost import StageMeter, measure_matmul_rate
 
 REFERENCE_OVERLAP = 8
 SCALE = 4
@@ -266,7 +266,7 @@ def main() -> None:
 
 
 def _free(device: torch.device) -> int:
-    from sparkvsr.models.cogvideox.memory import free_memory
+    from sparkvsr.models.device import free_memory
 
     return free_memory(device)
 

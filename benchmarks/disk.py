@@ -3,7 +3,7 @@
     python benchmarks/disk.py CLIP... [--frames 24] [--model lite]
 
 Every clip is restored once and encoded with each codec at its default quality, and as images. Prints bits per pixel of
-each clip, the mean, and what src/sparkvsr/inference/disk.py assumes.
+each clip, the mean, and what src/sparkvsr/inference/clip/disk.py assumes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 import sparkvsr
-from sparkvsr.inference.disk import bits_per_pixel
+from sparkvsr.inference.clip.disk import bits_per_pixel
 from sparkvsr.models.interface import ShotRequest
 from sparkvsr.video import EncodeOptions, VideoReader, VideoWriter
 

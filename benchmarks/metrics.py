@@ -28,7 +28,7 @@ from sparkvsr.metrics import colour, fidelity
 from sparkvsr.metrics.catalogue import METRICS, select_metrics
 from sparkvsr.metrics.clip_meter import ClipMeter
 from sparkvsr.metrics.toolbox import Toolbox
-from sparkvsr.metrics.weights import WeightStore
+from sparkvsr.pretrained.weights import WeightStore
 
 GOAL_SECONDS = 0.35
 GOAL_RATIO = 50

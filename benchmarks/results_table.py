@@ -28,9 +28,9 @@ from torch import Tensor
 
 from sparkvsr.errors import SparkVSRError
 from sparkvsr.evaluation.bench import parse_bench
-from sparkvsr.evaluation.bench_run import BenchRun, RunOptions
-from sparkvsr.evaluation.file_run import MetricChoice
+from sparkvsr.evaluation.bench_run import BenchRun
 from sparkvsr.evaluation.restoring import Restorer, load_restorer
+from sparkvsr.evaluation.run_options import MetricChoice, RunOptions
 from sparkvsr.keyframes.makers.cache import ImageCache, content_key
 from sparkvsr.keyframes.references import ReferenceMaker, make_reference_maker
 

@@ -19,7 +19,7 @@ def clean(
     ],
 ) -> None:
     """Remove work folders: rendered segments that `sparkvsr upscale` kept. Outputs are never touched."""
-    from sparkvsr.inference.store import find_work_folders, remove_work_folder
+    from sparkvsr.inference.clip.store import find_work_folders, remove_work_folder
 
     for path in paths:
         folders = find_work_folders(path)

@@ -42,7 +42,7 @@ def compare(
         msg = f"--labels {labels!r} is not two names; write it like before,after"
         raise ConfigError(msg)
     with JsonReporter() if json else CompareReporter() as report:
-        from sparkvsr.inference.comparison import CompareOptions, compare_clips
+        from sparkvsr.inference.compare.comparison import CompareOptions, compare_clips
 
         options = CompareOptions(
             wipe=wipe,

@@ -1,6 +1,6 @@
 """What the user sees: plain text on stdout, one line for each error on stderr, a progress bar on a terminal.
 
-The only place with rich. Events come from the library's hook (sparkvsr.inference.progress).
+The only place with rich. Events come from the library's hook (sparkvsr.hooks).
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePath
 
-from sparkvsr import __version__
+from sparkvsr.version import __version__
 
 from .console import SHOWN, command_line, private_paths
 from .logs import last_lines

@@ -18,7 +18,7 @@ from .logs import observed
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from sparkvsr.evaluation.file_run import MetricChoice
+    from sparkvsr.evaluation.run_options import MetricChoice
 
 EXIT_MISSING_METRICS = 3
 SECONDS_BETWEEN_LINES = 60.0
@@ -168,7 +168,7 @@ def evaluate(
     if output is None:
         msg = "eval needs -o DIR, the folder for the results"
         raise ConfigError(msg)
-    from sparkvsr.evaluation.file_run import MetricChoice
+    from sparkvsr.evaluation.run_options import MetricChoice
     from sparkvsr.metrics.readiness import MissingMetricsError
 
     choice = MetricChoice(metrics or "default", every, weights_dir, allow_download, strict, device)
@@ -176,7 +176,7 @@ def evaluate(
         if pred is not None and gt is not None:
             _measure_files(pred, gt, output, choice, crop, trim, border)
         else:
-            from sparkvsr.evaluation.bench_run import RunOptions
+            from sparkvsr.evaluation.run_options import RunOptions
 
             options = RunOptions(
                 model=model, keyframes=keyframes, references=references, guidance_scale=guidance, device=device,

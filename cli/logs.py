@@ -17,8 +17,8 @@ from typing import Annotated, Any
 
 import typer
 
-from sparkvsr import __version__
 from sparkvsr.errors import ConfigError
+from sparkvsr.version import __version__
 
 from .console import command_line, write_stderr
 

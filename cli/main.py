@@ -17,8 +17,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from sparkvsr import __version__
 from sparkvsr.errors import ConfigError, SparkVSRError
+from sparkvsr.version import __version__
 
 from .clean import clean
 from .compare import compare

@@ -22,7 +22,7 @@ def metrics(
     """
     from sparkvsr.metrics.catalogue import METRICS
     from sparkvsr.metrics.readiness import probe
-    from sparkvsr.metrics.weights import WeightStore
+    from sparkvsr.pretrained.weights import WeightStore
 
     store = WeightStore(weights_dir)
     states = [probe(spec, store) for spec in METRICS.values()]

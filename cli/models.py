@@ -18,7 +18,7 @@ def models(
     """List the models that can be used: where they lie, their size, what they need."""
     from importlib.resources import files
 
-    from sparkvsr.models.cogvideox.hub import local_models
+    from sparkvsr.models.cogvideox.networks.hub import local_models
 
     weights = files("sparkvsr.models.lite") / "weights"
     size = sum(len(entry.read_bytes()) for entry in weights.iterdir() if entry.name.endswith(".safetensors"))
@@ -48,7 +48,7 @@ def bench(
     json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
 ) -> None:
     """Measure each stage of a run: seconds, TFLOP, share of the device's matmul rate, peak memory."""
-    from sparkvsr.inference.bench import bench as run
+    from sparkvsr.inference.profiling import bench as run
     from sparkvsr.models.registry import load_model
     from sparkvsr.shapes import parse_size
 

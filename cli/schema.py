@@ -11,6 +11,6 @@ def schema() -> None:
 
     Example: sparkvsr schema > events.schema.json
     """
-    from sparkvsr.inference.progress import event_schema
+    from sparkvsr.inference.events import event_schema
 
     sys.stdout.write(json.dumps(event_schema(), indent=1) + "\n")

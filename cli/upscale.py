@@ -271,8 +271,8 @@ def _upscale(
     ray: str | None,
 ) -> None:
     from sparkvsr.inference.batch import check_output_folder, upscale_many
-    from sparkvsr.inference.scale_out import Workers
     from sparkvsr.inference.upscale import as_output
+    from sparkvsr.inference.workers.scale_out import Workers
 
     if found.is_batch and output is not None:
         check_output_folder(output, len(found.paths))
@@ -317,9 +317,9 @@ def _tell(outcome: Outcome, report: Reporter, *, is_batch: bool) -> None:
 
 def _dry_run(found: Inputs, output: str | None, options: UpscaleOptions, report: Reporter) -> None:
     """The plan of every input; nothing is written. The first thing that is wrong ends it."""
-    from sparkvsr.inference.clip_work import ClipWork
-    from sparkvsr.inference.job import prepare
-    from sparkvsr.inference.render import segments_of
+    from sparkvsr.inference.clip.job import prepare
+    from sparkvsr.inference.clip.render import segments_of
+    from sparkvsr.inference.clip.work import ClipWork
     from sparkvsr.inference.upscale import as_output, load_for
 
     model = load_for(options)

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Modules whose loading runs code of the file, and the one place that subclasses the unpickler with an allow-list.
 MODULES = {"pickle", "dill", "cloudpickle", "shelve", "marshal", "joblib", "jsonpickle"}
-ALLOW_LIST_UNPICKLER = "metrics/loading.py"
+ALLOW_LIST_UNPICKLER = "pretrained/loading.py"
 
 
 def sources() -> list[Path]:

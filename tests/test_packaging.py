@@ -32,7 +32,7 @@ def test_every_package_is_listed() -> None:
 def test_version_stands_in_the_changelog() -> None:
     version = project()["project"]["version"]  # type: ignore[index]
     assert f"[{version}]" in (ROOT / "CHANGELOG.md").read_text()
-    assert f'__version__ = "{version}"' in (ROOT / "src" / "sparkvsr" / "__init__.py").read_text()
+    assert f'__version__ = "{version}"' in (ROOT / "src" / "sparkvsr" / "version.py").read_text()
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,13 @@ import importlib
 import logging
 from typing import TYPE_CHECKING, Any
 
+from sparkvsr.version import __version__
+
 if TYPE_CHECKING:
     from sparkvsr.inference.options import UpscaleOptions
     from sparkvsr.inference.upscale import UpscaleResult, upscale
     from sparkvsr.models.interface import RestorationModel
     from sparkvsr.models.registry import load_model
-
-__version__ = "0.1.0"
 
 # A library stays silent until the program that uses it chooses where its log goes.
 logging.getLogger("sparkvsr").addHandler(logging.NullHandler())

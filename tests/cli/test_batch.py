@@ -146,7 +146,7 @@ def test_a_folder_of_images_is_one_clip_and_a_mixture_is_refused(clip: Path, tmp
 
 def test_an_interrupted_sequence_goes_on(tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Images go through the work folder as well; half-placed ones are replaced by the next run."""
-    from sparkvsr.inference import clip_work
+    from sparkvsr.inference.clip import work as clip_work
 
     out = tmp_path / "frames"
     out.mkdir()

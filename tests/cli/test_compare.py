@@ -17,7 +17,7 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
-from sparkvsr.inference.comparison import match_size, wipe, wipe_position
+from sparkvsr.inference.compare.comparison import match_size, wipe, wipe_position
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 

@@ -36,7 +36,7 @@ def broken_entry_point(where: str) -> str:
         "import sys\n"
         "from importlib.metadata import entry_points\n"
         "run = next(iter(entry_points(group='console_scripts', name='sparkvsr'))).load()\n"
-        "import sparkvsr.inference.clip_work as module\n"
+        "import sparkvsr.inference.clip.work as module\n"
         "def broken(self):\n"
         f"    raise KeyError({where})\n"
         "module.ClipWork.missing = broken\n"

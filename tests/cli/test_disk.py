@@ -11,7 +11,7 @@ import pytest
 from upscale_clips import run, write_clip
 
 from sparkvsr.errors import ResourceError
-from sparkvsr.inference.disk import DiskNeed, bits_per_pixel, free_bytes
+from sparkvsr.inference.clip.disk import DiskNeed, bits_per_pixel, free_bytes
 from sparkvsr.video import EncodeOptions
 
 BASELINE = ["--model", "bicubic", "--references", "bicubic"]
@@ -77,7 +77,7 @@ def test_what_is_stored_already_is_not_asked_for_again(tmp_path: Path, monkeypat
 
 
 def test_disks_of_work_and_output_are_looked_at_separately(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sparkvsr.inference.disk as module
+    import sparkvsr.inference.clip.disk as module
 
     monkeypatch.setattr(module, "_is_same_disk", lambda first, second: False)
     monkeypatch.setattr(module, "free_bytes", lambda folder: 10**9 if folder.name == "big" else 30_000_000)

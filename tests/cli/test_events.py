@@ -10,7 +10,8 @@ import jsonschema
 import pytest
 from upscale_clips import check_event, run, sparkvsr, write_clip
 
-from sparkvsr.inference.progress import event_schema, for_input
+from sparkvsr.hooks import for_input
+from sparkvsr.inference.events import event_schema
 
 ROOT = Path(__file__).resolve().parents[2]
 BASELINE = ["--model", "bicubic", "--references", "bicubic", "--json"]

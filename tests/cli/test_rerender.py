@@ -77,7 +77,7 @@ def test_a_lost_state_only_costs_time(clip: Path, tmp_path: Path) -> None:
 def test_a_shot_is_never_continued_without_its_state(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sparkvsr.inference.store import WorkStore
+    from sparkvsr.inference.clip.store import WorkStore
 
     work = tmp_path / "work"
     arguments = [clip, "--frames", "120", "--work", work, "--model", "bicubic", "--no-keyframes"]

@@ -18,8 +18,8 @@ from upscale_clips import ENTRY_POINT, check_event, run, write_clip
 
 from sparkvsr.errors import ConfigError
 from sparkvsr.inference.batch import upscale_many
-from sparkvsr.inference.scale_out import Workers
 from sparkvsr.inference.upscale import make_options
+from sparkvsr.inference.workers.scale_out import Workers
 
 BASELINE = ["--model", "bicubic", "--references", "bicubic", "--scale", "2"]
 
@@ -40,7 +40,7 @@ def whole(clip: Path) -> Path:
 
 def workers_of_this_process() -> list[psutil.Process]:
     children = psutil.Process().children(recursive=True)
-    return [child for child in children if "sparkvsr.inference.local_worker" in " ".join(child.cmdline())]
+    return [child for child in children if "sparkvsr.inference.workers.local_worker" in " ".join(child.cmdline())]
 
 
 @pytest.fixture(autouse=True)

@@ -13,13 +13,13 @@ import jsonschema
 import numpy as np
 from typer.testing import CliRunner, Result
 
-from sparkvsr.inference import progress
+from sparkvsr.inference import events
 
 ENTRY_POINT = (
     "from importlib.metadata import entry_points as e; next(iter(e(group='console_scripts', name='sparkvsr'))).load()()"
 )
 
-event_schema = cache(progress.event_schema)
+event_schema = cache(events.event_schema)
 
 
 def picture(index: int, height: int, width: int, scene: int = 0) -> np.ndarray:

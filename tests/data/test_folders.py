@@ -9,12 +9,13 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from sparkvsr.data.datasets import PairedClips, SkipReport, skipped_clips
+from sparkvsr.data.datasets import PairedClips
 from sparkvsr.data.folders import ClipFolder, ImageFolder, image_source, validation_source
 from sparkvsr.data.keyframe_policies import PaperPolicy
 from sparkvsr.data.loader_errors import plain_worker_errors
 from sparkvsr.data.precomputed import PrecomputedPairs
 from sparkvsr.data.samples import SampleRequest
+from sparkvsr.data.skips import SkipReport, skipped_clips
 from sparkvsr.data.stills import MovingStills
 from sparkvsr.degradation.bicubic import BicubicDegradation
 from sparkvsr.errors import ConfigError, DatasetError, ResourceError

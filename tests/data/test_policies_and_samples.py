@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from sparkvsr.data.keyframe_images import IsrReferences, ReferenceAugmentation
 from sparkvsr.data.keyframe_policies import AnyPolicy, IframePolicy, PaperPolicy, RandomPolicy, near_uniform_indices
-from sparkvsr.data.references import IsrReferences, ReferenceAugmentation
 from sparkvsr.data.sampler import StepSampler, clip_index
 from sparkvsr.data.samples import TrainSample, collate
 from sparkvsr.data.synthetic import SyntheticClips

@@ -11,8 +11,8 @@ from clips_on_disk import moving, write_frames
 from skimage.metrics import structural_similarity
 
 from sparkvsr.evaluation.bench import load_bench
-from sparkvsr.evaluation.bench_run import BenchRun, RunOptions
-from sparkvsr.evaluation.file_run import MetricChoice
+from sparkvsr.evaluation.bench_run import BenchRun
+from sparkvsr.evaluation.run_options import MetricChoice, RunOptions
 
 PSNR_TOLERANCE_DB = 1e-4
 SSIM_TOLERANCE = 1e-5

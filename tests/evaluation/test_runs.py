@@ -19,13 +19,14 @@ from test_bench import GOOD
 
 from sparkvsr.errors import ConfigError, DatasetError, KeyframeError, MetricError
 from sparkvsr.evaluation.bench import load_bench, parse_bench
-from sparkvsr.evaluation.bench_run import BenchRun, RunOptions
-from sparkvsr.evaluation.bounded_queue import ByteQueue
+from sparkvsr.evaluation.bench_run import BenchRun
 from sparkvsr.evaluation.degrade import make_lr
-from sparkvsr.evaluation.file_run import MetricChoice, evaluate_files
+from sparkvsr.evaluation.file_run import evaluate_files
 from sparkvsr.evaluation.record import read_record
+from sparkvsr.evaluation.run_options import MetricChoice, RunOptions
 from sparkvsr.evaluation.side_by_side import compare_runs, comparison_markdown, comparison_rows
 from sparkvsr.metrics import fidelity
+from sparkvsr.threads import ByteQueue
 
 CLIPS = {name: moving(seed) for seed, name in enumerate("ab")}
 QUICK = MetricChoice("psnr,psnr_y,ssim,flicker")

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from sparkvsr.errors import DecodeError
-from sparkvsr.inference.engine import KeyframeLoader, PieceEnd, RestoreSettings, restore_pieces
+from sparkvsr.inference.clip.engine import KeyframeLoader, PieceEnd, RestoreSettings, restore_pieces
 from sparkvsr.keyframes.references import BicubicMaker
-from sparkvsr.keyframes.select import Shot
+from sparkvsr.keyframes.shots import Shot
 from sparkvsr.models.bicubic import BicubicModel
 from sparkvsr.models.interface import RestorationModel, Session, ShotRequest
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from sparkvsr.errors import ConfigError, ResourceError
-from sparkvsr.inference.fleet import MOST_ATTEMPTS, Fleet
-from sparkvsr.inference.local_worker import WorkerLost
+from sparkvsr.inference.workers.fleet import MOST_ATTEMPTS, Fleet
+from sparkvsr.inference.workers.local_worker import WorkerLost
 
 
 class FakeWorker:

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 import sparkvsr
-from sparkvsr.inference import heap, render
+from sparkvsr.inference.clip import heap, render
 from sparkvsr.video import EncodeOptions, VideoWriter
 
 # Small blocks lie on the heap; those that are kept hold its end in place, so that free() alone cannot shrink it.
 _SCRIPT = """
 import psutil
-from sparkvsr.inference.heap import release_free_memory
+from sparkvsr.inference.clip.heap import release_free_memory
 
 process = psutil.Process()
 blocks = [bytes([1]) * 100_000 for _ in range(3000)]

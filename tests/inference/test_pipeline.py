@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sparkvsr.inference.pipeline import BackgroundSink, prefetch
+from sparkvsr.threads import BackgroundSink, prefetch
 
 
 def _own_threads() -> int:

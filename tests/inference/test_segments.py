@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from sparkvsr.errors import ConfigError, EncodeError
-from sparkvsr.inference.render import missing_runs
-from sparkvsr.inference.segments import Segment, plan_segments, segment_bounds
-from sparkvsr.inference.store import WorkStore, find_work_folders, remove_work_folder
-from sparkvsr.keyframes.select import Shot
+from sparkvsr.inference.clip.render import missing_runs
+from sparkvsr.inference.clip.segments import Segment, plan_segments, segment_bounds
+from sparkvsr.inference.clip.store import WorkStore, find_work_folders, remove_work_folder
+from sparkvsr.keyframes.shots import Shot
 
 
 @pytest.mark.parametrize("num_frames", [1, 95, 96, 97, 200, 1000])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sparkvsr.errors import KeyframeError
-from sparkvsr.inference.keyframe_job import check_folder
+from sparkvsr.keyframes.folder_writing import check_folder
 from sparkvsr.keyframes.manifest import read_manifest
 
 NUM_INPUTS = 100

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from sparkvsr.errors import ConfigError
 from sparkvsr.keyframes.quality import FLAT_SCORE, best_frames, frame_sharpness, share_out
-from sparkvsr.keyframes.select import MIN_KEYFRAME_GAP, Shot
+from sparkvsr.keyframes.select import MIN_KEYFRAME_GAP
+from sparkvsr.keyframes.shots import Shot
 
 
 def texture() -> Tensor:

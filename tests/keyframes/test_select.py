@@ -9,7 +9,8 @@ import pytest
 from sparkvsr.errors import ConfigError, KeyframeError
 from sparkvsr.keyframes import select
 from sparkvsr.keyframes.choice import KeyframeChoice
-from sparkvsr.keyframes.select import MIN_KEYFRAME_GAP, Shot, shots_from_cuts
+from sparkvsr.keyframes.select import MIN_KEYFRAME_GAP
+from sparkvsr.keyframes.shots import Shot, shots_from_cuts
 
 
 def test_shots_cover_the_clip_without_overlap() -> None:

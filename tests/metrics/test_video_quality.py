@@ -13,10 +13,10 @@ from reference_formulas import textured
 
 from sparkvsr.errors import MetricError
 from sparkvsr.metrics import video_quality as vq
-from sparkvsr.metrics import weights
 from sparkvsr.metrics.catalogue import METRICS
 from sparkvsr.metrics.clip_meter import ClipMeter
 from sparkvsr.metrics.toolbox import Toolbox
+from sparkvsr.pretrained import weights
 
 LENGTHS = (1, 10, 31, 32, 33, 64, 100, 192, 193, 201, 600)
 SIZES = ((64, 100), (224, 224), (230, 301), (480, 854))

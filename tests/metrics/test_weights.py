@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from sparkvsr.errors import ConfigError, MetricError
-from sparkvsr.metrics import loading, weights
 from sparkvsr.metrics.catalogue import METRICS, select_metrics
 from sparkvsr.metrics.measures import FRAME_MEASURES, PAIR_MEASURES
 from sparkvsr.metrics.readiness import MissingMetricsError, package_versions, probe, resolve_metrics
-from sparkvsr.metrics.weights import WEIGHTS, KnownFile, WeightSet, WeightStore
+from sparkvsr.pretrained import loading, weights
+from sparkvsr.pretrained.weights import WEIGHTS, KnownFile, WeightSet, WeightStore
 
 CONTENT = b"numbers"
 DIGEST = hashlib.sha256(CONTENT).hexdigest()

@@ -16,8 +16,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from sparkvsr.models.cogvideox.loading import build_transformer, build_vae
-from sparkvsr.models.cogvideox.prompt import EMBEDDING_FILE, EMBEDDING_FOLDER, EMBEDDING_KEY
+from sparkvsr.models.cogvideox.networks.prompt import EMBEDDING_FILE, EMBEDDING_FOLDER, EMBEDDING_KEY
+from sparkvsr.models.cogvideox.networks.weight_files import build_transformer, build_vae
 
 TOKENS, TEXT_DIM = 4, 16
 

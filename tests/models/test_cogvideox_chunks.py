@@ -9,7 +9,10 @@ import torch
 from cogvideox_nano import SCHEDULER
 
 from sparkvsr.errors import ConfigError, KeyframeError, WeightsError
-from sparkvsr.models.cogvideox.chunks import (
+from sparkvsr.models.cogvideox.networks.conditioning import check_slots, keyframe_slot, place_keyframes
+from sparkvsr.models.cogvideox.networks.schedule import velocity_coefficients
+from sparkvsr.models.cogvideox.networks.tiles import normalised_weights, spans
+from sparkvsr.models.cogvideox.plan.chunks import (
     fade_in_weights,
     fit_overlap,
     largest_chunk,
@@ -17,10 +20,7 @@ from sparkvsr.models.cogvideox.chunks import (
     padded_length,
     plan_chunks,
 )
-from sparkvsr.models.cogvideox.conditioning import check_slots, keyframe_slot, place_keyframes
-from sparkvsr.models.cogvideox.schedule import velocity_coefficients
-from sparkvsr.models.cogvideox.settings import RunSettings, back_off
-from sparkvsr.models.cogvideox.tiles import normalised_weights, spans
+from sparkvsr.models.cogvideox.plan.settings import RunSettings, back_off
 
 
 @pytest.mark.parametrize("chunk_frames", [9, 17, 25, 33, 49, 105])

@@ -12,8 +12,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from sparkvsr.models.cogvideox import load_cogvideox
-from sparkvsr.models.cogvideox.loading import build_transformer, build_vae
 from sparkvsr.models.cogvideox.model import CogVideoXModel
+from sparkvsr.models.cogvideox.networks.weight_files import build_transformer, build_vae
 
 pytestmark = pytest.mark.shared
 

@@ -16,12 +16,17 @@ from safetensors.torch import load_file, save_file
 
 from sparkvsr.errors import ConfigError, WeightsError
 from sparkvsr.models.cogvideox import load_cogvideox
-from sparkvsr.models.cogvideox.hub import local_models
-from sparkvsr.models.cogvideox.loading import build_transformer, load_weights, open_folder
-from sparkvsr.models.cogvideox.lora import merge_lora
+from sparkvsr.models.cogvideox.networks.hub import local_models
+from sparkvsr.models.cogvideox.networks.lora_files import merge_lora
+from sparkvsr.models.cogvideox.networks.precision import Int8Linear, choose_precision
+from sparkvsr.models.cogvideox.networks.prompt import (
+    EMBEDDING_FILE,
+    EMBEDDING_FOLDER,
+    EMBEDDING_KEY,
+    load_prompt_embedding,
+)
+from sparkvsr.models.cogvideox.networks.weight_files import build_transformer, load_weights, open_folder
 from sparkvsr.models.cogvideox.offload import Residency
-from sparkvsr.models.cogvideox.precision import Int8Linear, choose_precision
-from sparkvsr.models.cogvideox.prompt import EMBEDDING_FILE, EMBEDDING_FOLDER, EMBEDDING_KEY, load_prompt_embedding
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 CPU = torch.device("cpu")
@@ -74,7 +79,7 @@ def test_weights_are_cast_as_they_come_and_nothing_stays_on_meta(original: Path)
 
 def test_loading_makes_no_second_copy(original: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each parameter is the very tensor that was read, not a copy of it."""
-    from sparkvsr.models.cogvideox import loading
+    from sparkvsr.models.cogvideox.networks import weight_files as loading
 
     read: list[int] = []
     original_tensors = loading._tensors

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -12,18 +11,18 @@ from cogvideox_nano import TRANSFORMER, VAE, moving_gradient, one_thread, write_
 
 from sparkvsr.errors import ConfigError, ResourceError
 from sparkvsr.models.cogvideox import load_cogvideox
-from sparkvsr.models.cogvideox.bench import bench_model, measure_matmul_rate
-from sparkvsr.models.cogvideox.colour import transfer_colour
-from sparkvsr.models.cogvideox.flops import plan_flops
-from sparkvsr.models.cogvideox.loading import build_vae
-from sparkvsr.models.cogvideox.memory import SAFETY, MemoryModel, choose_settings, with_tile_batch
+from sparkvsr.models.cogvideox.colour_fix import transfer_colour
 from sparkvsr.models.cogvideox.model import CogVideoXModel
-from sparkvsr.models.cogvideox.overlap import run_overlapped
-from sparkvsr.models.cogvideox.precision import choose_precision
-from sparkvsr.models.cogvideox.settings import RunSettings
-from sparkvsr.models.cogvideox.tracing import peak_bytes
-from sparkvsr.models.cogvideox.vae import VaeTiling, VideoVAE
+from sparkvsr.models.cogvideox.networks.precision import choose_precision
+from sparkvsr.models.cogvideox.networks.vae import VaeTiling, VideoVAE
+from sparkvsr.models.cogvideox.networks.weight_files import build_vae
+from sparkvsr.models.cogvideox.plan.choose import choose_settings, with_tile_batch
+from sparkvsr.models.cogvideox.plan.flops import plan_flops
+from sparkvsr.models.cogvideox.plan.memory import SAFETY, MemoryModel
+from sparkvsr.models.cogvideox.plan.settings import RunSettings
 from sparkvsr.models.interface import ShotRequest
+from sparkvsr.models.stage_cost import bench_model, measure_matmul_rate
+from sparkvsr.models.tracing import peak_bytes
 
 GIB = 1 << 30
 CPU = torch.device("cpu")
@@ -153,52 +152,6 @@ def test_plans_are_used_by_the_session(model: CogVideoXModel) -> None:
 
 
 # --- helpers ---
-
-
-def test_overlapped_stages_take_as_long_as_the_slowest() -> None:
-    seconds, items = 0.12, 12
-
-    def stage(item: int) -> int:
-        time.sleep(seconds if item >= 0 else 0)
-        return item
-
-    def fast(item: int) -> int:
-        time.sleep(seconds * 0.6)
-        return item
-
-    start = time.perf_counter()
-    results = list(run_overlapped(range(items), [fast, stage, fast]))
-    elapsed = time.perf_counter() - start
-    assert results == list(range(items))
-    # Filling the pipe costs the fast stages once each, 1.2 of 12 slowest steps.
-    assert elapsed - 1.2 * seconds < 1.10 * items * seconds
-
-
-def test_overlapped_errors_reach_the_caller_in_order() -> None:
-    def fails(item: int) -> int:
-        if item == 3:
-            msg = "broken item"
-            raise ValueError(msg)
-        return item * 2
-
-    run = run_overlapped(range(100), [fails, lambda item: item + 1])
-    assert [next(run) for _ in range(3)] == [1, 3, 5]
-    with pytest.raises(ValueError, match="broken item"):
-        next(run)
-
-    def source() -> object:
-        yield 1
-        msg = "broken source"
-        raise OSError(msg)
-
-    with pytest.raises(OSError, match="broken source"):
-        list(run_overlapped(source(), [lambda item: item]))  # type: ignore[arg-type]
-
-
-def test_closing_an_overlapped_run_stops_it() -> None:
-    run = run_overlapped(range(10_000), [lambda item: item])
-    assert next(run) == 0
-    run.close()
 
 
 def test_bench_measures_every_stage(model: CogVideoXModel) -> None:

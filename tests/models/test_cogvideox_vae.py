@@ -11,10 +11,10 @@ from cogvideox_nano import (
 )
 from diffusers.models.autoencoders.autoencoder_kl_cogvideox import CogVideoXSafeConv3d
 
-from sparkvsr.models.cogvideox import lean_vae
-from sparkvsr.models.cogvideox.lean_vae import BoundedConv3d, frames_of_latents, make_lean
-from sparkvsr.models.cogvideox.loading import build_vae
-from sparkvsr.models.cogvideox.vae import DecodeStream, EncodeStream, VaeTiling, VideoVAE, group_sizes
+from sparkvsr.models.cogvideox.networks import lean_vae
+from sparkvsr.models.cogvideox.networks.lean_vae import BoundedConv3d, frames_of_latents, make_lean
+from sparkvsr.models.cogvideox.networks.vae import DecodeStream, EncodeStream, VaeTiling, VideoVAE, group_sizes
+from sparkvsr.models.cogvideox.networks.weight_files import build_vae
 
 ROUNDING = 1e-5
 """Same sums in another order, float32, over some 40 layers."""

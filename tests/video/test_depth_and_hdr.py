@@ -10,7 +10,7 @@ import torch
 from test_video_writer import copy_clip
 from video_clips import write_clip
 
-from sparkvsr.video import ColorTags, EncodeOptions, VideoReader, VideoWriter, probe
+from sparkvsr.video import ColourTags, EncodeOptions, VideoReader, VideoWriter, probe
 from sparkvsr.video.hdr import HdrMetadata
 
 MASTERING = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
@@ -33,7 +33,7 @@ def hdr10(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_hdr_metadata_is_read(hdr10: Path) -> None:
     info = probe(hdr10)
-    assert info.color == ColorTags(9, 1, 9, 16)
+    assert info.color == ColourTags(9, 1, 9, 16)
     assert info.color.is_hdr
     assert info.bit_depth == 10
     assert info.hdr is not None

@@ -5,57 +5,26 @@ Shapes: F frames, S frames of a take, K keyframes, h w LR pixels, H W HR pixels.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from sparkvsr.data.keyframe_images import IsrReferences, ReferenceAugmentation
 from sparkvsr.data.keyframe_policies import KeyframePolicy
-from sparkvsr.data.references import IsrReferences, ReferenceAugmentation
 from sparkvsr.data.sampler import clip_index
 from sparkvsr.data.samples import SampleRequest, TrainSample
+from sparkvsr.data.skips import MAX_SKIPS, SKIP_FILE, SkipReport
 from sparkvsr.data.sources import ClipSource, SourceClip
 from sparkvsr.degradation.interface import Degradation
 from sparkvsr.errors import ConfigError, DatasetError, VideoError
 
-logger = logging.getLogger(__name__)
-
 ClipPreparation = Callable[[Tensor, Sequence[int]], dict[str, Tensor]]
 """LR frames ``(S, 3, h, w)`` and keyframes to maps ``(S, C, h, w)`` and values ``(S,)`` that are cut like them."""
-MAX_SKIPS = 20
 _NEAR_SHARE = 0.5
-SKIP_FILE = "skipped.tsv"
-
-
-class SkipReport:
-    """Clips that could not be used: one line each in a file, so that nothing is skipped in silence.
-
-    Args:
-        path: text file, appended to; None only logs.
-    """
-
-    def __init__(self, path: str | Path | None = None) -> None:
-        self._path = None if path is None else Path(path)
-        self._seen: set[str] = set()
-
-    def add(self, name: str, reason: str) -> None:
-        """Note a clip once."""
-        if name in self._seen:
-            return
-        self._seen.add(name)
-        # Each loader process has its own report, the file is theirs together.
-        if self._path is not None and name in skipped_clips(self._path):
-            return
-        logger.warning("skipped %s: %s", name, reason)
-        if self._path is not None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(f"{name}\t{reason}\n")
 
 
 @dataclass
@@ -77,13 +46,6 @@ class Take:
     iframe_indices: list[int] | None
     maps: dict[str, Tensor]
     name: str
-
-
-def skipped_clips(path: Path) -> set[str]:
-    """Names of the clips in a report; none if there is no such file."""
-    if not path.is_file():
-        return set()
-    return {line.partition("\t")[0] for line in path.read_text(encoding="utf-8").splitlines()}
 
 
 class PairedClips(Dataset[TrainSample]):

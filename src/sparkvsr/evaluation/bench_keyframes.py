@@ -99,7 +99,7 @@ class KeyframeSource:
             ConfigError, KeyframeError: a number is outside the clip, or a number of the choice is wrong.
         """
         from sparkvsr.keyframes.choice import KeyframeChoice
-        from sparkvsr.keyframes.select import Shot
+        from sparkvsr.keyframes.shots import Shot
 
         if self.keyframes == GIVEN:
             choice = KeyframeChoice("manual", indices=tuple(index for index in given if index < num_frames))

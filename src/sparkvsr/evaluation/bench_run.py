@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparkvsr import __version__
-from sparkvsr.errors import ConfigError, DatasetError, SparkVSRError
+from sparkvsr.errors import DatasetError, SparkVSRError
 from sparkvsr.evaluation import degrade
 from sparkvsr.evaluation.bench import Bench
+from sparkvsr.evaluation.bench_clip import BenchClip
 from sparkvsr.evaluation.bench_keyframes import GROUND_TRUTH, KeyframeSource
-from sparkvsr.evaluation.demo_clips import demo_clip
-from sparkvsr.evaluation.file_run import MetricChoice
-from sparkvsr.evaluation.frames import ClipSource, CroppedClip, FileClip
-from sparkvsr.evaluation.layout import BenchData, ClipFiles, find_data, size_problem
-from sparkvsr.evaluation.measuring import ClipTask, Hook, MeasureOptions, make_folder, measure_clips, safe_name
+from sparkvsr.evaluation.layout import BenchData, find_data
+from sparkvsr.evaluation.measuring import ClipTask, MeasureOptions, make_folder, measure_clips, safe_name
 from sparkvsr.evaluation.outputs import CLIPS_FOLDER, write_outputs
 from sparkvsr.evaluation.record import build_record
+from sparkvsr.evaluation.run_options import MetricChoice, RunOptions
+from sparkvsr.hooks import Hook
 from sparkvsr.metrics.catalogue import MetricSpec
 from sparkvsr.metrics.colour import Frame
 from sparkvsr.metrics.readiness import Readiness, resolve_metrics
 from sparkvsr.metrics.toolbox import Toolbox
-from sparkvsr.metrics.weights import WeightStore
+from sparkvsr.pretrained.weights import WeightStore
+from sparkvsr.version import __version__
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,35 +35,6 @@ if TYPE_CHECKING:
     from sparkvsr.keyframes.references import ReferenceMaker
 
 FRAMES_FOLDER = "frames"
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """How a bench is run.
-
-    Attributes:
-        model: as for ``sparkvsr.load_model``, or a weight file of an image upscaler.
-        keyframes: ``none``, ``first``, ``every:N``, ``iframes`` or frame numbers.
-        references: ``gt`` or what ``make_reference_maker`` takes; a folder holds a folder of images for each clip,
-            whose frames are the keyframes when ``keyframes`` is ``none``. None for ``lite``.
-        guidance_scale: as in ``RestorationModel.restore``.
-        device: where the model runs.
-        clips: only these; empty for all.
-        max_frames: only the first N frames of each clip.
-        save_frames: keep the restored frames as PNG.
-        load_restorer, load_maker: for tests and for models that are not files; None for the usual ones.
-    """
-
-    model: str = "lite"
-    keyframes: str = "none"
-    references: str | None = None
-    guidance_scale: float = 1.0
-    device: str = "auto"
-    clips: tuple[str, ...] = ()
-    max_frames: int | None = None
-    save_frames: bool = False
-    load_restorer: Callable[[str, str], Restorer] | None = None
-    load_maker: Callable[[RunOptions], ReferenceMaker | None] | None = None
 
 
 @dataclass
@@ -116,7 +87,7 @@ class BenchRun:
 
         options, bench = self.options, self.bench
         make_folder(output / CLIPS_FOLDER)
-        pairs = [_Clip.open(bench, files, options.max_frames) for files in self.data.clips]
+        pairs = [BenchClip.open(bench, files, options.max_frames) for files in self.data.clips]
         chosen, makers = self._keyframes(pairs, 1)
         restorer = (options.load_restorer or restoring.load_restorer)(options.model, options.device)
         if restorer.keyframe_multiple > 1:
@@ -158,7 +129,7 @@ class BenchRun:
         return record
 
     def _keyframes(
-        self, clips: Sequence[_Clip], multiple: int
+        self, clips: Sequence[BenchClip], multiple: int
     ) -> tuple[dict[str, tuple[int, ...]], dict[str, ReferenceMaker | None]]:
         """Keyframes of each clip and, where they are images of a folder, what reads them."""
         source = self.source
@@ -176,7 +147,7 @@ class BenchRun:
         return chosen, makers
 
     def _task(
-        self, clip: _Clip, keyframes: tuple[int, ...], restorer: Restorer, maker: ReferenceMaker | None,
+        self, clip: BenchClip, keyframes: tuple[int, ...], restorer: Restorer, maker: ReferenceMaker | None,
         fingerprint: str, output: Path,
     ) -> ClipTask:  # fmt: skip
         options = self.options
@@ -224,7 +195,7 @@ class BenchRun:
         task.produce = produce
         return task
 
-    def _subset(self, clips: list[_Clip]) -> str:
+    def _subset(self, clips: list[BenchClip]) -> str:
         """How this run departs from the bench, empty when it does not."""
         parts = []
         if len(clips) < self.bench.num_clips:
@@ -248,89 +219,6 @@ class BenchRun:
         if self.data.absent:
             found.append(f"clips of {self.bench.name} that are not there: {', '.join(self.data.absent)}")
         return found
-
-
-@dataclass
-class _Clip:
-    """A clip of a bench, opened; sizes and counts agree."""
-
-    name: str
-    gt: ClipSource | None
-    lr: FileClip | None
-    num_frames: int
-    available: int
-    size: tuple[int, int]
-    lr_size: tuple[int, int]
-    fps: float
-    notes: list[str]
-
-    @classmethod
-    def open(cls, bench: Bench, files: ClipFiles, max_frames: int | None) -> _Clip:
-        """Raises DatasetError where sizes or counts do not fit."""
-        gt: ClipSource | None = None
-        if bench.kind == "generated":
-            gt = demo_clip(files.name, bench.frames_of(files.name) or 12)
-        elif files.gt is not None:
-            gt = FileClip(files.gt, files.name)
-        lr = FileClip(files.lr, files.name) if files.lr is not None else None
-        first = gt or lr
-        assert first is not None
-        if gt is not None and lr is not None:
-            if gt.num_frames != lr.num_frames:
-                msg = (
-                    f"{bench.name}/{files.name}: GT has {gt.num_frames} frames but LR {lr.num_frames}; they must agree"
-                )
-                raise DatasetError(msg)
-            problem = size_problem(bench, lr.size, gt.size)
-            if problem:
-                msg = f"{bench.name}/{files.name}: {problem}; check the data with --check"
-                raise DatasetError(msg)
-        available = first.num_frames
-        count = min(n for n in (available, bench.frames_of(files.name), max_frames) if n is not None)
-        scale = bench.scale
-        lr_size = lr.size if lr is not None else (first.size[0] // scale, first.size[1] // scale)
-        size = (lr_size[0] * scale, lr_size[1] * scale)
-        notes = [text for source in (gt, lr) if source is not None for text in source.warnings()]
-        if gt is not None and gt.size != size:
-            notes.append(
-                f"ground truth cut from {gt.size[1]}x{gt.size[0]} to {size[1]}x{size[0]}, a multiple of {scale}"
-            )
-        if gt is not None and (gt.size != size or count != available):
-            gt = CroppedClip(gt, size, (0, 0), count)
-        is_video = isinstance(first, FileClip) and first.is_video()
-        fps = first.fps if is_video or bench.kind == "generated" else bench.fps
-        return cls(files.name, gt, lr, count, available, size, lr_size, fps, notes)
-
-    def identity(self) -> str:
-        return f"{self.lr.identity() if self.lr else 'made'} {self.gt.identity() if self.gt else ''} {self.num_frames}"
-
-    def lr_frames(self, bench: Bench) -> Iterator[Frame]:
-        if self.lr is not None:
-            yield from CroppedClip(self.lr, self.lr_size, (0, 0), self.num_frames).frames()
-            return
-        assert self.gt is not None
-        for frame in self.gt.frames():
-            yield degrade.make_lr(frame, bench.degradation, bench.scale)
-
-    def iframes(self, keyframes: str) -> list[int]:
-        """I-frames of the LR video."""
-        from sparkvsr.video import iframe_indices
-
-        if self.lr is None or not self.lr.is_video():
-            msg = (
-                f"--keyframes {keyframes}: the LR frames of {self.name} are not a video, so there are no I-frames; "
-                "use first, every:N or frame numbers"
-            )
-            raise ConfigError(msg)
-        return [index for index in iframe_indices(self.lr.path) if index < self.num_frames]
-
-    def gt_frame(self, index: int) -> Frame:
-        assert self.gt is not None
-        for number, frame in enumerate(self.gt.frames()):
-            if number == index:
-                return frame
-        msg = f"{self.name}: the ground truth has no frame {index}"
-        raise DatasetError(msg)
 
 
 def _save_frame(path: Path, frame: Frame) -> None:

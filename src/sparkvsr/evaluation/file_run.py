@@ -3,40 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sparkvsr.evaluation.frames import ClipSource
-from sparkvsr.evaluation.measuring import ClipTask, Hook, MeasureOptions, measure_clips
+from sparkvsr.evaluation.measuring import ClipTask, MeasureOptions, measure_clips
 from sparkvsr.evaluation.outputs import CLIPS_FOLDER, write_outputs
 from sparkvsr.evaluation.pairing import Crop, pair_paths
 from sparkvsr.evaluation.record import build_record
+from sparkvsr.evaluation.run_options import MetricChoice
+from sparkvsr.hooks import Hook
 from sparkvsr.metrics.colour import Frame
 from sparkvsr.metrics.readiness import resolve_metrics
 from sparkvsr.metrics.toolbox import Toolbox
-from sparkvsr.metrics.weights import WeightStore
-
-
-@dataclass(frozen=True)
-class MetricChoice:
-    """Which metrics, and how to provide what they need.
-
-    Attributes:
-        names: group and metric names, separated by commas.
-        every: slow metrics score every N-th frame.
-        weights_dir: searched first for weights.
-        allow_download: fetch missing weights that have an address and a checksum.
-        strict: a metric of a group that cannot be computed is an error.
-        device: where networks of metrics run: ``auto``, ``cpu``, ``cuda``.
-    """
-
-    names: str = "default"
-    every: int = 1
-    weights_dir: Path | None = None
-    allow_download: bool = False
-    strict: bool = False
-    device: str = "auto"
+from sparkvsr.pretrained.weights import WeightStore
 
 
 def evaluate_files(

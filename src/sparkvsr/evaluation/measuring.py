@@ -15,20 +15,19 @@ from pathlib import Path
 from typing import Any
 
 from sparkvsr.errors import MetricError, SparkVSRError
-from sparkvsr.evaluation.bounded_queue import ByteQueue
 from sparkvsr.evaluation.frames import ClipSource
 from sparkvsr.evaluation.pictures import ExtremeFrames
+from sparkvsr.hooks import Hook
 from sparkvsr.metrics.catalogue import MetricSpec
 from sparkvsr.metrics.clip_meter import ClipMeter, ClipScore
 from sparkvsr.metrics.colour import Frame
 from sparkvsr.metrics.readiness import package_versions
 from sparkvsr.metrics.toolbox import Toolbox
-from sparkvsr.metrics.weights import WeightStore
+from sparkvsr.pretrained.weights import WeightStore
+from sparkvsr.threads import ByteQueue
 
 QUEUE_BYTES = 600_000_000
 METRIC_THREADS = 2
-
-Hook = Callable[[dict[str, Any]], None]
 
 
 @dataclass

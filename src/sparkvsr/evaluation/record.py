@@ -23,7 +23,7 @@ from sparkvsr.evaluation.measuring import MeasureOptions
 from sparkvsr.evaluation.statistics import bootstrap_interval, mean_of
 from sparkvsr.metrics.catalogue import MetricSpec
 from sparkvsr.metrics.readiness import Readiness, package_versions
-from sparkvsr.metrics.weights import WeightStore
+from sparkvsr.pretrained.weights import WeightStore
 
 FORMAT = "sparkvsr-eval/1"
 

@@ -16,7 +16,7 @@ from sparkvsr.metrics.colour import Frame, to_uint8
 from sparkvsr.models.interface import Keyframe, RestorationModel, ShotRequest, needs_blind_pass
 
 if TYPE_CHECKING:
-    from sparkvsr.evaluation.bench_run import RunOptions
+    from sparkvsr.evaluation.run_options import RunOptions
 
 WHOLE_CLIP_BYTES = 2_000_000_000
 """Above this many bytes of output a clip goes through a session instead of ``restore``."""
@@ -139,7 +139,8 @@ def load_restorer(name: str, device: str) -> Restorer:
     Raises:
         WeightsError, ConfigError: see ``load_model`` and ``make_reference_maker``.
     """
-    from sparkvsr.models.registry import load_model, resolve_device
+    from sparkvsr.models.device import resolve_device
+    from sparkvsr.models.registry import load_model
 
     path = Path(name).expanduser()
     if path.suffix in IMAGE_MODEL_SUFFIXES and path.is_file():
@@ -151,7 +152,7 @@ def load_maker(options: RunOptions) -> ReferenceMaker | None:
     """What ``--references`` stands for; None for ``gt``."""
     if options.references == GROUND_TRUTH or options.references is None:
         return None
-    from sparkvsr.models.registry import resolve_device
+    from sparkvsr.models.device import resolve_device
 
     return make_reference_maker(options.references, resolve_device(options.device))
 

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sparkvsr.errors import ConfigError, EncodeError, OutputExistsError, SparkVSRError
-from sparkvsr.inference.clip_work import UpscaleResult
-from sparkvsr.inference.job import prepare
+from sparkvsr.hooks import Hook
+from sparkvsr.inference.clip.job import prepare
+from sparkvsr.inference.clip.work import UpscaleResult
 from sparkvsr.inference.options import UpscaleOptions, check_options
-from sparkvsr.inference.progress import Hook
-from sparkvsr.inference.scale_out import ScaleOut, Workers
 from sparkvsr.inference.upscale import load_for, run
+from sparkvsr.inference.workers.scale_out import ScaleOut, Workers
 from sparkvsr.models.interface import RestorationModel
 from sparkvsr.video import IMAGE_SUFFIXES
 from sparkvsr.video.images import natural_key

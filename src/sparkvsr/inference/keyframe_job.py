@@ -10,11 +10,9 @@ Everything is made in a folder beside the final one and moved into place when co
 
 from __future__ import annotations
 
-import tempfile
 from array import array
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,31 +20,30 @@ from typing import Any
 from torch import Tensor
 
 from sparkvsr.errors import ConfigError, DecodeError, EncodeError, KeyframeError, SparkVSRError
-from sparkvsr.inference.job import input_event
-from sparkvsr.inference.progress import Hook, silent
+from sparkvsr.hooks import Hook, silent
+from sparkvsr.inference.events import input_event
 from sparkvsr.keyframes.checks import content_notes
 from sparkvsr.keyframes.choice import KeyframeChoice
+from sparkvsr.keyframes.cuts import detect_cuts
 from sparkvsr.keyframes.folder import FolderMaker
+from sparkvsr.keyframes.folder_writing import check_folder, folder_beside, image_name, move_into_place, write_png
 from sparkvsr.keyframes.makers.interface import MakerOptions, ReferenceMaker
 from sparkvsr.keyframes.manifest import (
     LR_FOLDER,
-    MANIFEST_NAME,
     SHEET_NAME,
     KeyframeEntry,
     Manifest,
     clip_fingerprint,
-    read_manifest,
     write_manifest,
 )
 from sparkvsr.keyframes.quality import best_frames, frame_sharpness
 from sparkvsr.keyframes.references import make_reference_maker
-from sparkvsr.keyframes.select import Selection, Shot, shots_from_cuts
+from sparkvsr.keyframes.select import Selection
 from sparkvsr.keyframes.sheet import SheetTile, contact_sheet, thumbnail
-from sparkvsr.keyframes.shots import detect_cuts
-from sparkvsr.models.registry import resolve_device
+from sparkvsr.keyframes.shots import Shot, shots_from_cuts
+from sparkvsr.models.device import resolve_device
 from sparkvsr.shapes import output_size
 from sparkvsr.video import VideoInfo, VideoReader, iframe_indices, probe, read_frames
-from sparkvsr.video.images import encode_image
 
 LR_BATCH_BYTES = 200_000_000
 """LR frames read in one go: many, so that a long file is not scanned for each of them, but few of a 4K clip."""
@@ -152,7 +149,7 @@ def make_keyframes(
     hook(_plan_event(folder, selection, analysis.shots, maker))
 
     # 3. Their images, beside the final folder.
-    with _beside(folder) as work:
+    with folder_beside(folder) as work:
         entries, tiles, failed = _make_all(
             info, work, selection, analysis, maker, (size.height, size.width), options, hook
         )
@@ -160,7 +157,7 @@ def make_keyframes(
             msg = f"no reference could be made; the first failed with: {next(iter(failed.values()))}"
             raise KeyframeError(msg)
         notes += [f"keyframe {index} was left out: {why}" for index, why in failed.items()]
-        _write(work / SHEET_NAME, contact_sheet(tiles))
+        write_png(work / SHEET_NAME, contact_sheet(tiles))
         manifest = Manifest(
             keyframes=tuple(entries),
             fingerprint=clip_fingerprint(path),
@@ -169,7 +166,7 @@ def make_keyframes(
         )
         write_manifest(work, manifest)
         try:
-            notes += _move_into_place(work, folder)
+            notes += move_into_place(work, folder)
         except OSError as exc:
             # For example a folder with the name of an image.
             msg = f"-o {folder} cannot be written ({exc.strerror}: {exc.filename2 or exc.filename}); look what is there"
@@ -213,43 +210,6 @@ def check_references(path: Path, folder: Path, hook: Hook = silent) -> dict[str,
         "left_out": list(maker.left_out),
         "warnings": warnings,
     }
-
-
-def check_folder(folder: Path, *, overwrite: bool) -> None:
-    """Refuse a folder that holds something already, before any work.
-
-    Raises:
-        KeyframeError: it is a file, its lr/ is a link, or it holds something and ``overwrite`` is off.
-    """
-    if folder.exists() and not folder.is_dir():
-        msg = f"-o {folder} is a file, not a folder; give another -o"
-        raise KeyframeError(msg)
-    lr = folder / LR_FOLDER
-    if lr.is_symlink() or (lr.exists() and not lr.is_dir()):
-        # Through a link, files outside the folder would be replaced.
-        msg = f"{lr} is a link or a file where a folder of LR frames belongs; remove it, or give another -o"
-        raise KeyframeError(msg)
-    if folder.is_dir() and not overwrite and any(folder.iterdir()):
-        msg = (
-            f"{folder} is not empty; pass --overwrite to make its references again (edits of them are lost), "
-            f"or give another -o"
-        )
-        raise KeyframeError(msg)
-
-
-@contextmanager
-def _beside(folder: Path) -> Iterator[Path]:
-    """A temporary folder on the same disk, with a place for LR frames in it."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent)
-    except OSError as exc:
-        msg = f"-o {folder} cannot be made ({exc.strerror}); check the folder's permissions or give another -o"
-        raise KeyframeError(msg) from exc
-    with temporary as name:
-        work = Path(name)
-        (work / LR_FOLDER).mkdir()
-        yield work
 
 
 def _analyse(info: VideoInfo, options: KeyframeOptions, hook: Hook) -> _Analysis:
@@ -298,8 +258,8 @@ def _make_all(
 
     def one(index: int, lr: Tensor) -> SheetTile:
         hr = maker.make(lr, size, index)
-        _write(work / LR_FOLDER / image_name(index), lr)
-        _write(work / image_name(index), hr)
+        write_png(work / LR_FOLDER / image_name(index), lr)
+        write_png(work / image_name(index), hr)
         return SheetTile(index, analysis.times[index], shot_of[index], thumbnail(hr))
 
     def collect(finished: set[Future[SheetTile]], pending: dict[Future[SheetTile], int]) -> None:
@@ -352,48 +312,6 @@ def _lr_frames(info: VideoInfo, indices: Sequence[int], deinterlace: str) -> Ite
     batch = max(1, LR_BATCH_BYTES // (info.height * info.width * 3 * 4))
     for start in range(0, len(indices), batch):
         yield from read_frames(info.path, indices[start : start + batch], deinterlace=deinterlace).items()
-
-
-def _write(path: Path, image: Tensor) -> None:
-    try:
-        path.write_bytes(encode_image(image, ".png", bits=8))
-    except OSError as exc:
-        msg = f"{path.name} cannot be written into {path.parent} ({exc.strerror}); is the disk full?"
-        raise EncodeError(msg) from exc
-
-
-def image_name(index: int) -> str:
-    """``48`` to ``00048.png``."""
-    return f"{index:05d}.png"
-
-
-def _move_into_place(work: Path, folder: Path) -> list[str]:
-    """Replace what an earlier run wrote; leave what somebody else put there, and say so."""
-    if not folder.exists():
-        # A fresh name appears complete or not at all. The temporary folder is private, the result is not.
-        work.chmod(0o755)
-        work.rename(folder)
-        work.mkdir()  # for the context manager that removes it
-        return []
-    try:
-        old = read_manifest(folder)
-    except KeyframeError:
-        old = None
-    for entry in old.keyframes if old else ():
-        for written in {entry.file or image_name(entry.index), image_name(entry.index)}:
-            (folder / written).unlink(missing_ok=True)
-            (folder / LR_FOLDER / written).unlink(missing_ok=True)
-    (folder / LR_FOLDER).mkdir(exist_ok=True)
-    # The list goes last: until then the folder is not taken for a complete one.
-    (folder / MANIFEST_NAME).unlink(missing_ok=True)
-    names = sorted(path.relative_to(work) for path in work.rglob("*") if path.is_file() and path.name != MANIFEST_NAME)
-    for name in [*names, Path(MANIFEST_NAME)]:
-        (work / name).replace(folder / name)
-    extra = set(FolderMaker(folder).paths) - {int(name.stem) for name in names if name.stem.isdigit()}
-    if not extra:
-        return []
-    shown = ", ".join(map(str, sorted(extra)[:8]))
-    return [f"{folder} also holds images for frames {shown}, which were not made now; they will be used as well"]
 
 
 def _plan_event(folder: Path, selection: Selection, shots: Sequence[Shot], maker: ReferenceMaker) -> dict[str, Any]:

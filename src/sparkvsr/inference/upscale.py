@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from sparkvsr.errors import ConfigError
-from sparkvsr.inference.clip_work import ClipWork, UpscaleResult
-from sparkvsr.inference.job import SEQUENCE_PATTERN, UpscaleJob, prepare
+from sparkvsr.hooks import Hook, silent
+from sparkvsr.inference.clip.job import UpscaleJob, prepare
+from sparkvsr.inference.clip.output_names import SEQUENCE_PATTERN
+from sparkvsr.inference.clip.render import render_segments, segments_of
+from sparkvsr.inference.clip.work import ClipWork, UpscaleResult
 from sparkvsr.inference.options import UpscaleOptions, check_options
-from sparkvsr.inference.progress import Hook, silent
-from sparkvsr.inference.render import render_segments, segments_of
 from sparkvsr.keyframes.choice import KeyframeChoice
 from sparkvsr.models.interface import RestorationModel
 from sparkvsr.models.registry import load_model
@@ -109,7 +110,7 @@ def upscale(
 def _on_workers(
     path: Path, target: Path | None, options: UpscaleOptions, devices: int | None, ray: str | None, hook: Hook
 ) -> UpscaleResult:
-    from sparkvsr.inference.scale_out import ScaleOut, Workers
+    from sparkvsr.inference.workers.scale_out import ScaleOut, Workers
 
     check_options(options)
     (outcome,) = ScaleOut(options, Workers(devices, ray), hook).run([path], target, into_folder=False)

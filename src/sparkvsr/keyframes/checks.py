@@ -15,7 +15,8 @@ from torch import Tensor
 
 from sparkvsr.errors import KeyframeError
 from sparkvsr.keyframes.folder import FolderMaker
-from sparkvsr.keyframes.makers.interface import ReferenceMaker, resize_image
+from sparkvsr.keyframes.makers.interface import ReferenceMaker
+from sparkvsr.video.pixels import resize_image
 
 ANALYSIS_LONG_SIDE = 480
 """Frames are reduced to this long side: shifts of half an LR pixel are still seen up to HD sources."""

@@ -8,7 +8,8 @@ from typing import Literal
 
 from sparkvsr.errors import ConfigError
 from sparkvsr.keyframes import select
-from sparkvsr.keyframes.select import Selection, Shot
+from sparkvsr.keyframes.select import Selection
+from sparkvsr.keyframes.shots import Shot
 
 Kind = Literal["default", "iframes", "scenes", "none", "every", "random", "manual"]
 

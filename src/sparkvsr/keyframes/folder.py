@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from sparkvsr.errors import KeyframeError, SparkVSRError
-from sparkvsr.keyframes.makers.interface import ASPECT_TOLERANCE, ReferenceMaker, file_identity, resize_image
+from sparkvsr.keyframes.makers.interface import ASPECT_TOLERANCE, ReferenceMaker, file_identity
 from sparkvsr.keyframes.manifest import (
     MANIFEST_NAME,
     MAX_INDEX,
@@ -19,6 +19,7 @@ from sparkvsr.keyframes.manifest import (
     read_manifest,
 )
 from sparkvsr.video import IMAGE_SUFFIXES, read_image
+from sparkvsr.video.pixels import resize_image
 
 
 class FolderMaker(ReferenceMaker):

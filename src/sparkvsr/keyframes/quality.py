@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sparkvsr.errors import ConfigError
-from sparkvsr.keyframes.select import MIN_KEYFRAME_GAP, Selection, Shot
+from sparkvsr.keyframes.select import MIN_KEYFRAME_GAP, Selection
+from sparkvsr.keyframes.shots import Shot
 
 ANALYSIS_LONG_SIDE = 640
 """Blur that is invisible at this size costs a keyframe little, and 4K frames stay cheap."""

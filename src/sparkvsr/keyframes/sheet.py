@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparkvsr.keyframes.makers.interface import resize_image
+from sparkvsr.video.pixels import resize_image
 
 TILE_WIDTH = 320
 GAP_PX = 8

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from sparkvsr.errors import MetricError
-from sparkvsr.metrics.loading import convolutions, linear_heads, state_dict
-from sparkvsr.metrics.weights import WeightStore
+from sparkvsr.pretrained.loading import convolutions, linear_heads, state_dict
+from sparkvsr.pretrained.weights import WeightStore
 
 _VGG_STAGES = (2, 2, 3, 3, 3)
 _DISTS_CHANNELS = (3, 64, 128, 256, 512, 512)

@@ -14,21 +14,21 @@ if TYPE_CHECKING:
     from sparkvsr.metrics.functional import psnr, psnr_y, ssim, ssim_y
     from sparkvsr.metrics.readiness import MissingMetricsError, resolve_metrics
     from sparkvsr.metrics.toolbox import Toolbox
-    from sparkvsr.metrics.weights import WeightStore
+    from sparkvsr.pretrained.weights import WeightStore
 
 _HOMES = {
-    "METRICS": "catalogue",
-    "MetricSpec": "catalogue",
-    "ClipMeter": "clip_meter",
-    "ClipScore": "clip_meter",
-    "MissingMetricsError": "readiness",
-    "resolve_metrics": "readiness",
-    "Toolbox": "toolbox",
-    "WeightStore": "weights",
-    "psnr": "functional",
-    "psnr_y": "functional",
-    "ssim": "functional",
-    "ssim_y": "functional",
+    "METRICS": "sparkvsr.metrics.catalogue",
+    "MetricSpec": "sparkvsr.metrics.catalogue",
+    "ClipMeter": "sparkvsr.metrics.clip_meter",
+    "ClipScore": "sparkvsr.metrics.clip_meter",
+    "MissingMetricsError": "sparkvsr.metrics.readiness",
+    "resolve_metrics": "sparkvsr.metrics.readiness",
+    "Toolbox": "sparkvsr.metrics.toolbox",
+    "WeightStore": "sparkvsr.pretrained.weights",
+    "psnr": "sparkvsr.metrics.functional",
+    "psnr_y": "sparkvsr.metrics.functional",
+    "ssim": "sparkvsr.metrics.functional",
+    "ssim_y": "sparkvsr.metrics.functional",
 }
 
 __all__ = [
@@ -51,6 +51,6 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         from importlib import import_module
 
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        return getattr(import_module(_HOMES[name]), name)
     msg = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(msg)

@@ -23,8 +23,8 @@ import torch.hub
 from torch import Tensor
 
 from sparkvsr.errors import MetricError
-from sparkvsr.metrics.loading import state_dict
-from sparkvsr.metrics.weights import WeightStore
+from sparkvsr.pretrained.loading import state_dict
+from sparkvsr.pretrained.weights import WeightStore
 
 
 def load_pyiqa(name: str, store: WeightStore, device: str) -> Callable[[Tensor], Tensor]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from sparkvsr.errors import MetricError
 from sparkvsr.metrics.catalogue import MetricSpec, select_metrics
-from sparkvsr.metrics.weights import WEIGHTS, WeightStore
+from sparkvsr.pretrained.weights import WEIGHTS, WeightStore
 
 
 @dataclass(frozen=True)

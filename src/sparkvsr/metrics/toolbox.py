@@ -7,14 +7,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from sparkvsr.errors import MetricError
-from sparkvsr.metrics.weights import WeightStore
+from sparkvsr.pretrained.weights import WeightStore
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from sparkvsr.metrics.niqe import Niqe
-    from sparkvsr.metrics.perceptual import Dists, Lpips
     from sparkvsr.metrics.raft import RaftFlow
+    from sparkvsr.pretrained.perceptual import Dists, Lpips
 
 
 class Toolbox:
@@ -50,8 +50,8 @@ class Toolbox:
 
     @cached_property
     def dists(self) -> Dists:
-        from sparkvsr.metrics.loading import convolutions, state_dict
-        from sparkvsr.metrics.perceptual import Dists
+        from sparkvsr.pretrained.loading import convolutions, state_dict
+        from sparkvsr.pretrained.perceptual import Dists
 
         parameters = state_dict(self.store.require("dists"))
         backbone = convolutions(self.store.require("vgg16"))
@@ -65,8 +65,8 @@ class Toolbox:
 
     @cached_property
     def raft(self) -> RaftFlow:
-        from sparkvsr.metrics.loading import state_dict
         from sparkvsr.metrics.raft import RaftFlow
+        from sparkvsr.pretrained.loading import state_dict
 
         return RaftFlow(state_dict(self.store.require("raft")), self.device)
 
@@ -99,15 +99,15 @@ class Toolbox:
             MetricError: see ``video_quality.load_network``.
         """
         if name not in self._video:
-            from sparkvsr.metrics.loading import state_dict
             from sparkvsr.metrics.video_quality import load_network
+            from sparkvsr.pretrained.loading import state_dict
 
             self._video[name] = load_network(name, state_dict(self.store.require(name)), self.device)
         return self._video[name]
 
     def _lpips(self, backbone: str, heads: str) -> Lpips:
-        from sparkvsr.metrics.loading import convolutions, linear_heads
-        from sparkvsr.metrics.perceptual import Lpips
+        from sparkvsr.pretrained.loading import convolutions, linear_heads
+        from sparkvsr.pretrained.perceptual import Lpips
 
         return Lpips(
             convolutions(self.store.require(backbone)), linear_heads(self.store.require(heads)), device=self.device

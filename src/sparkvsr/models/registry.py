@@ -9,58 +9,10 @@ from typing import Any
 import torch
 
 from sparkvsr.errors import ConfigError, WeightsError
+from sparkvsr.models.device import resolve_device, resolve_dtype
 from sparkvsr.models.interface import RestorationModel
 
 BUILT_IN_MODELS = ("lite", "bicubic")
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-def resolve_device(device: str | torch.device = "auto") -> torch.device:
-    """``auto`` takes CUDA, then Apple's MPS, then the CPU.
-
-    Raises:
-        ConfigError: the device is unknown or not there.
-    """
-    if isinstance(device, torch.device):
-        return device
-    if device == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps") if torch.backends.mps.is_available() else torch.device("cpu")
-    try:
-        resolved = torch.device(device)
-    except RuntimeError as exc:
-        msg = f"--device {device!r} is unknown; use auto, cpu, cuda (or cuda:1) or mps"
-        raise ConfigError(msg) from exc
-    if resolved.type not in ("cpu", "cuda", "mps"):
-        msg = f"--device {device!r} is not supported; use auto, cpu, cuda (or cuda:1) or mps"
-        raise ConfigError(msg)
-    if resolved.type == "cuda" and not torch.cuda.is_available():
-        msg = f"--device {device!r}: this machine has no CUDA device that torch can use; use --device cpu"
-        raise ConfigError(msg)
-    if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
-        msg = f"--device {device!r}: there are {torch.cuda.device_count()} CUDA devices, counted from 0"
-        raise ConfigError(msg)
-    if resolved.type == "mps" and not torch.backends.mps.is_available():
-        msg = f"--device {device!r}: torch finds no Apple GPU here; use --device cpu"
-        raise ConfigError(msg)
-    return resolved
-
-
-def resolve_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
-    """``auto`` or None leaves the choice to the model.
-
-    Raises:
-        ConfigError: unknown name.
-    """
-    if dtype is None or isinstance(dtype, torch.dtype):
-        return dtype
-    if dtype == "auto":
-        return None
-    if dtype not in DTYPES:
-        msg = f"--dtype {dtype!r} is unknown; use auto, {', '.join(DTYPES)}"
-        raise ConfigError(msg)
-    return DTYPES[dtype]
 
 
 def load_model(

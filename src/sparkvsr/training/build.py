@@ -16,16 +16,17 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sparkvsr.config import plain
 from sparkvsr.data.datamodule import ClipDataModule
-from sparkvsr.data.datasets import SKIP_FILE, PairedClips, SkipReport, ValidationClips
+from sparkvsr.data.datasets import PairedClips, ValidationClips
 from sparkvsr.data.keyframe_policies import PaperPolicy
+from sparkvsr.data.skips import SKIP_FILE, SkipReport
 from sparkvsr.degradation.interface import Degradation
 from sparkvsr.errors import ConfigError, SparkVSRError
+from sparkvsr.hooks import Hook
 from sparkvsr.training.adapters.interface import TrainingAdapter
 from sparkvsr.training.callbacks import Progress, RandomStates, StepCheckpoint, StopRequest, ValidationClipWriter
 from sparkvsr.training.ema import MovingAverage
 from sparkvsr.training.lora import add_lora
 from sparkvsr.training.module import RestorationTraining
-from sparkvsr.training.progress import Hook
 from sparkvsr.training.strategies import check_strategy
 
 

@@ -1,4 +1,21 @@
-"""What happens around the steps of a run: events for the hook, validation clips, stopping in time."""
+"""What happens around the steps of a run: events for the hook, validation clips, stopping in time.
+
+The hook of ``sparkvsr.training.run`` gets these events:
+
+=========== ========================================================================================
+event       keys
+=========== ========================================================================================
+start       output_dir, stage, model, parameters, trained_parameters, steps, first_step, samples_per_step
+note        text
+step        step, total, terms (by name), loss_mean and relative_mean (last 50 steps;
+            relative: over the loss of the LR clip left as it is, NaN if not measured),
+            learning_rate, samples_per_second, seconds_left
+validation  step, psnr, psnr_bicubic
+checkpoint  path
+done        output_dir, step, seconds, model_folder (None if none was written), interrupted,
+            skipped (how many clips could not be used)
+=========== ========================================================================================
+"""
 
 from __future__ import annotations
 
@@ -12,8 +29,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from sparkvsr.data.samples import TrainBatch
+from sparkvsr.hooks import Hook
 from sparkvsr.training.module import RELATIVE, RestorationTraining
-from sparkvsr.training.progress import Hook
 
 RATE_WINDOW_SECONDS = 30.0
 # One batch says little: a busy clip has many times the loss of a flat one.

@@ -21,8 +21,8 @@ from sparkvsr.config import plain
 from sparkvsr.data.samples import TrainBatch
 from sparkvsr.errors import ConfigError, WeightsError
 from sparkvsr.losses.perceptual import DistsDistance
-from sparkvsr.models.cogvideox.loading import build_transformer, build_vae
-from sparkvsr.models.cogvideox.tracing import peak_bytes, training_peak_bytes
+from sparkvsr.models.cogvideox.networks.weight_files import build_transformer, build_vae
+from sparkvsr.models.tracing import peak_bytes, training_peak_bytes
 from sparkvsr.training.adapters.cogvideox import CogVideoXAdapter
 from sparkvsr.training.adapters.interface import LatentBatch, parameter_count
 from sparkvsr.training.lora import add_lora

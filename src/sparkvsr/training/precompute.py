@@ -17,8 +17,8 @@ from sparkvsr.data.loader_errors import plain_worker_errors
 from sparkvsr.data.precomputed import PrecomputedPairs
 from sparkvsr.data.samples import TrainSample, collate
 from sparkvsr.errors import ConfigError
+from sparkvsr.hooks import Hook
 from sparkvsr.training.adapters.interface import TrainingAdapter
-from sparkvsr.training.progress import Hook
 
 _KEPT_KEYS = (
     *("clips", "images", "root", "image_root", "num_frames", "crop", "scale", "augment"),

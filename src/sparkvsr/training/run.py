@@ -20,17 +20,17 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import seed_everything
 from omegaconf import DictConfig
 
-from sparkvsr import __version__
 from sparkvsr.config import config_text, plain
 from sparkvsr.data.datamodule import shared_cores
-from sparkvsr.data.datasets import SKIP_FILE, skipped_clips
 from sparkvsr.data.loader_errors import plain_worker_errors
+from sparkvsr.data.skips import SKIP_FILE, skipped_clips
 from sparkvsr.errors import ConfigError, ResourceError, WeightsError
+from sparkvsr.hooks import Hook, silent
 from sparkvsr.training.adapters.interface import parameter_count
 from sparkvsr.training.build import Run, build_run
 from sparkvsr.training.checkpoints import load_network_state, read_header
-from sparkvsr.training.progress import Hook, silent
 from sparkvsr.training.resume import Origin, check_kind, resumed_checkpoint
+from sparkvsr.version import __version__
 
 # What a result may depend on besides torch.
 _RECORDED_PACKAGES = ("lightning", "diffusers", "numpy", "opencv-python-headless", "av", "peft", "deepspeed")
@@ -42,7 +42,7 @@ def train(config: DictConfig, hook: Hook = silent, origin: Origin | None = None)
 
     Args:
         config: composed by ``sparkvsr.training.resume.compose_run`` (or ``sparkvsr.config.compose_config``).
-        hook: gets the events listed in ``sparkvsr.training.progress``.
+        hook: gets the events listed in ``sparkvsr.training.callbacks``.
         origin: what it was composed from; with it the run can go on by its checkpoint alone.
 
     Returns:

@@ -4,7 +4,7 @@
 everything else of the source over, `iframe_indices` finds the codec's I-frames without decoding.
 """
 
-from .color import ColorTags
+from .colour_tags import ColourTags
 from .iframes import iframe_indices
 from .images import IMAGE_SUFFIXES, read_image
 from .info import VideoInfo, probe
@@ -15,7 +15,7 @@ from .writer import VideoWriter
 __all__ = [
     "IMAGE_SUFFIXES",
     "VIDEO_SUFFIXES",
-    "ColorTags",
+    "ColourTags",
     "EncodeOptions",
     "Frame",
     "VideoInfo",

@@ -13,7 +13,7 @@ from torch import Tensor
 from sparkvsr.errors import DecodeError
 
 from .border import DECODER_OPTIONS, check_size, decoding
-from .color import UNSPECIFIED, ColorTags
+from .colour_tags import UNSPECIFIED, ColourTags
 from .exif import exif_orientation
 from .orientation import DisplayMatrix, as_displayed
 from .pixels import frame_bit_depth, frame_to_pixels, has_alpha_format, pixels_to_frame, to_float
@@ -126,10 +126,10 @@ def decode_image(path: Path) -> tuple[av.VideoFrame, DisplayMatrix]:
         return frame, exif_orientation(data, codec_name)
 
 
-def image_tags(frame: av.VideoFrame) -> ColorTags:
+def image_tags(frame: av.VideoFrame) -> ColourTags:
     """Colour tags of a decoded image; JPEG and WebP are BT.601 by their standards when they say nothing."""
     matrix = frame.colorspace if frame.colorspace not in (0, UNSPECIFIED) else 6
-    return ColorTags(matrix, frame.color_range, frame.color_primaries, frame.color_trc)
+    return ColourTags(matrix, frame.color_range, frame.color_primaries, frame.color_trc)
 
 
 def image_to_pixels(frame: av.VideoFrame, matrix: DisplayMatrix) -> tuple[Tensor, Tensor | None]:
@@ -190,7 +190,7 @@ def encode_image(
     suffix = suffix.lower()
     is_deep = bits > 8 and suffix in DEEP_IMAGE_SUFFIXES
     options: dict[str, str] = {}
-    tags = ColorTags(matrix=6, range=2)
+    tags = ColourTags(matrix=6, range=2)
     if suffix in (".jpg", ".jpeg"):
         pixel_format, options = "yuvj444p", {"qmin": "1", "qmax": "1"}
     elif suffix == ".webp":

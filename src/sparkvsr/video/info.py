@@ -12,7 +12,7 @@ import av
 from sparkvsr.errors import DecodeError
 
 from .border import check_size, decoding, main_video_stream, open_input
-from .color import ColorTags, is_known_matrix
+from .colour_tags import ColourTags, is_known_matrix
 from .hdr import HdrMetadata, hdr_metadata
 from .images import DEFAULT_SEQUENCE_FPS, decode_image, image_facts, image_tags, resolve_images
 from .orientation import display_matrix, rotation_degrees, swaps_sides
@@ -47,7 +47,7 @@ class VideoInfo:
     """Clockwise, from stored to displayed: 0, 90, 180 or 270. Pixels are read as displayed."""
     sample_aspect_ratio: Fraction
     """Width of a pixel over its height as displayed; 1 when the file says nothing."""
-    color: ColorTags
+    color: ColourTags
     is_interlaced: bool | None
     """None when neither the header nor the first frames say."""
     is_vfr: bool
@@ -161,11 +161,11 @@ def _probe_video(path: Path, scan: PacketScan) -> VideoInfo:
         fps = _average_fps(stream, scan)
         counts = {kind: sum(s.type == kind for s in container.streams) for kind in ("audio", "subtitle", "attachment")}
         warnings = [scan.damage] if scan.damage else []
-        tags = ColorTags(first.colorspace, first.color_range, first.color_primaries, first.color_trc)
+        tags = ColourTags(first.colorspace, first.color_range, first.color_primaries, first.color_trc)
         if not is_known_matrix(tags.matrix):
             warnings.append(f"{path.name} uses the colour matrix of {tags}, which is read as BT.709: colours shift")
         if first.format.name.startswith("yuvj"):
-            tags = ColorTags(tags.matrix, 2, tags.primaries, tags.transfer)
+            tags = ColourTags(tags.matrix, 2, tags.primaries, tags.transfer)
         return VideoInfo(
             path=path,
             kind="video",

@@ -14,9 +14,10 @@ from functools import lru_cache
 import av
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from .color import RANGE_FULL, RANGE_LIMITED, ColorTags, assumed_tags, rgb_to_ycbcr, ycbcr_to_rgb
+from .colour_tags import RANGE_FULL, RANGE_LIMITED, ColourTags, assumed_tags, rgb_to_ycbcr, ycbcr_to_rgb
 
 # Packed or semi-planar layouts and the planar layout that holds the same samples.
 _PLANAR_TWIN = {
@@ -109,7 +110,7 @@ def _upsample(plane: Tensor, axis: int, target: int, factor: int, is_cosited: bo
 
 
 def frame_to_pixels(
-    frame: av.VideoFrame, tags: ColorTags, *, is_center_sited: bool = False
+    frame: av.VideoFrame, tags: ColourTags, *, is_center_sited: bool = False
 ) -> tuple[Tensor, Tensor | None]:
     """Convert a decoded frame to RGB.
 
@@ -153,7 +154,7 @@ def frame_to_pixels(
         if across > 1:
             plane = _upsample(plane, 1, w, across, not is_center_sited)
         chroma.append(plane)
-    full = tags if not name.startswith("yuvj") else ColorTags(tags.matrix, RANGE_FULL, tags.primaries, tags.transfer)
+    full = tags if not name.startswith("yuvj") else ColourTags(tags.matrix, RANGE_FULL, tags.primaries, tags.transfer)
     pixels = ycbcr_to_rgb(torch.stack([luma, *chroma]), assumed_tags(full, h), bits)
     return pixels, rest[0][None].div_(top) if rest else None
 
@@ -201,7 +202,7 @@ def _round_codes(plane: Tensor, bits: int) -> np.ndarray:
     return rounded.to(torch.int32).numpy().astype(np.uint16)
 
 
-def pixels_to_frame(pixels: Tensor, pixel_format: str, tags: ColorTags, alpha: Tensor | None = None) -> av.VideoFrame:
+def pixels_to_frame(pixels: Tensor, pixel_format: str, tags: ColourTags, alpha: Tensor | None = None) -> av.VideoFrame:
     """Convert RGB to a frame that an encoder takes.
 
     Chroma is subsampled for the left-sited layout of H.264, HEVC and AV1, with short half-band filters
@@ -266,3 +267,12 @@ def _subsample(plane: Tensor, frame: av.VideoFrame) -> Tensor:
         right3 = torch.cat([odd[:, 1:], odd[:, -1:]], dim=1)
         plane = (left1 + odd).mul_(9 / 32).sub_(left3 + right3, alpha=1 / 32).add_(even, alpha=0.5)
     return plane
+
+
+def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize ``(3, h, w)`` or ``(F, 3, h, w)`` to ``size`` = ``(H, W)``: antialiased bicubic, clamped to [0, 1]."""
+    if tuple(image.shape[-2:]) == tuple(size):
+        return image
+    batched = image if image.ndim == 4 else image[None]
+    out = F.interpolate(batched.float(), size=size, mode="bicubic", antialias=True, align_corners=False).clamp_(0, 1)
+    return out if image.ndim == 4 else out[0]

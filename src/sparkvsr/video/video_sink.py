@@ -17,7 +17,7 @@ from torch import Tensor
 from sparkvsr.errors import EncodeError
 
 from .border import encoding
-from .color import UNSPECIFIED, ColorTags, assumed_tags, is_known_matrix
+from .colour_tags import UNSPECIFIED, ColourTags, assumed_tags, is_known_matrix
 from .durable import replace_durably
 from .info import VideoInfo
 from .options import CODECS, MUXERS, EncodeOptions, choose_pixel_format
@@ -58,7 +58,7 @@ class VideoSink:
         self._out_base = Fraction(1, denominator) if self._is_snapping else self._time_base
         self._pixel_format, more = choose_pixel_format(options, source, size)
         notes += more
-        self._tags = source.color if source else ColorTags(1, 1, 1, 1)
+        self._tags = source.color if source else ColourTags(1, 1, 1, 1)
         self._written_tags = self._tags_to_write()
         self._convert_tags = assumed_tags(self._written_tags, source.height if source else size[0])
         self._last_pts: int | None = None
@@ -83,14 +83,14 @@ class VideoSink:
             self.discard()
             raise
 
-    def _tags_to_write(self) -> ColorTags:
+    def _tags_to_write(self) -> ColourTags:
         """Carry the source's tags; RGB sources become BT.709, and a full-range tag is kept where it has a place."""
         tags = self._tags
         is_rgb_out = self._pixel_format.startswith(("gbr", "bgr", "rgb"))
         if is_rgb_out:
-            return ColorTags(0, 2, tags.primaries, tags.transfer)
+            return ColourTags(0, 2, tags.primaries, tags.transfer)
         if self._source is None or self._source.kind != "video" or tags.matrix == 0:
-            return ColorTags(1, 1, 1, 1)
+            return ColourTags(1, 1, 1, 1)
         assumed = assumed_tags(tags, self._source.height)
         if not is_known_matrix(tags.matrix):
             return replace(tags, matrix=assumed.matrix)

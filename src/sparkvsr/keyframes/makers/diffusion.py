@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from sparkvsr.errors import ConfigError, KeyframeError
-from sparkvsr.keyframes.makers.interface import MakerOptions, ReferenceMaker, fit_answer, resize_image
+from sparkvsr.keyframes.makers.interface import MakerOptions, ReferenceMaker, fit_answer
+from sparkvsr.video.pixels import resize_image
 
 DEFAULT_PROMPT = "sharp, clean, highly detailed photograph"
 DEFAULT_STRENGTH = 0.3

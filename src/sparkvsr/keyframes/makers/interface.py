@@ -14,25 +14,16 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from sparkvsr.errors import KeyframeError
+from sparkvsr.video.pixels import resize_image
 
 ASPECT_TOLERANCE = 0.02
 """Largest relative difference between the aspect ratios of a reference and its clip (rounding of odd sizes)."""
 
 DEFAULT_TIMEOUT_SECONDS = 600.0
 DEFAULT_KEY_VARIABLE = "SPARKVSR_API_KEY"
-
-
-def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize ``(3, h, w)`` or ``(F, 3, h, w)`` to ``size`` = ``(H, W)``: antialiased bicubic, clamped to [0, 1]."""
-    if tuple(image.shape[-2:]) == tuple(size):
-        return image
-    batched = image if image.ndim == 4 else image[None]
-    out = F.interpolate(batched.float(), size=size, mode="bicubic", antialias=True, align_corners=False).clamp_(0, 1)
-    return out if image.ndim == 4 else out[0]
 
 
 @dataclass(frozen=True)

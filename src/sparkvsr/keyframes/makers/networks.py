@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from sparkvsr.errors import ConfigError, WeightsError
-from sparkvsr.keyframes.makers.interface import MakerOptions, ReferenceMaker, file_identity, resize_image
+from sparkvsr.keyframes.makers.interface import MakerOptions, ReferenceMaker, file_identity
+from sparkvsr.video.pixels import resize_image
 
 if TYPE_CHECKING:
     import spandrel

@@ -8,19 +8,19 @@ from typing import Literal
 
 import torch
 
-from sparkvsr.models.cogvideox.colour import DEFAULT_COLOUR, check_colour
-from sparkvsr.models.cogvideox.conditioning import SlotRule, keyframe_slot
-from sparkvsr.models.cogvideox.hub import resolve_folder
-from sparkvsr.models.cogvideox.lean_vae import make_lean
-from sparkvsr.models.cogvideox.loading import build_transformer, build_vae, load_weights, open_folder
-from sparkvsr.models.cogvideox.lora import merge_lora
+from sparkvsr.models.cogvideox.colour_fix import DEFAULT_COLOUR, check_colour
 from sparkvsr.models.cogvideox.model import CogVideoXModel
+from sparkvsr.models.cogvideox.networks.conditioning import SlotRule, keyframe_slot
+from sparkvsr.models.cogvideox.networks.hub import resolve_folder
+from sparkvsr.models.cogvideox.networks.lean_vae import make_lean
+from sparkvsr.models.cogvideox.networks.lora_files import merge_lora
+from sparkvsr.models.cogvideox.networks.precision import apply_precision, choose_precision
+from sparkvsr.models.cogvideox.networks.prompt import load_prompt_embedding
+from sparkvsr.models.cogvideox.networks.schedule import velocity_coefficients
+from sparkvsr.models.cogvideox.networks.vae import VideoVAE
+from sparkvsr.models.cogvideox.networks.weight_files import build_transformer, build_vae, load_weights, open_folder
 from sparkvsr.models.cogvideox.offload import Residency
 from sparkvsr.models.cogvideox.pipeline import ChunkPipeline
-from sparkvsr.models.cogvideox.precision import apply_precision, choose_precision
-from sparkvsr.models.cogvideox.prompt import load_prompt_embedding
-from sparkvsr.models.cogvideox.schedule import velocity_coefficients
-from sparkvsr.models.cogvideox.vae import VideoVAE
 
 
 def load_cogvideox(

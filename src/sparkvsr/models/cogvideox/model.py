@@ -13,19 +13,21 @@ import torch
 from torch import Tensor
 
 from sparkvsr.errors import ConfigError, KeyframeError, ResourceError
-from sparkvsr.models.cogvideox.chunks import largest_chunk, pad_frames, padded_length
-from sparkvsr.models.cogvideox.colour import DEFAULT_COLOUR, check_colour
-from sparkvsr.models.cogvideox.conditioning import SlotRule, check_slots
-from sparkvsr.models.cogvideox.geometry import SIDE_MULTIPLE, padded_size
-from sparkvsr.models.cogvideox.loading import ModelFolder
-from sparkvsr.models.cogvideox.memory import MemoryModel, choose_settings, free_memory, with_tile_batch
+from sparkvsr.models.cogvideox.colour_fix import DEFAULT_COLOUR, check_colour
+from sparkvsr.models.cogvideox.networks.conditioning import SlotRule, check_slots
+from sparkvsr.models.cogvideox.networks.precision import Precision
+from sparkvsr.models.cogvideox.networks.vae import WHOLE_FRAMES, VaeTiling
+from sparkvsr.models.cogvideox.networks.weight_files import ModelFolder
 from sparkvsr.models.cogvideox.offload import Residency
 from sparkvsr.models.cogvideox.pipeline import ChunkPipeline
-from sparkvsr.models.cogvideox.precision import Precision
+from sparkvsr.models.cogvideox.plan.choose import choose_settings, with_tile_batch
+from sparkvsr.models.cogvideox.plan.chunks import largest_chunk, pad_frames, padded_length
+from sparkvsr.models.cogvideox.plan.geometry import SIDE_MULTIPLE, padded_size
+from sparkvsr.models.cogvideox.plan.memory import MemoryModel
+from sparkvsr.models.cogvideox.plan.settings import MIN_TILE_PX, RunSettings
 from sparkvsr.models.cogvideox.runner import ChunkRunner, GeometryChangedError
 from sparkvsr.models.cogvideox.session import ChunkSession
-from sparkvsr.models.cogvideox.settings import MIN_TILE_PX, RunSettings
-from sparkvsr.models.cogvideox.vae import WHOLE_FRAMES, VaeTiling
+from sparkvsr.models.device import free_memory
 from sparkvsr.models.interface import (
     ModelPlan,
     RestorationModel,

@@ -12,12 +12,12 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from sparkvsr.models.cogvideox.conditioning import SlotRule, place_keyframes
-from sparkvsr.models.cogvideox.geometry import pad_to_network, upsample
-from sparkvsr.models.cogvideox.schedule import VelocityCoefficients
-from sparkvsr.models.cogvideox.settings import RunSettings
-from sparkvsr.models.cogvideox.transformer import restore_latents
-from sparkvsr.models.cogvideox.vae import VaeTiling, VideoVAE
+from sparkvsr.models.cogvideox.networks.conditioning import SlotRule, place_keyframes
+from sparkvsr.models.cogvideox.networks.schedule import VelocityCoefficients
+from sparkvsr.models.cogvideox.networks.transformer import restore_latents
+from sparkvsr.models.cogvideox.networks.vae import VaeTiling, VideoVAE
+from sparkvsr.models.cogvideox.plan.geometry import pad_to_network, upsample
+from sparkvsr.models.cogvideox.plan.settings import RunSettings
 
 Region = tuple[int, int, int, int]
 StageHook = Callable[[str], AbstractContextManager[object]]

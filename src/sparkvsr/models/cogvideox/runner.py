@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from sparkvsr.errors import ResourceError
-from sparkvsr.models.cogvideox.colour import transfer_colour
-from sparkvsr.models.cogvideox.geometry import SIDE_MULTIPLE, padded_size, upsample
+from sparkvsr.models.cogvideox.colour_fix import transfer_colour
+from sparkvsr.models.cogvideox.networks.tiles import Canvas, spans
+from sparkvsr.models.cogvideox.networks.vae import FRAME_GROUP
 from sparkvsr.models.cogvideox.pipeline import ChunkPipeline, Region
-from sparkvsr.models.cogvideox.settings import TILE_OVERLAP_PX, Phase, RunSettings, back_off
-from sparkvsr.models.cogvideox.tiles import Canvas, spans
-from sparkvsr.models.cogvideox.vae import FRAME_GROUP
+from sparkvsr.models.cogvideox.plan.geometry import SIDE_MULTIPLE, padded_size, upsample
+from sparkvsr.models.cogvideox.plan.settings import TILE_OVERLAP_PX, Phase, RunSettings, back_off
 
 _log = logging.getLogger(__name__)
 Result = TypeVar("Result")

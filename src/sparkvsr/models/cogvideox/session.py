@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sparkvsr.errors import KeyframeError
-from sparkvsr.models.cogvideox.chunks import (
+from sparkvsr.models.cogvideox.plan.chunks import (
     Chunk,
     fade_in_weights,
     fit_overlap,

@@ -19,10 +19,10 @@ from torch.utils.checkpoint import checkpoint
 
 from sparkvsr.data.samples import TrainBatch
 from sparkvsr.errors import ConfigError, WeightsError
-from sparkvsr.models.cogvideox.conditioning import keyframe_slot
-from sparkvsr.models.cogvideox.schedule import VelocityCoefficients, velocity_coefficients
-from sparkvsr.models.cogvideox.transformer import restore_latents
-from sparkvsr.models.cogvideox.vae import num_latent_frames
+from sparkvsr.models.cogvideox.networks.conditioning import keyframe_slot
+from sparkvsr.models.cogvideox.networks.schedule import VelocityCoefficients, velocity_coefficients
+from sparkvsr.models.cogvideox.networks.transformer import restore_latents
+from sparkvsr.models.cogvideox.networks.vae import num_latent_frames
 from sparkvsr.training.adapters.interface import LatentBatch, TrainingAdapter
 
 EMPTY_PROMPT_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"

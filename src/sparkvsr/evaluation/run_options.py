@@ -1,0 +1,62 @@
+"""How a bench is run and which metrics are computed: plain values, no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sparkvsr.evaluation.restoring import Restorer
+    from sparkvsr.keyframes.references import ReferenceMaker
+
+
+@dataclass(frozen=True)
+class MetricChoice:
+    """Which metrics, and how to provide what they need.
+
+    Attributes:
+        names: group and metric names, separated by commas.
+        every: slow metrics score every N-th frame.
+        weights_dir: searched first for weights.
+        allow_download: fetch missing weights that have an address and a checksum.
+        strict: a metric of a group that cannot be computed is an error.
+        device: where networks of metrics run: ``auto``, ``cpu``, ``cuda``.
+    """
+
+    names: str = "default"
+    every: int = 1
+    weights_dir: Path | None = None
+    allow_download: bool = False
+    strict: bool = False
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a bench is run.
+
+    Attributes:
+        model: as for ``sparkvsr.load_model``, or a weight file of an image upscaler.
+        keyframes: ``none``, ``first``, ``every:N``, ``iframes`` or frame numbers.
+        references: ``gt`` or what ``make_reference_maker`` takes; a folder holds a folder of images for each clip,
+            whose frames are the keyframes when ``keyframes`` is ``none``. None for ``lite``.
+        guidance_scale: as in ``RestorationModel.restore``.
+        device: where the model runs.
+        clips: only these; empty for all.
+        max_frames: only the first N frames of each clip.
+        save_frames: keep the restored frames as PNG.
+        load_restorer, load_maker: for tests and for models that are not files; None for the usual ones.
+    """
+
+    model: str = "lite"
+    keyframes: str = "none"
+    references: str | None = None
+    guidance_scale: float = 1.0
+    device: str = "auto"
+    clips: tuple[str, ...] = ()
+    max_frames: int | None = None
+    save_frames: bool = False
+    load_restorer: Callable[[str, str], Restorer] | None = None
+    load_maker: Callable[[RunOptions], ReferenceMaker | None] | None = None

@@ -1,0 +1,82 @@
+"""One pass over a clip before anything is restored: cuts, true length, times and a hash of every frame."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import Tensor
+
+from sparkvsr.errors import DecodeError
+from sparkvsr.hooks import Hook
+from sparkvsr.inference.options import UpscaleOptions
+from sparkvsr.keyframes.cuts import detect_cuts
+from sparkvsr.keyframes.shots import Shot, shots_from_cuts
+from sparkvsr.video import (
+    Frame,
+    VideoInfo,
+    VideoReader,
+)
+
+GREY_SPREAD = 1.5 / 255
+"""How far the channels of a grey clip may lie apart: rounding."""
+
+
+@dataclass
+class ClipRecord:
+    """What the pass over the clip found besides the cuts.
+
+    Attributes:
+        start: index of the first frame.
+        times: presentation time and duration of each frame in the clip's time base.
+        digests: hash of each frame's pixels.
+        colour: largest difference between the channels of a pixel, 0 to 1; 0 for a grey clip.
+        warnings: of the reader.
+    """
+
+    start: int
+    times: list[tuple[int | None, int | None]] = field(default_factory=list)
+    digests: list[bytes] = field(default_factory=list)
+    colour: float = 0.0
+    warnings: list[str] = field(default_factory=list)
+
+    def digest(self, index: int) -> bytes:
+        """Hash of the frame at an index of the clip."""
+        return self.digests[index - self.start]
+
+
+def open_frames(path: Path, start: int, frames: int | None, deinterlace: str) -> Generator[Frame, None, None]:
+    """Iterate over decoded frames; the file is closed when the iterator is."""
+    with VideoReader(path, start=start, frames=frames, deinterlace=deinterlace) as reader:
+        yield from reader
+
+
+def read_through(info: VideoInfo, options: UpscaleOptions, stop: int, hook: Hook) -> tuple[list[Shot], ClipRecord]:
+    """One pass over the clip with bounded memory: cuts, times, hashes."""
+    start = options.start
+    total = stop - start
+    every = max(1, total // 100)
+    record = ClipRecord(start)
+
+    def report(done: int) -> None:
+        if done % every == 0 or done == total:
+            hook({"event": "analysis", "done": done, "total": total})
+
+    def noted(reader: VideoReader) -> Iterator[Tensor]:
+        for frame in reader:
+            record.times.append((frame.pts, frame.duration))
+            record.digests.append(hashlib.blake2b(frame.pixels.numpy().tobytes(), digest_size=16).digest())
+            if record.colour <= GREY_SPREAD:
+                spread = frame.pixels.amax(0) - frame.pixels.amin(0)
+                record.colour = max(record.colour, float(spread.max()))
+            yield frame.pixels
+
+    with VideoReader(info.path, start=start, frames=total, deinterlace=options.deinterlace) as reader:
+        cuts, count = detect_cuts(noted(reader), on_frame=report)
+        record.warnings += reader.warnings
+    if count == 0:
+        msg = f"{info.path} has no decodable frame from {start} on"
+        raise DecodeError(msg)
+    return shots_from_cuts([start + cut for cut in cuts], start, start + count), record

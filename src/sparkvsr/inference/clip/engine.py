@@ -1,0 +1,250 @@
+"""From a stream of LR frames to a stream of SR frames: shots, chunks, keyframes, any output size.
+
+Knows nothing about files or the screen. One session of the model per shot, so that nothing crosses a cut;
+keyframes are made or loaded only when the model asks for them, so that their number does not matter.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from sparkvsr.errors import DecodeError
+from sparkvsr.keyframes.references import ReferenceMaker, resize_image
+from sparkvsr.keyframes.shots import Shot
+from sparkvsr.models.interface import Keyframe, RestorationModel, Session, ShotRequest
+
+if TYPE_CHECKING:
+    from sparkvsr.video import Frame
+
+
+class KeyframeLoader:
+    """LR frame and HR image of a keyframe on demand.
+
+    Keyframes are asked for in rising order, a little ahead of the frames being restored, so a second reader
+    follows at its own pace; a few are kept because neighbouring frames ask for the same ones.
+
+    Args:
+        open_frames: opens the clip at a frame index and iterates from there.
+        maker: gives the HR image.
+        size: ``(H, W)`` the model wants.
+        weights: influence by frame index, 1 where missing.
+        kept: how many keyframes stay in memory.
+    """
+
+    def __init__(
+        self,
+        open_frames: Callable[[int], Iterator[Frame]],
+        maker: ReferenceMaker,
+        size: tuple[int, int],
+        weights: Mapping[int, float] | None = None,
+        kept: int = 4,
+    ) -> None:
+        self._open_frames = open_frames
+        self._maker = maker
+        self._size = size
+        self._weights = dict(weights or {})
+        self._kept = kept
+        self._cache: OrderedDict[int, Keyframe] = OrderedDict()
+        self._frames: Iterator[Frame] | None = None
+        self._next_index = -1
+
+    def load(self, index: int) -> Keyframe:
+        """The keyframe at frame ``index`` of the clip."""
+        if index in self._cache:
+            self._cache.move_to_end(index)
+            return self._cache[index]
+        lr = self._lr_frame(index)
+        hr = self._maker.make(lr, self._size, index)
+        keyframe = Keyframe(lr=lr, hr=hr, weight=self._weights.get(index, 1.0))
+        self._cache[index] = keyframe
+        while len(self._cache) > self._kept:
+            self._cache.popitem(last=False)
+        return keyframe
+
+    def forget(self, stop: int) -> None:
+        """Let go of the keyframes before frame ``stop``: nothing asks for them once their shot is done."""
+        for index in [index for index in self._cache if index < stop]:
+            del self._cache[index]
+
+    def close(self) -> None:
+        """Close the second reader."""
+        close = getattr(self._frames, "close", None)
+        if close is not None:
+            close()
+        self._frames = None
+
+    def _lr_frame(self, index: int) -> Tensor:
+        # Going back, or far ahead, a new reader that seeks is cheaper than decoding everything between.
+        if self._frames is None or index < self._next_index or index > self._next_index + 300:
+            self.close()
+            self._frames = self._open_frames(index)
+        for frame in self._frames:
+            self._next_index = frame.index + 1
+            if frame.index == index:
+                return frame.pixels
+        msg = f"keyframe {index} could not be read again from the clip; was the file changed meanwhile?"
+        raise DecodeError(msg)
+
+
+class ShotKeyframes(Mapping[int, Keyframe]):
+    """The keyframes of one shot by index within the shot, loaded on access."""
+
+    def __init__(self, shot: Shot, indices: Sequence[int], loader: KeyframeLoader) -> None:
+        self._shot = shot
+        self._indices = [index - shot.start for index in indices if index in shot]
+        self._loader = loader
+
+    def __getitem__(self, index: int) -> Keyframe:
+        if index not in self._indices:
+            raise KeyError(index)
+        return self._loader.load(index + self._shot.start)
+
+    def __contains__(self, index: object) -> bool:
+        return index in self._indices
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._indices)
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+
+@dataclass(frozen=True)
+class RestoreSettings:
+    """What decides the pixels, besides model and keyframes.
+
+    Attributes:
+        size: ``(H, W)`` of the frames given back.
+        working_size: ``(H, W)`` at which the model works.
+        guidance_scale: see ``ShotRequest``.
+        chunk_frames, tile, seed: see ``ShotRequest``.
+    """
+
+    size: tuple[int, int]
+    working_size: tuple[int, int]
+    guidance_scale: float = 1.0
+    chunk_frames: int = 8
+    tile: int | None = None
+    seed: int = 42
+
+
+class Piece(Protocol):
+    """A run of frames of one shot."""
+
+    @property
+    def start(self) -> int:
+        """First frame of the clip."""
+
+    @property
+    def stop(self) -> int:
+        """Frame after the last."""
+
+    @property
+    def shot(self) -> Shot:
+        """The shot it belongs to."""
+
+
+P = TypeVar("P", bound=Piece)
+
+
+@dataclass(frozen=True)
+class PieceEnd(Generic[P]):
+    """All frames of a piece were given; with the model's state, if the shot goes on and the model can save it."""
+
+    piece: P
+    state: dict[str, Tensor] | None
+
+
+def restore_pieces(
+    model: RestorationModel,
+    frames: Iterable[Frame],
+    pieces: Sequence[P],
+    keyframe_indices: Sequence[int],
+    loader: KeyframeLoader | None,
+    settings: RestoreSettings,
+    state: Mapping[str, Tensor] | None = None,
+) -> Generator[tuple[Frame, Tensor] | PieceEnd[P], None, None]:
+    """Restore contiguous pieces frame by frame, with memory bounded by the chunk, and say where each piece ends.
+
+    Args:
+        frames: the LR frames ``[pieces[0].start, pieces[-1].stop)``, in order.
+        pieces: contiguous; a shot begins with its first piece unless ``state`` is given for the first.
+        keyframe_indices: frame indices of the clip, strictly increasing.
+        loader: gives keyframes; may be None when there are none.
+        state: of the model before the first piece, if that is not the first of its shot.
+
+    Yields:
+        The LR frame and its restored pixels ``(3, H, W)`` float32 in [0, 1] at ``settings.size``, or an end.
+
+    Raises:
+        DecodeError: the stream ended before the last piece did.
+    """
+    source = iter(frames)
+    waiting: deque[Frame] = deque()
+    session: Session | None = None
+    for piece in pieces:
+        shot = piece.shot
+        chunk: list[Frame] = []
+        for index in range(piece.start, piece.stop):
+            frame = next(source, None)
+            if frame is None:
+                msg = f"the clip ended inside the shot [{shot.start}, {shot.stop}); was the file changed meanwhile?"
+                raise DecodeError(msg)
+            if session is None:
+                session = _open_session(model, frame, shot, keyframe_indices, loader, settings)
+                if state is not None and piece.start > shot.start:
+                    session.import_state(state, piece.start - shot.start)
+                state = None
+            chunk.append(frame)
+            waiting.append(frame)
+            if len(chunk) == settings.chunk_frames or index == piece.stop - 1:
+                # Nothing here keeps the restored chunk (100 MB at 720p) while the next one is made.
+                pixels = torch.stack([item.pixels for item in chunk]).float()
+                chunk = []
+                yield from _matched(waiting, session.push(pixels), settings.size)
+        assert session is not None
+        after = None
+        if piece.stop == shot.stop:
+            yield from _matched(waiting, session.finish(), settings.size)
+            session = None
+            if loader is not None:
+                loader.forget(shot.stop)
+        else:
+            after = session.export_state()
+        if waiting:
+            msg = f"model {model.name} kept {len(waiting)} frames of the shot at {shot.start} back"
+            raise RuntimeError(msg)
+        yield PieceEnd(piece, after)
+
+
+def _open_session(
+    model: RestorationModel,
+    first: Frame,
+    shot: Shot,
+    keyframe_indices: Sequence[int],
+    loader: KeyframeLoader | None,
+    settings: RestoreSettings,
+) -> Session:
+    keyframes: Mapping[int, Keyframe] = {} if loader is None else ShotKeyframes(shot, keyframe_indices, loader)
+    request = ShotRequest(
+        num_frames=shot.num_frames,
+        lr_size=(first.pixels.shape[-2], first.pixels.shape[-1]),
+        size=settings.working_size,
+        keyframes=keyframes,
+        guidance_scale=settings.guidance_scale,
+        chunk_frames=settings.chunk_frames,
+        tile=settings.tile,
+        seed=settings.seed,
+    )
+    return model.open_session(request)
+
+
+def _matched(waiting: deque[Frame], restored: Tensor, size: tuple[int, int]) -> Iterator[tuple[Frame, Tensor]]:
+    for pixels in restored:
+        yield waiting.popleft(), resize_image(pixels, size).clamp(0, 1)

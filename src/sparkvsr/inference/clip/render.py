@@ -1,0 +1,204 @@
+"""Rendering a job's segments: only those that the work store does not hold, reading and encoding in threads."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sparkvsr.errors import DecodeError
+from sparkvsr.hooks import Hook, ProgressReporter
+from sparkvsr.inference.clip.engine import KeyframeLoader, PieceEnd, RestoreSettings, restore_pieces
+from sparkvsr.inference.clip.heap import release_free_memory
+from sparkvsr.inference.clip.job import UpscaleJob
+from sparkvsr.inference.clip.segments import SEGMENT_FRAMES, Segment, plan_segments
+from sparkvsr.inference.clip.store import WorkStore
+from sparkvsr.keyframes.references import FolderMaker, resize_image
+from sparkvsr.threads import BackgroundSink, prefetch
+from sparkvsr.version import __version__
+from sparkvsr.video import Frame, VideoWriter, assemble, image_pieces, output_kind
+from sparkvsr.video.options import encoder_version
+
+_log = logging.getLogger(__name__)
+
+LR_FRAMES_AHEAD = 4
+SR_FRAMES_WAITING = 4
+"""Queue lengths: enough to hide a slow moment of decoder or encoder, small enough for 4K frames (100 MB each)."""
+
+RELEASE_EVERY = 16
+"""Frames between two releases of free heap memory: 1% of lite's time at 320x180; with 8 it is 3% for 20 MiB less."""
+
+
+def settings_of(job: UpscaleJob) -> RestoreSettings:
+    """What decides the pixels of a job, besides model and keyframes."""
+    return RestoreSettings(
+        size=(job.size.height, job.size.width),
+        working_size=job.working_size,
+        guidance_scale=job.options.guidance_scale,
+        chunk_frames=job.plan.chunk_frames,
+        tile=job.plan.tile,
+        seed=job.options.seed,
+    )
+
+
+def keyframe_loader(job: UpscaleJob) -> KeyframeLoader:
+    """The loader of a job's keyframes."""
+    weights = job.maker.weights if isinstance(job.maker, FolderMaker) else None
+    return KeyframeLoader(job.open_frames, job.maker, job.working_size, weights)
+
+
+def pixel_settings(job: UpscaleJob) -> dict[str, object]:
+    """Everything that decides the bytes of all pieces of a job, besides its frames and keyframes."""
+    is_video = output_kind(job.output) == "video"
+    return {
+        "version": __version__,
+        "model": job.model.fingerprint(),
+        "device": job.model.device.type,
+        "dtype": str(job.model.dtype),
+        "size": [job.size.height, job.size.width, *job.working_size],
+        "guidance_scale": job.options.guidance_scale,
+        "seed": job.options.seed,
+        "tile": job.plan.tile,
+        # A model that cannot be continued in mid-shot may depend on where its chunks lie.
+        "chunk_frames": None if job.model.is_resumable else job.plan.chunk_frames,
+        "encode": repr(job.options.encode),
+        "grey": job.is_grey,
+        "picture": [job.info.pixel_format, repr(job.info.color), str(job.info.average_fps), repr(job.info.hdr)],
+        "encoder": encoder_version(),
+        "images": None if is_video else image_pieces.image_suffix(job.output),
+        "threads": None if job.model.is_thread_invariant else torch.get_num_threads(),
+    }
+
+
+def segments_of(job: UpscaleJob) -> list[Segment]:
+    """The job's segments with their keys."""
+    return plan_segments(
+        job.shots,
+        job.selection.indices,
+        lookahead=job.model.keyframe_lookahead,
+        longest=SEGMENT_FRAMES if job.model.is_resumable else None,
+        settings=pixel_settings(job),
+        frame_digest=job.record.digest,
+        keyframe_identity=job.maker.identity,
+    )
+
+
+def in_grey(pixels: Tensor) -> Tensor:
+    """``(3, H, W)`` RGB with all channels equal to the BT.601 luma."""
+    weights = torch.tensor([0.299, 0.587, 0.114], dtype=pixels.dtype).view(3, 1, 1)
+    return (pixels * weights).sum(0, keepdim=True).clamp(0, 1).expand(3, -1, -1)
+
+
+def missing_runs(segments: Sequence[Segment], store: WorkStore) -> tuple[list[list[Segment]], int]:
+    """Runs of segments that have to be rendered.
+
+    A run begins where a shot begins, or behind a segment whose model state is stored; where that state is lost, the
+    run begins earlier.
+
+    Returns:
+        Runs of neighbouring segments, and the number of frames that need not be rendered.
+    """
+    position = {segment.key: k for k, segment in enumerate(segments)}
+    needed = {k for k, segment in enumerate(segments) if not store.has(segment.key, segment.num_frames)}
+    for k in sorted(needed):
+        first = k
+        while (previous := segments[first].previous) is not None:
+            # A piece before the first one given is somebody else's work; its state is there.
+            if previous not in position or position[previous] in needed or store.has_state(previous):
+                break
+            first = position[previous]
+            needed.add(first)
+    runs: list[list[Segment]] = []
+    for k in sorted(needed):
+        follows = k > 0 and segments[k - 1].stop == segments[k].start
+        if runs and follows and runs[-1][-1] is segments[k - 1]:
+            runs[-1].append(segments[k])
+        else:
+            runs.append([segments[k]])
+    kept = sum(segment.num_frames for k, segment in enumerate(segments) if k not in needed)
+    return runs, kept
+
+
+def render_segments(job: UpscaleJob, runs: Sequence[Sequence[Segment]], store: WorkStore, hook: Hook) -> None:
+    """Restore and encode the segments of some runs into the store.
+
+    Raises:
+        SparkVSRError: reading, restoring or encoding failed; finished segments stay in the store.
+    """
+    progress = ProgressReporter(hook, sum(segment.num_frames for run in runs for segment in run))
+    encoder = _SegmentEncoder(job, store)
+    with ExitStack() as stack:
+        stack.callback(encoder.abort)
+        loader = keyframe_loader(job)
+        stack.callback(loader.close)
+        stack.enter_context(torch.inference_mode())
+        sink = stack.enter_context(BackgroundSink(encoder.take, SR_FRAMES_WAITING))
+        depth = max(LR_FRAMES_AHEAD, job.plan.chunk_frames)
+        for run in runs:
+            previous = run[0].previous
+            state = None if previous is None else store.state(previous)
+            if previous is not None and state is None:
+                # Going on without it would give other pixels under the same key.
+                msg = f"the model's state before frame {run[0].start} is lost from {store.folder}; run the same again"
+                raise DecodeError(msg)
+            opened = job.open_frames(run[0].start, run[-1].stop)
+            with closing(prefetch(opened, depth)) as frames:
+                pieces = restore_pieces(job.model, frames, run, job.selection.indices, loader, settings_of(job), state)
+                for item in pieces:
+                    sink.put(item)
+                    if not isinstance(item, PieceEnd):
+                        progress.advance()
+    release_free_memory()  # joining the pieces begins with an empty heap
+
+
+class _SegmentEncoder:
+    """Writes what the engine gives into piece files; lives in the writing thread."""
+
+    def __init__(self, job: UpscaleJob, store: WorkStore) -> None:
+        self._job = job
+        self._store = store
+        self._size = (job.size.height, job.size.width)
+        self._writer: VideoWriter | image_pieces.ImagePieceWriter | None = None
+        self._taken = 0
+
+    def take(self, item: tuple[Frame, Tensor] | PieceEnd[Segment]) -> None:
+        """Encode a frame, or finish the piece."""
+        if isinstance(item, PieceEnd):
+            assert self._writer is not None
+            writer, self._writer = self._writer, None
+            partial = writer.close()
+            self._store.take(item.piece.key, partial, item.piece.num_frames, item.state)
+            _log.info("rendered frames %d to %d", item.piece.start, item.piece.stop - 1)
+            return
+        frame, sr = item
+        if self._job.is_grey:
+            sr = in_grey(sr)
+        if self._writer is None:
+            self._writer = self._open(self._store.partial_path())
+        alpha = None if frame.alpha is None else resize_image(frame.alpha, self._size)
+        self._writer.write(sr, frame.pts, frame.duration, alpha=alpha)
+        self._taken += 1
+        if self._taken % RELEASE_EVERY == 0:
+            release_free_memory()
+
+    def _open(self, path: Path) -> VideoWriter | image_pieces.ImagePieceWriter:
+        if output_kind(self._job.output) != "video":
+            return image_pieces.ImagePieceWriter(path, self._job.output, self._job.info, is_grey=self._job.is_grey)
+        options = replace(self._job.options.encode, copy_streams=False)
+        return VideoWriter(path, source=self._job.info, size=self._size, options=options, overwrite=True)
+
+    def abort(self) -> None:
+        """Drop an unfinished piece."""
+        if self._writer is not None:
+            self._writer.abort()
+            self._writer = None
+
+
+def piece_suffix(output: Path) -> str:
+    """Of the piece files of an output."""
+    return assemble.PIECE_SUFFIX if output_kind(output) == "video" else image_pieces.PIECE_SUFFIX

@@ -1,0 +1,259 @@
+"""From a decided job to its output: the work folder, what is missing in it, joining, and what is kept afterwards.
+
+Rendering lies between ``missing`` and ``finish``; who does it, this process or others, makes no difference here.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import Any
+
+from torch import Tensor
+
+from sparkvsr.hooks import Hook, for_input
+from sparkvsr.inference.clip.disk import DiskNeed, disk_need
+from sparkvsr.inference.clip.job import ClipJob
+from sparkvsr.inference.clip.output_names import compare_path
+from sparkvsr.inference.clip.render import missing_runs, piece_suffix
+from sparkvsr.inference.clip.segments import Segment
+from sparkvsr.inference.clip.store import WorkStore, default_work_folder, was_joining
+from sparkvsr.inference.compare.captions import GAP_PX, side_by_side
+from sparkvsr.inference.events import plan_event
+from sparkvsr.keyframes.references import resize_image
+from sparkvsr.video import VideoReader, VideoWriter, check_output, output_kind, read_image
+from sparkvsr.video.assemble import assemble_video
+from sparkvsr.video.image_pieces import PIECE_SUFFIX as IMAGE_PIECE_SUFFIX
+from sparkvsr.video.image_pieces import assemble_images, unpack_images
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class UpscaleResult:
+    """What was made.
+
+    Attributes:
+        output: file, folder or pattern written.
+        compare: side-by-side video, if asked for.
+        height, width, frames: of the output.
+        rendered: frames that were restored now; the others were in the work folder.
+        seconds: from the first frame read to the file complete.
+        keyframe_indices: that were used.
+        work: the work folder, if it is kept.
+        notes: what the user should know.
+    """
+
+    output: Path
+    compare: Path | None
+    height: int
+    width: int
+    frames: int
+    rendered: int
+    seconds: float
+    keyframe_indices: tuple[int, ...]
+    work: Path | None
+    notes: tuple[str, ...]
+
+    @property
+    def fps(self) -> float:
+        """Frames restored per second, decode and encode included."""
+        return self.rendered / self.seconds if self.seconds else 0.0
+
+
+class ClipWork:
+    """One job with its work folder; a context manager that holds the folder.
+
+    Args:
+        job: with everything decided.
+        segments: the pieces of the job.
+        hook: gets ``plan``, ``resume``, ``note`` and ``done`` events.
+    """
+
+    def __init__(self, job: ClipJob, segments: Sequence[Segment], hook: Hook) -> None:
+        self.job = job
+        self.segments = list(segments)
+        self.hook = for_input(hook, job.info.path)
+        self.folder = job.options.work or default_work_folder(job.output)
+        self.store = WorkStore(self.folder, job.options.work_limit_bytes, suffix=piece_suffix(job.output))
+        self.need: DiskNeed = disk_need(job, self.segments, self.folder)
+        self._started = time.monotonic()
+        self._kept_frames = 0
+
+    def announce(self) -> None:
+        """Tell the plan; nothing is written yet.
+
+        Raises:
+            ResourceError: the disk is too small, were nothing of the job stored yet.
+        """
+        self.hook({**plan_event(self.job), "pieces": len(self.segments), "disk": self.need.event()})
+
+    def check_disk(self, stored_bytes: int = 0) -> None:
+        """Refuse a job that does not fit on the disk.
+
+        Raises:
+            ResourceError: see ``DiskNeed.check``.
+        """
+        self.need.check(self.job.output, stored_bytes)
+
+    def __enter__(self) -> ClipWork:
+        existed = self.folder.exists()
+        self.store.__enter__()
+        try:
+            self.check_disk(self.store.stored_bytes)
+        except BaseException:
+            self.store.__exit__(None, None, None)
+            if not existed:
+                self.store.remove()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        options = self.job.options
+        if kind is None:
+            if self.kept_folder is None:
+                self.store.remove()
+        elif not options.keep_work or (self.store.is_empty and options.work is None):
+            self.store.remove()
+        self.store.__exit__(kind, error, trace)
+
+    @property
+    def kept_folder(self) -> Path | None:
+        """The work folder if it stays after success: where the user named it, or where another edit is likely."""
+        options = self.job.options
+        is_kept = options.keep_work and (options.work is not None or self.job.has_own_images)
+        return self.folder if is_kept else None
+
+    def missing(self) -> list[list[Segment]]:
+        """Runs of neighbouring pieces that have to be rendered; says what an earlier run left."""
+        runs, self._kept_frames = missing_runs(self.segments, self.store)
+        damaged = len(self.store.damaged)
+        if self._kept_frames or damaged:
+            self.hook(
+                {
+                    "event": "resume",
+                    "kept": self._kept_frames,
+                    "total": self.job.num_frames,
+                    "damaged": damaged,
+                    "work": str(self.folder),
+                }
+            )
+        _log.info(
+            "%s: %d of %d frames to render, in %d pieces; work folder %s",
+            *(self.job.output, self.job.num_frames - self._kept_frames, self.job.num_frames),
+            *(sum(map(len, runs)), self.folder),
+        )
+        return runs
+
+    def still_missing(self) -> list[list[Segment]]:
+        """Runs of pieces that are missing or were found damaged after all."""
+        return missing_runs(self.segments, self.store)[0]
+
+    def finish(self) -> UpscaleResult:
+        """Join the pieces under the output's name, which appears only now, and say so.
+
+        Raises:
+            SparkVSRError: the output cannot be written, or a piece is damaged.
+        """
+        job = self.job
+        notes: list[str] = []
+        started = time.monotonic()
+        pieces = [self.store.path(segment.key) for segment in self.segments]
+        # Both names are taken by this run, or by an interrupted one (`prepare` has looked).
+        check_output(job.output, job.options.overwrite or was_joining(self.folder), job.options.encode)
+        self.store.begin_joining()
+        comparison = None
+        if job.options.compare:
+            # Before the output: that one's name says that all is done.
+            comparison = compare_path(job.output)
+            write_comparison(job, pieces, comparison, self.folder)
+        if output_kind(job.output) == "video":
+            notes = assemble_video(
+                job.output,
+                pieces,
+                job.record.times,
+                source=job.info,
+                size=(job.size.height, job.size.width),
+                options=job.options.encode,
+                overwrite=True,
+                clip_range=job.clip_range,
+            )
+        else:
+            assemble_images(job.output, pieces, job.num_frames, source=job.info, overwrite=True)
+        _log.info("%s: joined %d pieces in %.2f s", job.output, len(pieces), time.monotonic() - started)
+        self.store.end_joining()
+        self.store.prune({segment.key for segment in self.segments})
+        result = UpscaleResult(
+            output=job.output,
+            compare=comparison,
+            height=job.size.height,
+            width=job.size.width,
+            frames=job.num_frames,
+            rendered=job.num_frames - self._kept_frames,
+            seconds=time.monotonic() - self._started,
+            keyframe_indices=job.selection.indices,
+            work=self.kept_folder,
+            notes=tuple(dict.fromkeys([*job.notes, *notes])),
+        )
+        self.hook(_done_event(result))
+        return result
+
+
+def write_comparison(job: ClipJob, pieces: Sequence[Path], path: Path, scratch: Path) -> None:
+    """Write the restored frames beside a bicubic upscaling of the input.
+
+    Args:
+        pieces: with the restored frames.
+        path: the video to write.
+        scratch: folder for images of one piece at a time.
+    """
+    size = (job.size.height, job.size.width)
+    wide = (size[0], 2 * size[1] + GAP_PX)
+    with ExitStack() as stack:
+        low = stack.enter_context(closing(job.open_frames()))
+        high = stack.enter_context(closing(_frames_of(pieces, scratch)))
+        writer = stack.enter_context(
+            VideoWriter(path, source=job.info, size=wide, overwrite=True, clip_range=job.clip_range)
+        )
+        for lr, sr in zip(low, high, strict=True):
+            left = resize_image(lr.pixels, size)
+            joined = side_by_side(left, sr, "bicubic", f"sparkvsr {job.model_name}")
+            writer.write(joined, lr.pts, lr.duration)
+
+
+def _frames_of(pieces: Sequence[Path], scratch: Path) -> Generator[Tensor, None, None]:
+    """The frames that pieces hold, ``(3, H, W)``."""
+    for piece in pieces:
+        if piece.suffix != IMAGE_PIECE_SUFFIX:
+            with VideoReader(piece) as reader:
+                yield from (frame.pixels for frame in reader)
+            continue
+        with TemporaryDirectory(dir=scratch, prefix=".compare-") as folder:
+            for image in unpack_images(piece, Path(folder)):
+                yield read_image(image)
+                image.unlink()
+
+
+def _done_event(result: UpscaleResult) -> dict[str, Any]:
+    return {
+        "event": "done",
+        "output": str(result.output),
+        "compare": None if result.compare is None else str(result.compare),
+        "width": result.width,
+        "height": result.height,
+        "frames": result.frames,
+        "rendered": result.rendered,
+        "seconds": round(result.seconds, 3),
+        "fps": round(result.fps, 3),
+        "bytes": result.output.stat().st_size if result.output.is_file() else None,
+        "work": None if result.work is None else str(result.work),
+        "notes": list(result.notes),
+    }

@@ -1,0 +1,242 @@
+"""What workers are asked for, as plain values that can go to another process or machine, and how they do it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import socket
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+from torch import Tensor
+
+from sparkvsr.errors import ConfigError, DecodeError
+from sparkvsr.hooks import Event
+from sparkvsr.inference.clip.analysis import ClipRecord
+from sparkvsr.inference.clip.job import ClipJob, UpscaleJob, prepare
+from sparkvsr.inference.clip.render import missing_runs, piece_suffix, pixel_settings, render_segments, segments_of
+from sparkvsr.inference.clip.segments import Segment
+from sparkvsr.inference.clip.store import PIECES, WorkStore
+from sparkvsr.inference.options import UpscaleOptions
+from sparkvsr.keyframes.references import make_reference_maker
+from sparkvsr.models.interface import RestorationModel
+from sparkvsr.models.registry import load_model
+
+_log = logging.getLogger(__name__)
+
+Emit = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """How a worker computes.
+
+    Attributes:
+        device: replaces ``UpscaleOptions.device``.
+        threads: of torch and OpenCV; None leaves them as they are.
+        memory_share: of the machine's free memory.
+    """
+
+    device: str
+    threads: int | None = None
+    memory_share: float = 1.0
+
+
+@dataclass(frozen=True)
+class PrepareRequest:
+    """Decide everything about one clip.
+
+    Attributes:
+        path, output, options, into_folder: see ``prepare``.
+    """
+
+    path: Path
+    output: Path | None
+    options: UpscaleOptions
+    into_folder: bool
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Answer to a ``PrepareRequest``.
+
+    Attributes:
+        job: everything decided.
+        segments: its pieces with their keys.
+        settings: digest of what decides all pixels, which every worker must share.
+    """
+
+    job: ClipJob
+    segments: tuple[Segment, ...]
+    settings: str
+
+
+@dataclass(frozen=True)
+class RenderRequest:
+    """Render neighbouring pieces of one shot.
+
+    Attributes:
+        job: without the record of the frames, which rendering does not need.
+        segments: neighbours; those that are in the store are passed over.
+        settings: as in ``Prepared``.
+        store: work folder that the worker writes into; None sends pieces back as bytes.
+        state: of the model before the first piece, where the worker does not see the store.
+    """
+
+    job: ClipJob
+    segments: tuple[Segment, ...]
+    settings: str
+    store: Path | None = None
+    state: bytes | None = None
+
+
+Request = PrepareRequest | RenderRequest
+
+
+def render_request(prepared: Prepared, segments: tuple[Segment, ...], store: WorkStore, *, by_mail: bool) -> Request:
+    """The request for some pieces.
+
+    Args:
+        segments: neighbours of one shot that are missing.
+        store: of the clip.
+        by_mail: the worker does not see the store.
+    """
+    previous = segments[0].previous
+    return RenderRequest(
+        job=replace(prepared.job, record=ClipRecord(prepared.job.record.start)),
+        segments=segments,
+        settings=prepared.settings,
+        store=None if by_mail else store.folder,
+        state=store.state_bytes(previous) if by_mail and previous is not None else None,
+    )
+
+
+class RenderWorker:
+    """Answers requests with a model that stays loaded. Lives in a worker process; not for several threads.
+
+    Args:
+        settings: device, threads, memory.
+    """
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._settings = settings
+        if settings.threads is not None:
+            torch.set_num_threads(settings.threads)
+            cv2.setNumThreads(settings.threads)
+        self._models: dict[str, RestorationModel] = {}
+
+    def answer(self, request: Request, emit: Emit) -> Prepared | None:
+        """Do what is asked for.
+
+        Args:
+            request: what.
+            emit: gets events, ``frames`` (so many more are done) and ``piece`` (one is finished) among them.
+
+        Raises:
+            SparkVSRError: as the single-process run would.
+        """
+        if isinstance(request, PrepareRequest):
+            return self._prepare(request, emit)
+        self._render(request, emit)
+        return None
+
+    def _prepare(self, request: PrepareRequest, emit: Emit) -> Prepared:
+        options = replace(request.options, device=self._settings.device)
+        job = prepare(
+            request.path,
+            request.output,
+            options,
+            self._model(options),
+            emit,
+            into_folder=request.into_folder,
+            memory_share=self._settings.memory_share,
+        )
+        return Prepared(job.clip(), tuple(segments_of(job)), settings_digest(job))
+
+    def _render(self, request: RenderRequest, emit: Emit) -> None:
+        path = request.job.info.path
+        if not path.exists():
+            msg = (
+                f"{path} cannot be seen on {socket.gethostname()}; inputs have to lie on a disk that all machines share"
+            )
+            raise DecodeError(msg)
+        options = replace(request.job.options, device=self._settings.device)
+        model = self._model(options)
+        maker = make_reference_maker(options.references if request.job.selection.indices else "bicubic", model.device)
+        job = replace(request.job, options=options).with_model(model, maker)
+        if settings_digest(job) != request.settings:
+            msg = (
+                f"the worker on {socket.gethostname()} would give other pixels than the first one (another version of "
+                f"sparkvsr, PyAV or the weights, or another precision); install the same everywhere, or give --dtype"
+            )
+            raise ConfigError(msg)
+        if request.store is not None:
+            with _TellingStore(request.store, emit, piece_suffix(job.output)) as store:
+                self._render_into(job, request, store, emit)
+            return
+        with tempfile.TemporaryDirectory(prefix="sparkvsr-") as folder:
+            (Path(folder) / PIECES).mkdir()
+            with _MailingStore(Path(folder), emit, piece_suffix(job.output)) as mailing:
+                if request.state is not None and request.segments[0].previous is not None:
+                    mailing.put_state(request.segments[0].previous, request.state)
+                self._render_into(job, request, mailing, emit)
+
+    def _render_into(self, job: UpscaleJob, request: RenderRequest, store: WorkStore, emit: Emit) -> None:
+        done = 0
+
+        def hook(event: Event) -> None:
+            nonlocal done
+            if event["event"] == "progress":
+                emit({"event": "frames", "frames": event["done"] - done})
+                done = event["done"]
+            else:
+                emit(event)
+
+        # A piece may be there already: the worker that had this request before may have died late.
+        runs, _ = missing_runs(request.segments, store)
+        render_segments(job, runs, store, hook)
+
+    def _model(self, options: UpscaleOptions) -> RestorationModel:
+        wanted = repr((options.model, options.dtype, sorted(options.model_options.items(), key=str)))
+        if wanted not in self._models:
+            self._models.clear()
+            self._models[wanted] = load_model(
+                options.model, device=self._settings.device, dtype=options.dtype, **options.model_options
+            )
+        return self._models[wanted]
+
+
+class _TellingStore(WorkStore):
+    """The folder of the process that gave the work, seen from a worker."""
+
+    def __init__(self, folder: Path, emit: Emit, suffix: str) -> None:
+        super().__init__(folder, suffix=suffix, is_guest=True)
+        self._emit = emit
+
+    def take(self, key: str, partial: Path, num_frames: int, state: Mapping[str, Tensor] | None) -> None:
+        """See ``WorkStore.take``; says so."""
+        super().take(key, partial, num_frames, state)
+        self._emit({"event": "piece", "key": key, "frames": num_frames})
+
+
+class _MailingStore(_TellingStore):
+    """A folder of the worker's own, whose pieces are sent home."""
+
+    def take(self, key: str, partial: Path, num_frames: int, state: Mapping[str, Tensor] | None) -> None:
+        """See ``WorkStore.take``; sends the piece and keeps only what the next one needs."""
+        WorkStore.take(self, key, partial, num_frames, state)
+        data: dict[str, Any] = {"piece": self.path(key).read_bytes(), "state": self.state_bytes(key)}
+        self._emit({"event": "piece", "key": key, "frames": num_frames, **data})
+        self.path(key).unlink()
+
+
+def settings_digest(job: UpscaleJob) -> str:
+    """Short text that is the same on workers that give the same pixels."""
+    text = json.dumps(pixel_settings(job), sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

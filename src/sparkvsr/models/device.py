@@ -1,0 +1,79 @@
+"""Devices, number types and free memory: what a model may use."""
+
+from __future__ import annotations
+
+import psutil
+import torch
+
+from sparkvsr.errors import ConfigError
+
+CPU_MEMORY_SHARE = 0.6
+"""Of the memory that is free now: the model's own plan takes less where less is as fast."""
+
+
+GPU_MEMORY_SHARE = 0.85
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can be allocated on a device now, what torch holds in reserve included."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
+    # Apple's GPUs share the main memory.
+    return int(psutil.virtual_memory().available)
+
+
+def working_memory(device: torch.device) -> int:
+    """Bytes the model may use on a device now: a share of what is free."""
+    return int(free_memory(device) * (GPU_MEMORY_SHARE if device.type == "cuda" else CPU_MEMORY_SHARE))
+
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def resolve_device(device: str | torch.device = "auto") -> torch.device:
+    """``auto`` takes CUDA, then Apple's MPS, then the CPU.
+
+    Raises:
+        ConfigError: the device is unknown or not there.
+    """
+    if isinstance(device, torch.device):
+        return device
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps") if torch.backends.mps.is_available() else torch.device("cpu")
+    try:
+        resolved = torch.device(device)
+    except RuntimeError as exc:
+        msg = f"--device {device!r} is unknown; use auto, cpu, cuda (or cuda:1) or mps"
+        raise ConfigError(msg) from exc
+    if resolved.type not in ("cpu", "cuda", "mps"):
+        msg = f"--device {device!r} is not supported; use auto, cpu, cuda (or cuda:1) or mps"
+        raise ConfigError(msg)
+    if resolved.type == "cuda" and not torch.cuda.is_available():
+        msg = f"--device {device!r}: this machine has no CUDA device that torch can use; use --device cpu"
+        raise ConfigError(msg)
+    if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
+        msg = f"--device {device!r}: there are {torch.cuda.device_count()} CUDA devices, counted from 0"
+        raise ConfigError(msg)
+    if resolved.type == "mps" and not torch.backends.mps.is_available():
+        msg = f"--device {device!r}: torch finds no Apple GPU here; use --device cpu"
+        raise ConfigError(msg)
+    return resolved
+
+
+def resolve_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
+    """``auto`` or None leaves the choice to the model.
+
+    Raises:
+        ConfigError: unknown name.
+    """
+    if dtype is None or isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype == "auto":
+        return None
+    if dtype not in DTYPES:
+        msg = f"--dtype {dtype!r} is unknown; use auto, {', '.join(DTYPES)}"
+        raise ConfigError(msg)
+    return DTYPES[dtype]
