@@ -136,7 +136,7 @@ class TextReporter:
         elif name == "resume":
             self._line(f"Resume   {event['kept']} of {event['total']} frames are in {event['work']} already")
             if event["damaged"]:
-                self._line(f"Note     {event['damaged']} pieces there are damaged and are rendered again")
+                self._line(f"Note     {event['damaged']} segments there are damaged and are rendered again")
         elif name == "workers":
             self._several = event["count"] > 1
             self._line(f"Workers  {event['where']}")

@@ -82,7 +82,7 @@ def test_disks_of_work_and_output_are_looked_at_separately(tmp_path: Path, monke
     monkeypatch.setattr(module, "_is_same_disk", lambda first, second: False)
     monkeypatch.setattr(module, "free_bytes", lambda folder: 10**9 if folder.name == "big" else 30_000_000)
     DiskNeed(5_000_000, 500_000_000, tmp_path / "small", tmp_path / "big").check(Path("out.mp4"))
-    with pytest.raises(ResourceError, match=r"on the disk of .* \(result 5 MB, pieces until it is complete 500 MB"):
+    with pytest.raises(ResourceError, match=r"on the disk of .* \(result 5 MB, segments until it is complete 500 MB"):
         DiskNeed(5_000_000, 500_000_000, tmp_path / "big", tmp_path / "small").check(Path("out.mp4"))
 
 

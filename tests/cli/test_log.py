@@ -37,10 +37,10 @@ def test_silent_by_default(clip: Path, tmp_path: Path) -> None:
 def test_v_tells_steps_and_vv_details(clip: Path, tmp_path: Path) -> None:
     once = run(clip, "-o", tmp_path / "out.mp4", "-v", *BASELINE)
     assert "rendered frames 0 to 11" in once.stderr
-    assert "joined 1 pieces" in once.stderr
-    assert "stored piece" not in once.stderr
+    assert "joined 1 segments" in once.stderr
+    assert "stored segment" not in once.stderr
     twice = run(clip, "-o", tmp_path / "out.mp4", "-vv", "--overwrite", *BASELINE)
-    assert "stored piece" in twice.stderr
+    assert "stored segment" in twice.stderr
     assert "event {" not in twice.stderr  # the user has them on stdout
 
 

@@ -26,7 +26,7 @@ BASELINE = ["--model", "bicubic", "--references", "bicubic", "--scale", "2"]
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two shots; the first makes two pieces."""
+    """Two shots; the first makes two segments."""
     return write_clip(tmp_path_factory.mktemp("clips") / "in.mp4", frames=160, gop=250, cut=110)
 
 
@@ -68,7 +68,7 @@ def test_lite_on_two_processes_equals_one(tmp_path: Path) -> None:
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["in.mp4", "one.mp4", "two.mp4"]
 
 
-def test_a_killed_worker_does_its_piece_again(clip: Path, whole: Path, tmp_path: Path) -> None:
+def test_a_killed_worker_does_its_segment_again(clip: Path, whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
     options = make_options(model="bicubic", references="bicubic", scale=2)
     notes, kills = [], 0

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sparkvsr.errors import DecodeError
-from sparkvsr.inference.clip.engine import KeyframeLoader, PieceEnd, RestoreSettings, restore_pieces
+from sparkvsr.inference.clip.engine import KeyframeLoader, RestoreSettings, SegmentEnd, restore_segments
 from sparkvsr.keyframes.references import BicubicMaker
 from sparkvsr.keyframes.shots import Shot
 from sparkvsr.models.bicubic import BicubicModel
@@ -36,7 +36,7 @@ def clip(start: int, stop: int) -> Iterator[FakeFrame]:
 
 @dataclass(frozen=True)
 class WholeShot:
-    """A shot as one piece."""
+    """A shot as one segment."""
 
     shot: Shot
 
@@ -58,9 +58,9 @@ def restore_stream(
     settings: RestoreSettings,
 ) -> Iterator[tuple[FakeFrame, Tensor]]:
     """The frames of whole shots, without the ends."""
-    pieces = [WholeShot(shot) for shot in shots]
-    for item in restore_pieces(model, frames, pieces, keyframe_indices, loader, settings):  # type: ignore[arg-type, type-var]
-        if not isinstance(item, PieceEnd):
+    segments = [WholeShot(shot) for shot in shots]
+    for item in restore_segments(model, frames, segments, keyframe_indices, loader, settings):  # type: ignore[arg-type, type-var]
+        if not isinstance(item, SegmentEnd):
             yield item  # type: ignore[misc]
 
 
@@ -82,10 +82,10 @@ class DelayedSession(Session):
     def finish(self) -> Tensor:
         return self._up(self.held)
 
-    def _up(self, pieces: list[Tensor]) -> Tensor:
-        if not pieces:
+    def _up(self, segments: list[Tensor]) -> Tensor:
+        if not segments:
             return torch.empty(0, 3, *self.request.size)
-        return torch.cat(pieces).repeat_interleave(4, -1).repeat_interleave(4, -2)
+        return torch.cat(segments).repeat_interleave(4, -1).repeat_interleave(4, -2)
 
 
 class DelayedModel(BicubicModel):

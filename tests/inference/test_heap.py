@@ -49,5 +49,5 @@ def test_upscale_releases_it_every_few_frames(monkeypatch: pytest.MonkeyPatch, t
         for index in range(40):
             writer.write(torch.full((3, 32, 48), index / 40))
     sparkvsr.upscale(source, tmp_path / "out.mp4", model="bicubic", keyframes="none", scale=2)
-    # And once before the pieces are joined.
+    # And once before the segments are joined.
     assert len(calls) == 40 // render.RELEASE_EVERY + 1 == 3

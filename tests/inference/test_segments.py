@@ -16,7 +16,7 @@ from sparkvsr.keyframes.shots import Shot
 
 
 @pytest.mark.parametrize("num_frames", [1, 95, 96, 97, 200, 1000])
-def test_bounds_cover_the_shot_in_short_pieces(num_frames: int) -> None:
+def test_bounds_cover_the_shot_in_short_segments(num_frames: int) -> None:
     bounds = segment_bounds(Shot(7, 7 + num_frames), 96)
     assert bounds[0][0] == 7
     assert bounds[-1][1] == 7 + num_frames
@@ -91,19 +91,21 @@ def test_a_damaged_segment_is_never_used(tmp_path: Path, damage: str) -> None:
 
 def test_runs_neither_jump_over_a_gap_nor_begin_without_a_state(tmp_path: Path) -> None:
     shot = Shot(0, 40)
-    pieces = [
+    segments = [
         Segment(10 * k, 10 * k + 10, shot, key, previous)
         for k, (key, previous) in enumerate((("aa", None), ("bb", "aa"), ("cc", "bb"), ("dd", "cc")))
     ]
     with WorkStore(tmp_path / "work") as store:
         put(store, "bb", frames=10)
-        runs, kept = missing_runs(pieces, store)
-        assert [[piece.key for piece in run] for run in runs] == [["aa"], ["cc", "dd"]]
+        runs, kept = missing_runs(segments, store)
+        assert [[segment.key for segment in run] for run in runs] == [["aa"], ["cc", "dd"]]
         assert kept == 10
-        # A worker gets only some pieces: others may lie between them.
-        assert [len(run) for run in missing_runs([pieces[0], pieces[2]], store)[0]] == [1, 1]
+        # A worker gets only some segments: others may lie between them.
+        assert [len(run) for run in missing_runs([segments[0], segments[2]], store)[0]] == [1, 1]
         store.path("bb").with_suffix(".safetensors").unlink()
-        assert [[piece.key for piece in run] for run in missing_runs(pieces, store)[0]] == [["aa", "bb", "cc", "dd"]]
+        assert [[segment.key for segment in run] for run in missing_runs(segments, store)[0]] == [
+            ["aa", "bb", "cc", "dd"]
+        ]
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "nonsense", "gone"])
@@ -130,11 +132,11 @@ def test_deeply_nested_record_is_not_used(tmp_path: Path) -> None:
         assert store.damaged == ["aa"]
 
 
-def test_a_piece_from_another_machine_is_like_one_of_our_own(tmp_path: Path) -> None:
+def test_a_segment_from_another_machine_is_like_one_of_our_own(tmp_path: Path) -> None:
     with WorkStore(tmp_path / "one") as one, WorkStore(tmp_path / "two") as two:
-        put(one, "aa", b"piece")
+        put(one, "aa", b"segment")
         state = one.state_bytes("aa")
-        two.receive("aa", b"piece", 5, state)
+        two.receive("aa", b"segment", 5, state)
         assert two.has("aa", 5)
         assert two.state_bytes("aa") == state
         two.put_state("bb", state or b"")

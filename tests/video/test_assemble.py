@@ -1,4 +1,4 @@
-"""Pieces joined to one file: the same frames, times and streams as an output in one go."""
+"""Segments joined to one file: the same frames, times and streams as an output in one go."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def write_pieces(source: Path, folder: Path, codec: str) -> tuple[list[Path], list[tuple[int | None, int | None]]]:
+def write_segments(source: Path, folder: Path, codec: str) -> tuple[list[Path], list[tuple[int | None, int | None]]]:
     info, options = probe(source), EncodeOptions(codec=codec, copy_streams=False)  # type: ignore[arg-type]
-    pieces, times = [], []
+    segments, times = [], []
     with VideoReader(source) as reader:
         frames = list(reader)
     for start, stop in zip((0, *STOPS[:-1]), STOPS, strict=True):
-        pieces.append(folder / f"piece{start}.mkv")
-        with VideoWriter(pieces[-1], source=info, size=SIZE, options=options) as writer:
+        segments.append(folder / f"segment{start}.mkv")
+        with VideoWriter(segments[-1], source=info, size=SIZE, options=options) as writer:
             for frame in frames[start:stop]:
                 writer.write(frame.pixels, frame.pts, frame.duration)
                 times.append((frame.pts, frame.duration))
-    return pieces, times
+    return segments, times
 
 
 def pictures(path: Path) -> list[torch.Tensor]:
@@ -72,14 +72,14 @@ def times_in_ms(path: Path) -> list[float]:
         *(("prores", ".mov"), ("ffv1", ".mkv"), ("av1", ".mp4")),
     ],
 )
-def test_joined_pieces_hold_their_frames_at_the_source_times(
+def test_joined_segments_hold_their_frames_at_the_source_times(
     source: Path, tmp_path: Path, codec: str, suffix: str
 ) -> None:
-    pieces, times = write_pieces(source, tmp_path, codec)
+    segments, times = write_segments(source, tmp_path, codec)
     out = tmp_path / f"out{suffix}"
     options = EncodeOptions(codec=codec)  # type: ignore[arg-type]
-    assemble_video(out, pieces, times, source=probe(source), size=SIZE, options=options)
-    expected = [picture for piece in pieces for picture in pictures(piece)]
+    assemble_video(out, segments, times, source=probe(source), size=SIZE, options=options)
+    expected = [picture for segment in segments for picture in pictures(segment)]
     joined = pictures(out)
     assert len(joined) == 20
     assert all(torch.equal(a, b) for a, b in zip(joined, expected, strict=True))
@@ -93,18 +93,18 @@ def test_joined_pieces_hold_their_frames_at_the_source_times(
 
 
 def test_existing_output_is_kept(source: Path, tmp_path: Path) -> None:
-    pieces, times = write_pieces(source, tmp_path, "h264")
+    segments, times = write_segments(source, tmp_path, "h264")
     out = tmp_path / "out.mp4"
     out.write_text("precious")
     with pytest.raises(EncodeError, match="exists"):
-        assemble_video(out, pieces, times, source=probe(source), size=SIZE, options=EncodeOptions())
+        assemble_video(out, segments, times, source=probe(source), size=SIZE, options=EncodeOptions())
     assert out.read_text() == "precious"
 
 
 def test_missing_frames_are_an_error_and_leave_nothing(source: Path, tmp_path: Path) -> None:
-    pieces, times = write_pieces(source, tmp_path, "h264")
+    segments, times = write_segments(source, tmp_path, "h264")
     with pytest.raises(DecodeError, match="hold 8 frames, the clip has 20"):
         assemble_video(
-            tmp_path / "out.mp4", pieces[:2], times, source=probe(source), size=SIZE, options=EncodeOptions()
+            tmp_path / "out.mp4", segments[:2], times, source=probe(source), size=SIZE, options=EncodeOptions()
         )
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(piece.name for piece in pieces)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(segment.name for segment in segments)

@@ -25,7 +25,7 @@ __all__ = ["UpscaleResult", "as_output", "load_for", "make_options", "run", "ups
 def run(job: UpscaleJob, hook: Hook = silent) -> UpscaleResult:
     """Restore and write one prepared clip. The output appears under its name only when it is complete.
 
-    A clip is rendered in pieces that a work folder keeps until the output is complete, so that the same call goes on
+    A clip is rendered in segments that a work folder keeps until the output is complete, so that the same call goes on
     where an interrupted one stopped.
 
     Raises:

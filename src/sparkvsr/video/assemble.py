@@ -1,6 +1,6 @@
-"""Join separately encoded pieces of one clip into the final file, with everything else of the source.
+"""Join separately encoded segments of one clip into the final file, with everything else of the source.
 
-A piece is a video file that `VideoWriter` made with the same options and size, beginning with an I-frame and
+A segment is a video file that `VideoWriter` made with the same options and size, beginning with an I-frame and
 referring to nothing outside itself. Its packets are copied, not encoded again; only their times are set anew, to
 those of the source's frames.
 """
@@ -23,8 +23,8 @@ from .info import VideoInfo
 from .options import EncodeOptions, check_output
 from .video_sink import VideoSink
 
-PIECE_SUFFIX = ".mkv"
-"""Container of the pieces: it takes every codec, and its streams have the same header form as MP4's."""
+SEGMENT_SUFFIX = ".mkv"
+"""Container of the segments: it takes every codec, and its streams have the same header form as MP4's."""
 
 _TO_ENCODER_FORM = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}
 """Containers keep these codecs with lengths in front of the units; encoders give, and muxers expect, start codes."""
@@ -48,7 +48,7 @@ def assemble_video(
 
     Args:
         path: the output.
-        segments: pieces in order.
+        segments: segments in order.
         times: of all frames, in display order.
         source, size, options, overwrite, clip_range: as for `VideoWriter`.
 
@@ -57,14 +57,14 @@ def assemble_video(
 
     Raises:
         EncodeError: the output cannot be written.
-        DecodeError: a piece is damaged, or their frames are not as many as `times`.
+        DecodeError: a segment is damaged, or their frames are not as many as `times`.
     """
     check_output(path, overwrite, options)
     notes: list[str] = []
     ranks = [_display_ranks(segment) for segment in segments]
-    count = sum(len(piece) for piece in ranks)
+    count = sum(len(segment) for segment in ranks)
     if count != len(times):
-        msg = f"the pieces of {path.name} hold {count} frames, the clip has {len(times)}; delete the work folder"
+        msg = f"the segments of {path.name} hold {count} frames, the clip has {len(times)}; delete the work folder"
         raise DecodeError(msg)
     fps = source.average_fps or DEFAULT_SEQUENCE_FPS
     sink = _PacketSink(path, source, size, options, fps, clip_range, notes)
@@ -115,27 +115,27 @@ class _PacketSink(VideoSink):
         clip_range: tuple[int, int] | None,
         notes: list[str],
     ) -> None:
-        # The stream is set up as for encoding: header, tags and rate are then those of an output in one piece.
+        # The stream is set up as for encoding: header, tags and rate are then those of an output in one segment.
         super().__init__(path, source, size, options, fps, None, clip_range, notes)
 
     def write_all(self, segments: Sequence[Path], ranks: Sequence[Sequence[int]], times: Sequence[FrameTime]) -> None:
-        """Mux all pieces, other streams between them."""
+        """Mux all segments, other streams between them."""
         shown, lengths = self._timeline(times)
         step = max(1, round(1 / (self._fps * self._time_base)))
         # Decoding must come before display. B-frames are decoded early, so decoding times run late by as many
         # frames as any packet is early; before the first frame they go on at the same pace into negative times.
-        delay = max((k - rank for piece in ranks for k, rank in enumerate(piece)), default=0)
+        delay = max((k - rank for segment in ranks for k, rank in enumerate(segment)), default=0)
 
         def decoded_at(position: int) -> int:
             return shown[position] if position >= 0 else shown[0] + position * step
 
         self._start(shown[0])
         base = 0
-        for segment, piece in zip(segments, ranks, strict=True):
+        for segment, order in zip(segments, ranks, strict=True):
             for k, packet in enumerate(_packets(segment, self._options.codec)):
-                if k >= len(piece):
+                if k >= len(order):
                     break
-                position = base + piece[k]
+                position = base + order[k]
                 packet.time_base = self._out_base
                 packet.pts = self._out_ticks(shown[position])
                 packet.dts = self._out_ticks(decoded_at(base + k - delay))
@@ -144,7 +144,7 @@ class _PacketSink(VideoSink):
                 self._container.mux(packet)
                 if self._copier is not None:
                     self._copier.advance(decoded_at(base + k) * self._time_base)
-            base += len(piece)
+            base += len(order)
 
     def _timeline(self, times: Sequence[FrameTime]) -> tuple[list[int], list[int]]:
         """Rising presentation times; frames without one follow at the average rate."""

@@ -235,7 +235,7 @@ def _chroma_of(name: str) -> str:
 
 
 def encoder_version() -> str:
-    """Text that changes with the libraries that encode: pieces of two versions should not be joined."""
+    """Text that changes with the libraries that encode: segments of two versions should not be joined."""
     versions = {name: ".".join(map(str, number)) for name, number in av.library_versions.items()}
     return f"av {av.__version__} {versions.get('libavcodec', '')}"
 

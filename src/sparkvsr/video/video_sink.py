@@ -29,7 +29,7 @@ _MP4_SUFFIXES = (".mp4", ".m4v", ".mov")
 _MAX_TIMESCALE = 10_000_000
 
 _H264_THREADS, _HEVC_FRAME_THREADS = 4, 3
-"""x264 and x265 give other bits with another number of threads, and take it from the machine by default: pieces that
+"""x264 and x265 give other bits with another number of threads, and take it from the machine by default: segments that
 two machines encode, or a run that is continued under another limit of cores, would not be those of one run."""
 
 

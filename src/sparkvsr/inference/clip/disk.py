@@ -19,7 +19,7 @@ from sparkvsr.inference.clip.job import ClipJob
 from sparkvsr.inference.clip.output_names import compare_path
 from sparkvsr.inference.clip.segments import Segment
 from sparkvsr.video import EncodeOptions, output_kind
-from sparkvsr.video.image_pieces import image_suffix
+from sparkvsr.video.image_segments import image_suffix
 from sparkvsr.video.options import CODECS
 
 _BITS_PER_PIXEL = {"h264": 0.25, "hevc": 0.17, "av1": 0.13, "ffv1": 1.8, "prores": 3.3}
@@ -48,7 +48,7 @@ class DiskNeed:
 
     Attributes:
         output_bytes: the result, with comparison if asked for.
-        work_bytes: pieces and model states, until the result is complete.
+        work_bytes: segments and model states, until the result is complete.
         output_folder, work_folder: where.
     """
 
@@ -85,7 +85,7 @@ class DiskNeed:
             if need + _RESERVE_BYTES > free:
                 msg = (
                     f"{output} needs about {_human(need)} on the disk of {_nearest(folder)} (result "
-                    f"{_human(self.output_bytes)}, pieces until it is complete {_human(work)}), {_human(free)} are "
+                    f"{_human(self.output_bytes)}, segments until it is complete {_human(work)}), {_human(free)} are "
                     f"free; free some, give another -o or --work, or ask for less with --crf, --scale or --frames"
                 )
                 raise ResourceError(msg)
@@ -106,7 +106,7 @@ def disk_need(job: ClipJob, segments: Sequence[Segment], work_folder: Path) -> D
     if job.options.compare:
         wide = 2 * bits_per_pixel(compare_path(job.output), EncodeOptions(), 8)
         comparison = int(job.num_frames * pixels * wide / 8) + others
-    # The last piece of a shot needs no state.
+    # The last segment of a shot needs no state.
     states = job.state_bytes * (len(segments) - len(job.shots))
     return DiskNeed(picture + others + comparison, picture + states, job.output.absolute().parent, work_folder)
 

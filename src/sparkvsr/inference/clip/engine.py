@@ -134,7 +134,7 @@ class RestoreSettings:
     seed: int = 42
 
 
-class Piece(Protocol):
+class SegmentLike(Protocol):
     """A run of frames of one shot."""
 
     @property
@@ -150,67 +150,67 @@ class Piece(Protocol):
         """The shot it belongs to."""
 
 
-P = TypeVar("P", bound=Piece)
+P = TypeVar("P", bound=SegmentLike)
 
 
 @dataclass(frozen=True)
-class PieceEnd(Generic[P]):
-    """All frames of a piece were given; with the model's state, if the shot goes on and the model can save it."""
+class SegmentEnd(Generic[P]):
+    """All frames of a segment were given; with the model's state, if the shot goes on and the model can save it."""
 
-    piece: P
+    segment: P
     state: dict[str, Tensor] | None
 
 
-def restore_pieces(
+def restore_segments(
     model: RestorationModel,
     frames: Iterable[Frame],
-    pieces: Sequence[P],
+    segments: Sequence[P],
     keyframe_indices: Sequence[int],
     loader: KeyframeLoader | None,
     settings: RestoreSettings,
     state: Mapping[str, Tensor] | None = None,
-) -> Generator[tuple[Frame, Tensor] | PieceEnd[P], None, None]:
-    """Restore contiguous pieces frame by frame, with memory bounded by the chunk, and say where each piece ends.
+) -> Generator[tuple[Frame, Tensor] | SegmentEnd[P], None, None]:
+    """Restore contiguous segments frame by frame, with memory bounded by the chunk, and say where each segment ends.
 
     Args:
-        frames: the LR frames ``[pieces[0].start, pieces[-1].stop)``, in order.
-        pieces: contiguous; a shot begins with its first piece unless ``state`` is given for the first.
+        frames: the LR frames ``[segments[0].start, segments[-1].stop)``, in order.
+        segments: contiguous; a shot begins with its first segment unless ``state`` is given for the first.
         keyframe_indices: frame indices of the clip, strictly increasing.
         loader: gives keyframes; may be None when there are none.
-        state: of the model before the first piece, if that is not the first of its shot.
+        state: of the model before the first segment, if that is not the first of its shot.
 
     Yields:
         The LR frame and its restored pixels ``(3, H, W)`` float32 in [0, 1] at ``settings.size``, or an end.
 
     Raises:
-        DecodeError: the stream ended before the last piece did.
+        DecodeError: the stream ended before the last segment did.
     """
     source = iter(frames)
     waiting: deque[Frame] = deque()
     session: Session | None = None
-    for piece in pieces:
-        shot = piece.shot
+    for segment in segments:
+        shot = segment.shot
         chunk: list[Frame] = []
-        for index in range(piece.start, piece.stop):
+        for index in range(segment.start, segment.stop):
             frame = next(source, None)
             if frame is None:
                 msg = f"the clip ended inside the shot [{shot.start}, {shot.stop}); was the file changed meanwhile?"
                 raise DecodeError(msg)
             if session is None:
                 session = _open_session(model, frame, shot, keyframe_indices, loader, settings)
-                if state is not None and piece.start > shot.start:
-                    session.import_state(state, piece.start - shot.start)
+                if state is not None and segment.start > shot.start:
+                    session.import_state(state, segment.start - shot.start)
                 state = None
             chunk.append(frame)
             waiting.append(frame)
-            if len(chunk) == settings.chunk_frames or index == piece.stop - 1:
+            if len(chunk) == settings.chunk_frames or index == segment.stop - 1:
                 # Nothing here keeps the restored chunk (100 MB at 720p) while the next one is made.
                 pixels = torch.stack([item.pixels for item in chunk]).float()
                 chunk = []
                 yield from _matched(waiting, session.push(pixels), settings.size)
         assert session is not None
         after = None
-        if piece.stop == shot.stop:
+        if segment.stop == shot.stop:
             yield from _matched(waiting, session.finish(), settings.size)
             session = None
             if loader is not None:
@@ -220,7 +220,7 @@ def restore_pieces(
         if waiting:
             msg = f"model {model.name} kept {len(waiting)} frames of the shot at {shot.start} back"
             raise RuntimeError(msg)
-        yield PieceEnd(piece, after)
+        yield SegmentEnd(segment, after)
 
 
 def _open_session(

@@ -53,7 +53,7 @@ class ClipJob:
         references: where their images come from, None without keyframes.
         has_own_images: whether they are a folder of the user's, which invites another edit.
         model_name, model_device, model_dtype: for the user.
-        state_bytes: size of the model's state between two pieces of a shot.
+        state_bytes: size of the model's state between two segments of a shot.
         plan: chunk, tile and memory of the model.
         guided_passes: 1 or 2.
         is_grey: the clip is grey and the result will be.

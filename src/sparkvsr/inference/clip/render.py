@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sparkvsr.errors import DecodeError
 from sparkvsr.hooks import Hook, ProgressReporter
-from sparkvsr.inference.clip.engine import KeyframeLoader, PieceEnd, RestoreSettings, restore_pieces
+from sparkvsr.inference.clip.engine import KeyframeLoader, RestoreSettings, SegmentEnd, restore_segments
 from sparkvsr.inference.clip.heap import release_free_memory
 from sparkvsr.inference.clip.job import UpscaleJob
 from sparkvsr.inference.clip.segments import SEGMENT_FRAMES, Segment, plan_segments
@@ -21,7 +21,7 @@ from sparkvsr.inference.clip.store import WorkStore
 from sparkvsr.keyframes.references import FolderMaker, resize_image
 from sparkvsr.threads import BackgroundSink, prefetch
 from sparkvsr.version import __version__
-from sparkvsr.video import Frame, VideoWriter, assemble, image_pieces, output_kind
+from sparkvsr.video import Frame, VideoWriter, assemble, image_segments, output_kind
 from sparkvsr.video.options import encoder_version
 
 _log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ def keyframe_loader(job: UpscaleJob) -> KeyframeLoader:
 
 
 def pixel_settings(job: UpscaleJob) -> dict[str, object]:
-    """Everything that decides the bytes of all pieces of a job, besides its frames and keyframes."""
+    """Everything that decides the bytes of all segments of a job, besides its frames and keyframes."""
     is_video = output_kind(job.output) == "video"
     return {
         "version": __version__,
@@ -70,7 +70,7 @@ def pixel_settings(job: UpscaleJob) -> dict[str, object]:
         "grey": job.is_grey,
         "picture": [job.info.pixel_format, repr(job.info.color), str(job.info.average_fps), repr(job.info.hdr)],
         "encoder": encoder_version(),
-        "images": None if is_video else image_pieces.image_suffix(job.output),
+        "images": None if is_video else image_segments.image_suffix(job.output),
         "threads": None if job.model.is_thread_invariant else torch.get_num_threads(),
     }
 
@@ -108,7 +108,7 @@ def missing_runs(segments: Sequence[Segment], store: WorkStore) -> tuple[list[li
     for k in sorted(needed):
         first = k
         while (previous := segments[first].previous) is not None:
-            # A piece before the first one given is somebody else's work; its state is there.
+            # A segment before the first one given is somebody else's work; its state is there.
             if previous not in position or position[previous] in needed or store.has_state(previous):
                 break
             first = position[previous]
@@ -148,32 +148,34 @@ def render_segments(job: UpscaleJob, runs: Sequence[Sequence[Segment]], store: W
                 raise DecodeError(msg)
             opened = job.open_frames(run[0].start, run[-1].stop)
             with closing(prefetch(opened, depth)) as frames:
-                pieces = restore_pieces(job.model, frames, run, job.selection.indices, loader, settings_of(job), state)
-                for item in pieces:
+                segments = restore_segments(
+                    job.model, frames, run, job.selection.indices, loader, settings_of(job), state
+                )
+                for item in segments:
                     sink.put(item)
-                    if not isinstance(item, PieceEnd):
+                    if not isinstance(item, SegmentEnd):
                         progress.advance()
-    release_free_memory()  # joining the pieces begins with an empty heap
+    release_free_memory()  # joining the segments begins with an empty heap
 
 
 class _SegmentEncoder:
-    """Writes what the engine gives into piece files; lives in the writing thread."""
+    """Writes what the engine gives into segment files; lives in the writing thread."""
 
     def __init__(self, job: UpscaleJob, store: WorkStore) -> None:
         self._job = job
         self._store = store
         self._size = (job.size.height, job.size.width)
-        self._writer: VideoWriter | image_pieces.ImagePieceWriter | None = None
+        self._writer: VideoWriter | image_segments.ImageSegmentWriter | None = None
         self._taken = 0
 
-    def take(self, item: tuple[Frame, Tensor] | PieceEnd[Segment]) -> None:
-        """Encode a frame, or finish the piece."""
-        if isinstance(item, PieceEnd):
+    def take(self, item: tuple[Frame, Tensor] | SegmentEnd[Segment]) -> None:
+        """Encode a frame, or finish the segment."""
+        if isinstance(item, SegmentEnd):
             assert self._writer is not None
             writer, self._writer = self._writer, None
             partial = writer.close()
-            self._store.take(item.piece.key, partial, item.piece.num_frames, item.state)
-            _log.info("rendered frames %d to %d", item.piece.start, item.piece.stop - 1)
+            self._store.take(item.segment.key, partial, item.segment.num_frames, item.state)
+            _log.info("rendered frames %d to %d", item.segment.start, item.segment.stop - 1)
             return
         frame, sr = item
         if self._job.is_grey:
@@ -186,19 +188,19 @@ class _SegmentEncoder:
         if self._taken % RELEASE_EVERY == 0:
             release_free_memory()
 
-    def _open(self, path: Path) -> VideoWriter | image_pieces.ImagePieceWriter:
+    def _open(self, path: Path) -> VideoWriter | image_segments.ImageSegmentWriter:
         if output_kind(self._job.output) != "video":
-            return image_pieces.ImagePieceWriter(path, self._job.output, self._job.info, is_grey=self._job.is_grey)
+            return image_segments.ImageSegmentWriter(path, self._job.output, self._job.info, is_grey=self._job.is_grey)
         options = replace(self._job.options.encode, copy_streams=False)
         return VideoWriter(path, source=self._job.info, size=self._size, options=options, overwrite=True)
 
     def abort(self) -> None:
-        """Drop an unfinished piece."""
+        """Drop an unfinished segment."""
         if self._writer is not None:
             self._writer.abort()
             self._writer = None
 
 
-def piece_suffix(output: Path) -> str:
-    """Of the piece files of an output."""
-    return assemble.PIECE_SUFFIX if output_kind(output) == "video" else image_pieces.PIECE_SUFFIX
+def segment_suffix(output: Path) -> str:
+    """Of the segment files of an output."""
+    return assemble.SEGMENT_SUFFIX if output_kind(output) == "video" else image_segments.SEGMENT_SUFFIX

@@ -1,4 +1,4 @@
-"""The pieces a clip is rendered in, and what decides the pixels of each.
+"""The segments a clip is rendered in, and what decides the pixels of each.
 
 A segment is a run of frames of one shot that is encoded on its own. Its key is a hash over everything that decides
 its encoded bytes: the frames of the shot up to its end, the keyframes that reach it and their images, the model,
@@ -44,7 +44,7 @@ class Segment:
 
 
 def segment_bounds(shot: Shot, longest: int | None) -> list[tuple[int, int]]:
-    """Cut a shot into pieces of at most ``longest`` frames (None: one piece), as equal as possible."""
+    """Cut a shot into segments of at most ``longest`` frames (None: one segment), as equal as possible."""
     if longest is None or shot.num_frames <= longest:
         return [(shot.start, shot.stop)]
     count = -(-shot.num_frames // longest)

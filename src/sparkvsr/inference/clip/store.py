@@ -1,8 +1,8 @@
-"""The work folder: encoded pieces and model states of one output, kept until they are not needed.
+"""The work folder: encoded segments and model states of one output, kept until they are not needed.
 
 Layout: ``segments/KEY.mkv`` (images: ``KEY.zip``), ``KEY.safetensors`` (the model's state after it) and ``KEY.json``
 (format, frames, and bytes and SHA-256 of both). The record is written last, after the data have reached the disk, so a
-piece without it is unfinished. Whatever does not match its record, be it cut off by a power failure or garbled by a
+segment without it is unfinished. Whatever does not match its record, be it cut off by a power failure or garbled by a
 broken disk, is deleted and rendered again. Nothing here is ever unpickled.
 """
 
@@ -28,7 +28,7 @@ from sparkvsr.video.durable import flush_file, flush_folder
 
 STORE_FORMAT = 2
 MARKER = "sparkvsr-work.json"
-PIECES = "segments"
+SEGMENTS = "segments"
 JOINING = "joining"
 """Exists while outputs are written: what has their names may be incomplete, and is ours."""
 MAX_RECORD_BYTES = 100_000
@@ -42,16 +42,16 @@ def default_work_folder(output: Path) -> Path:
 
 
 class WorkStore:
-    """Pieces on disk. Used as a context manager: one process at a time.
+    """Segments on disk. Used as a context manager: one process at a time.
 
     Args:
         folder: made if missing; an existing folder must be a work folder or empty.
-        limit_bytes: when more is stored, pieces that the current job does not use are dropped, oldest first.
-        suffix: of the files of pieces.
+        limit_bytes: when more is stored, segments that the current job does not use are dropped, oldest first.
+        suffix: of the files of segments.
         is_guest: write into a folder that another process of the same job holds; nothing is locked.
 
     Attributes:
-        damaged: keys of pieces that were found damaged and deleted.
+        damaged: keys of segments that were found damaged and deleted.
 
     Raises:
         EncodeError: the folder cannot be made, is something else, or another process works in it.
@@ -63,7 +63,7 @@ class WorkStore:
         self.folder = folder
         self.suffix = suffix
         self.damaged: list[str] = []
-        self._pieces = folder / PIECES
+        self._segments = folder / SEGMENTS
         self._limit = limit_bytes
         self._is_guest = is_guest
         self._lock: int | None = None
@@ -75,15 +75,15 @@ class WorkStore:
             if self.folder.exists() and not is_work_folder(self.folder) and any(self.folder.iterdir()):
                 msg = f"work folder {self.folder} holds other files; give an empty or new folder with --work"
                 raise EncodeError(msg)
-            self._pieces.mkdir(parents=True, exist_ok=True)
-            if self._pieces.is_symlink():
-                msg = f"{self._pieces} is a link to another folder; give an empty or new folder with --work"
+            self._segments.mkdir(parents=True, exist_ok=True)
+            if self._segments.is_symlink():
+                msg = f"{self._segments} is a link to another folder; give an empty or new folder with --work"
                 raise EncodeError(msg)
             self._lock = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             (self.folder / MARKER).write_text(json.dumps({"format": STORE_FORMAT}) + "\n")
             # What a process that died was writing.
-            for path in self._pieces.glob(".*"):
+            for path in self._segments.glob(".*"):
                 path.unlink()
         except BlockingIOError as exc:
             os.close(self._lock or -1)
@@ -104,40 +104,40 @@ class WorkStore:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no finished piece is there."""
-        return not any(self._pieces.glob("*.json"))
+        """Whether no finished segment is there."""
+        return not any(self._segments.glob("*.json"))
 
     @property
     def stored_bytes(self) -> int:
         """Size of all that is stored."""
-        return sum(_size(path) for path in self._pieces.iterdir()) if self._pieces.is_dir() else 0
+        return sum(_size(path) for path in self._segments.iterdir()) if self._segments.is_dir() else 0
 
     def path(self, key: str) -> Path:
-        """Where the piece of a key lies or will lie."""
-        return self._pieces / f"{key}{self.suffix}"
+        """Where the segment of a key lies or will lie."""
+        return self._segments / f"{key}{self.suffix}"
 
     def partial_path(self) -> Path:
-        """Where this process encodes a piece before it has its name."""
-        return self._pieces / f".encoding-{os.getpid()}{self.suffix}"
+        """Where this process encodes a segment before it has its name."""
+        return self._segments / f".encoding-{os.getpid()}{self.suffix}"
 
     def has(self, key: str, num_frames: int) -> bool:
-        """Whether a piece is there, complete and undamaged; a damaged one is deleted."""
+        """Whether a segment is there, complete and undamaged; a damaged one is deleted."""
         record = self._read_record(key)
         if record is None:
             return False
         path = self.path(key)
         if record.get("format") == STORE_FORMAT and record.get("frames") == num_frames and _matches(path, record):
             return True
-        _log.warning("piece %s in %s is damaged and is rendered again", key[:12], self.folder)
+        _log.warning("segment %s in %s is damaged and is rendered again", key[:12], self.folder)
         self.damaged.append(key)
         self.drop(key)
         return False
 
     def take(self, key: str, partial: Path, num_frames: int, state: Mapping[str, Tensor] | None) -> None:
-        """Take over a finished piece and the model's state after it; it counts only when this returns.
+        """Take over a finished segment and the model's state after it; it counts only when this returns.
 
         Args:
-            partial: the encoded piece, on the same disk; it is moved.
+            partial: the encoded segment, on the same disk; it is moved.
             state: None if the shot ends here or the model cannot save any.
 
         Raises:
@@ -145,7 +145,7 @@ class WorkStore:
         """
         path = self.path(key)
         states = path.with_suffix(".safetensors")
-        unnamed = self._pieces / f".{key}-{os.getpid()}.partial"
+        unnamed = self._segments / f".{key}-{os.getpid()}.partial"
         try:
             flush_file(partial)
             record = {"format": STORE_FORMAT, "frames": num_frames, **_measured(partial)}
@@ -161,10 +161,10 @@ class WorkStore:
             for left in (unnamed, partial, path, states):
                 left.unlink(missing_ok=True)
             raise self._full(exc) from exc
-        _log.debug("stored piece %s, %d frames, %d bytes", key[:12], num_frames, path.stat().st_size)
+        _log.debug("stored segment %s, %d frames, %d bytes", key[:12], num_frames, path.stat().st_size)
 
     def state(self, key: str) -> dict[str, Tensor] | None:
-        """The model's state after a piece; None if there is none or it is damaged."""
+        """The model's state after a segment; None if there is none or it is damaged."""
         path = self.path(key).with_suffix(".safetensors")
         if not self.has_state(key):
             return None
@@ -174,18 +174,18 @@ class WorkStore:
             return None
 
     def has_state(self, key: str) -> bool:
-        """Whether the model's state after a piece is there and undamaged."""
+        """Whether the model's state after a segment is there and undamaged."""
         record = self._read_record(key)
         measured = None if record is None else record.get("state")
         return isinstance(measured, dict) and _matches(self.path(key).with_suffix(".safetensors"), measured)
 
     def drop(self, key: str) -> None:
-        """Delete a piece and all that belongs to it; the record first, so that a crash leaves no lie."""
+        """Delete a segment and all that belongs to it; the record first, so that a crash leaves no lie."""
         for suffix in (".json", self.suffix, ".safetensors"):
             self.path(key).with_suffix(suffix).unlink(missing_ok=True)
 
     def prune(self, used: set[str]) -> int:
-        """Keep within the size limit by dropping pieces that are not in ``used``, oldest first.
+        """Keep within the size limit by dropping segments that are not in ``used``, oldest first.
 
         Returns:
             How many were dropped.
@@ -194,7 +194,7 @@ class WorkStore:
             return 0
         total = self.stored_bytes
         dropped = 0
-        for record in sorted(self._pieces.glob("*.json"), key=lambda path: path.stat().st_mtime):
+        for record in sorted(self._segments.glob("*.json"), key=lambda path: path.stat().st_mtime):
             if total <= self._limit:
                 break
             if record.stem in used:
@@ -211,19 +211,19 @@ class WorkStore:
     def end_joining(self) -> None:
         """Say that they are complete; leftovers of workers that died go, too."""
         (self.folder / JOINING).unlink(missing_ok=True)
-        for path in self._pieces.glob(".*"):
+        for path in self._segments.glob(".*"):
             path.unlink(missing_ok=True)
 
-    def receive(self, key: str, piece: bytes, num_frames: int, state: bytes | None) -> None:
-        """Take over a piece that was rendered elsewhere, with the state file as ``state_bytes`` gave it.
+    def receive(self, key: str, segment: bytes, num_frames: int, state: bytes | None) -> None:
+        """Take over a segment that was rendered elsewhere, with the state file as ``state_bytes`` gave it.
 
         Raises:
             EncodeError: the disk is full.
         """
-        path, unnamed = self.path(key), self._pieces / f".{key}.received"
+        path, unnamed = self.path(key), self._segments / f".{key}.received"
         record: dict[str, object] = {"format": STORE_FORMAT, "frames": num_frames}
         try:
-            for suffix, data in ((self.suffix, piece), (".safetensors", state)):
+            for suffix, data in ((self.suffix, segment), (".safetensors", state)):
                 if data is not None:
                     unnamed.write_bytes(data)
                     flush_file(unnamed)
@@ -237,13 +237,13 @@ class WorkStore:
             raise self._full(exc) from exc
 
     def put_state(self, key: str, data: bytes) -> None:
-        """Store the model's state after a piece that lies elsewhere, as ``state_bytes`` gave it."""
+        """Store the model's state after a segment that lies elsewhere, as ``state_bytes`` gave it."""
         path = self.path(key).with_suffix(".safetensors")
         path.write_bytes(data)
         path.with_suffix(".json").write_text(json.dumps({"format": STORE_FORMAT, "state": _measured(path)}))
 
     def state_bytes(self, key: str) -> bytes | None:
-        """The file of the model's state after a piece, None without an undamaged one."""
+        """The file of the model's state after a segment, None without an undamaged one."""
         return self.path(key).with_suffix(".safetensors").read_bytes() if self.has_state(key) else None
 
     def remove(self) -> None:
@@ -251,11 +251,11 @@ class WorkStore:
         remove_work_folder(self.folder)
 
     def _write_record(self, key: str, record: Mapping[str, object]) -> None:
-        unnamed = self._pieces / f".{key}-{os.getpid()}.record"
+        unnamed = self._segments / f".{key}-{os.getpid()}.record"
         unnamed.write_text(json.dumps(record))
         flush_file(unnamed)
         unnamed.replace(self.path(key).with_suffix(".json"))
-        flush_folder(self._pieces)
+        flush_folder(self._segments)
 
     def _full(self, exc: Exception) -> EncodeError:
         msg = f"the work folder {self.folder} cannot be written ({exc}); free some space and run the same again"
@@ -283,7 +283,7 @@ def is_work_folder(folder: Path) -> bool:
     """Whether a folder is a work folder, even one whose marker a power failure took."""
     if (folder / MARKER).is_file():
         return True
-    return (folder / PIECES).is_dir() and {entry.name for entry in folder.iterdir()} <= {PIECES, "lock", JOINING}
+    return (folder / SEGMENTS).is_dir() and {entry.name for entry in folder.iterdir()} <= {SEGMENTS, "lock", JOINING}
 
 
 def remove_work_folder(folder: Path) -> int:

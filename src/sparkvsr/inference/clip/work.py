@@ -21,7 +21,7 @@ from sparkvsr.hooks import Hook, for_input
 from sparkvsr.inference.clip.disk import DiskNeed, disk_need
 from sparkvsr.inference.clip.job import ClipJob
 from sparkvsr.inference.clip.output_names import compare_path
-from sparkvsr.inference.clip.render import missing_runs, piece_suffix
+from sparkvsr.inference.clip.render import missing_runs, segment_suffix
 from sparkvsr.inference.clip.segments import Segment
 from sparkvsr.inference.clip.store import WorkStore, default_work_folder, was_joining
 from sparkvsr.inference.compare.captions import GAP_PX, side_by_side
@@ -29,8 +29,8 @@ from sparkvsr.inference.events import plan_event
 from sparkvsr.keyframes.references import resize_image
 from sparkvsr.video import VideoReader, VideoWriter, check_output, output_kind, read_image
 from sparkvsr.video.assemble import assemble_video
-from sparkvsr.video.image_pieces import PIECE_SUFFIX as IMAGE_PIECE_SUFFIX
-from sparkvsr.video.image_pieces import assemble_images, unpack_images
+from sparkvsr.video.image_segments import SEGMENT_SUFFIX as IMAGE_SEGMENT_SUFFIX
+from sparkvsr.video.image_segments import assemble_images, unpack_images
 
 _log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class ClipWork:
 
     Args:
         job: with everything decided.
-        segments: the pieces of the job.
+        segments: the segments of the job.
         hook: gets ``plan``, ``resume``, ``note`` and ``done`` events.
     """
 
@@ -81,7 +81,7 @@ class ClipWork:
         self.segments = list(segments)
         self.hook = for_input(hook, job.info.path)
         self.folder = job.options.work or default_work_folder(job.output)
-        self.store = WorkStore(self.folder, job.options.work_limit_bytes, suffix=piece_suffix(job.output))
+        self.store = WorkStore(self.folder, job.options.work_limit_bytes, suffix=segment_suffix(job.output))
         self.need: DiskNeed = disk_need(job, self.segments, self.folder)
         self._started = time.monotonic()
         self._kept_frames = 0
@@ -133,7 +133,7 @@ class ClipWork:
         return self.folder if is_kept else None
 
     def missing(self) -> list[list[Segment]]:
-        """Runs of neighbouring pieces that have to be rendered; says what an earlier run left."""
+        """Runs of neighbouring segments that have to be rendered; says what an earlier run left."""
         runs, self._kept_frames = missing_runs(self.segments, self.store)
         damaged = len(self.store.damaged)
         if self._kept_frames or damaged:
@@ -147,26 +147,26 @@ class ClipWork:
                 }
             )
         _log.info(
-            "%s: %d of %d frames to render, in %d pieces; work folder %s",
+            "%s: %d of %d frames to render, in %d segments; work folder %s",
             *(self.job.output, self.job.num_frames - self._kept_frames, self.job.num_frames),
             *(sum(map(len, runs)), self.folder),
         )
         return runs
 
     def still_missing(self) -> list[list[Segment]]:
-        """Runs of pieces that are missing or were found damaged after all."""
+        """Runs of segments that are missing or were found damaged after all."""
         return missing_runs(self.segments, self.store)[0]
 
     def finish(self) -> UpscaleResult:
-        """Join the pieces under the output's name, which appears only now, and say so.
+        """Join the segments under the output's name, which appears only now, and say so.
 
         Raises:
-            SparkVSRError: the output cannot be written, or a piece is damaged.
+            SparkVSRError: the output cannot be written, or a segment is damaged.
         """
         job = self.job
         notes: list[str] = []
         started = time.monotonic()
-        pieces = [self.store.path(segment.key) for segment in self.segments]
+        segments = [self.store.path(segment.key) for segment in self.segments]
         # Both names are taken by this run, or by an interrupted one (`prepare` has looked).
         check_output(job.output, job.options.overwrite or was_joining(self.folder), job.options.encode)
         self.store.begin_joining()
@@ -174,11 +174,11 @@ class ClipWork:
         if job.options.compare:
             # Before the output: that one's name says that all is done.
             comparison = compare_path(job.output)
-            write_comparison(job, pieces, comparison, self.folder)
+            write_comparison(job, segments, comparison, self.folder)
         if output_kind(job.output) == "video":
             notes = assemble_video(
                 job.output,
-                pieces,
+                segments,
                 job.record.times,
                 source=job.info,
                 size=(job.size.height, job.size.width),
@@ -187,8 +187,8 @@ class ClipWork:
                 clip_range=job.clip_range,
             )
         else:
-            assemble_images(job.output, pieces, job.num_frames, source=job.info, overwrite=True)
-        _log.info("%s: joined %d pieces in %.2f s", job.output, len(pieces), time.monotonic() - started)
+            assemble_images(job.output, segments, job.num_frames, source=job.info, overwrite=True)
+        _log.info("%s: joined %d segments in %.2f s", job.output, len(segments), time.monotonic() - started)
         self.store.end_joining()
         self.store.prune({segment.key for segment in self.segments})
         result = UpscaleResult(
@@ -207,19 +207,19 @@ class ClipWork:
         return result
 
 
-def write_comparison(job: ClipJob, pieces: Sequence[Path], path: Path, scratch: Path) -> None:
+def write_comparison(job: ClipJob, segments: Sequence[Path], path: Path, scratch: Path) -> None:
     """Write the restored frames beside a bicubic upscaling of the input.
 
     Args:
-        pieces: with the restored frames.
+        segments: with the restored frames.
         path: the video to write.
-        scratch: folder for images of one piece at a time.
+        scratch: folder for images of one segment at a time.
     """
     size = (job.size.height, job.size.width)
     wide = (size[0], 2 * size[1] + GAP_PX)
     with ExitStack() as stack:
         low = stack.enter_context(closing(job.open_frames()))
-        high = stack.enter_context(closing(_frames_of(pieces, scratch)))
+        high = stack.enter_context(closing(_frames_of(segments, scratch)))
         writer = stack.enter_context(
             VideoWriter(path, source=job.info, size=wide, overwrite=True, clip_range=job.clip_range)
         )
@@ -229,15 +229,15 @@ def write_comparison(job: ClipJob, pieces: Sequence[Path], path: Path, scratch: 
             writer.write(joined, lr.pts, lr.duration)
 
 
-def _frames_of(pieces: Sequence[Path], scratch: Path) -> Generator[Tensor, None, None]:
-    """The frames that pieces hold, ``(3, H, W)``."""
-    for piece in pieces:
-        if piece.suffix != IMAGE_PIECE_SUFFIX:
-            with VideoReader(piece) as reader:
+def _frames_of(segments: Sequence[Path], scratch: Path) -> Generator[Tensor, None, None]:
+    """The frames that segments hold, ``(3, H, W)``."""
+    for segment in segments:
+        if segment.suffix != IMAGE_SEGMENT_SUFFIX:
+            with VideoReader(segment) as reader:
                 yield from (frame.pixels for frame in reader)
             continue
         with TemporaryDirectory(dir=scratch, prefix=".compare-") as folder:
-            for image in unpack_images(piece, Path(folder)):
+            for image in unpack_images(segment, Path(folder)):
                 yield read_image(image)
                 image.unlink()
 

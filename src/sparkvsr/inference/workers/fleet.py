@@ -28,7 +28,7 @@ class Worker(Protocol):
 
     name: str
     by_mail: bool
-    """Whether it does not see our folders, so that pieces come back as bytes."""
+    """Whether it does not see our folders, so that segments come back as bytes."""
 
     def answer(self, request: Request, emit: Emit) -> Prepared | None:
         """Do it; raises ``WorkerLost`` when the worker died, and can be called again then."""

@@ -1,7 +1,7 @@
-"""Workers on the machines of a Ray cluster (extra ``ray``). Ray places them and carries requests, events and pieces.
+"""Workers on the machines of a Ray cluster (extra ``ray``). Ray places them and carries requests, events and segments.
 
 Inputs, references and weights are read by the workers themselves and have to lie under the same paths on all machines;
-finished pieces come back through Ray.
+finished segments come back through Ray.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Several clips, or the shots of one, on several workers: GPUs or processes of this machine, or a Ray cluster.
 
 Only shots are independent of each other: within one, models carry their state from frame to frame, or may. So the
-unit of work is a run of neighbouring missing pieces of one shot. Pieces have the same keys and lie in the same work
+unit of work is a run of neighbouring missing segments of one shot. Segments have the same keys and lie in the same work
 folder as those of a run in one process, so that the result is the same, and either can go on where the other stopped.
 
 This process decides nothing about pixels and holds no model: the first request of each clip asks a worker to read it
@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 
 MOST_DEVICES = 256
 MOST_ROUNDS = 3
-"""How often missing pieces of a clip are looked for again."""
+"""How often missing segments of a clip are looked for again."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ class ScaleOut:
         assert clip.work is not None
         left = clip.work.still_missing()
         if left and clip.rounds < MOST_ROUNDS:
-            # A disk may have lost a piece since; nothing incomplete is joined.
+            # A disk may have lost a segment since; nothing incomplete is joined.
             clip.rounds += 1
             more |= dict.fromkeys(self._render(clip, left, fleet), ("render", clip))
         else:
@@ -196,7 +196,7 @@ class ScaleOut:
         return self._render(clip, runs, fleet)
 
     def _render(self, clip: _Clip, missing: Sequence[Sequence[Segment]], fleet: Fleet) -> list[Future[Any]]:
-        """Queue missing pieces, shot by shot."""
+        """Queue missing segments, shot by shot."""
         runs = [part for run in missing for part in _by_shot(run)]
         if runs and len(runs) < len(fleet.workers):
             _log.info("%s has work for %d of %d workers at most", clip.path, len(runs), len(fleet.workers))
@@ -222,10 +222,10 @@ class ScaleOut:
             if event["event"] == "frames":
                 counted += event["frames"]
                 progress.advance(event["frames"])
-            elif event["event"] == "piece":
-                if "piece" in event:
-                    store.receive(event["key"], event["piece"], event["frames"], event["state"])
-                _log.info("%s: piece %s is there, %d frames", clip.path, event["key"][:12], event["frames"])
+            elif event["event"] == "segment":
+                if "segment" in event:
+                    store.receive(event["key"], event["segment"], event["frames"], event["state"])
+                _log.info("%s: segment %s is there, %d frames", clip.path, event["key"][:12], event["frames"])
             else:
                 clip.hook(event)
 
@@ -315,7 +315,7 @@ def _as_is(request: Request, worker: Worker) -> Request:  # noqa: ARG001
 
 
 def _by_shot(run: Sequence[Segment]) -> list[list[Segment]]:
-    """Cut a run of neighbouring pieces where a shot begins."""
+    """Cut a run of neighbouring segments where a shot begins."""
     parts: list[list[Segment]] = []
     for segment in run:
         if segment.previous is None or not parts:

@@ -20,9 +20,9 @@ from sparkvsr.errors import ConfigError, DecodeError
 from sparkvsr.hooks import Event
 from sparkvsr.inference.clip.analysis import ClipRecord
 from sparkvsr.inference.clip.job import ClipJob, UpscaleJob, prepare
-from sparkvsr.inference.clip.render import missing_runs, piece_suffix, pixel_settings, render_segments, segments_of
+from sparkvsr.inference.clip.render import missing_runs, pixel_settings, render_segments, segment_suffix, segments_of
 from sparkvsr.inference.clip.segments import Segment
-from sparkvsr.inference.clip.store import PIECES, WorkStore
+from sparkvsr.inference.clip.store import SEGMENTS, WorkStore
 from sparkvsr.inference.options import UpscaleOptions
 from sparkvsr.keyframes.references import make_reference_maker
 from sparkvsr.models.interface import RestorationModel
@@ -68,7 +68,7 @@ class Prepared:
 
     Attributes:
         job: everything decided.
-        segments: its pieces with their keys.
+        segments: its segments with their keys.
         settings: digest of what decides all pixels, which every worker must share.
     """
 
@@ -79,14 +79,14 @@ class Prepared:
 
 @dataclass(frozen=True)
 class RenderRequest:
-    """Render neighbouring pieces of one shot.
+    """Render neighbouring segments of one shot.
 
     Attributes:
         job: without the record of the frames, which rendering does not need.
         segments: neighbours; those that are in the store are passed over.
         settings: as in ``Prepared``.
-        store: work folder that the worker writes into; None sends pieces back as bytes.
-        state: of the model before the first piece, where the worker does not see the store.
+        store: work folder that the worker writes into; None sends segments back as bytes.
+        state: of the model before the first segment, where the worker does not see the store.
     """
 
     job: ClipJob
@@ -100,7 +100,7 @@ Request = PrepareRequest | RenderRequest
 
 
 def render_request(prepared: Prepared, segments: tuple[Segment, ...], store: WorkStore, *, by_mail: bool) -> Request:
-    """The request for some pieces.
+    """The request for some segments.
 
     Args:
         segments: neighbours of one shot that are missing.
@@ -136,7 +136,7 @@ class RenderWorker:
 
         Args:
             request: what.
-            emit: gets events, ``frames`` (so many more are done) and ``piece`` (one is finished) among them.
+            emit: gets events, ``frames`` (so many more are done) and ``segment`` (one is finished) among them.
 
         Raises:
             SparkVSRError: as the single-process run would.
@@ -177,12 +177,12 @@ class RenderWorker:
             )
             raise ConfigError(msg)
         if request.store is not None:
-            with _TellingStore(request.store, emit, piece_suffix(job.output)) as store:
+            with _TellingStore(request.store, emit, segment_suffix(job.output)) as store:
                 self._render_into(job, request, store, emit)
             return
         with tempfile.TemporaryDirectory(prefix="sparkvsr-") as folder:
-            (Path(folder) / PIECES).mkdir()
-            with _MailingStore(Path(folder), emit, piece_suffix(job.output)) as mailing:
+            (Path(folder) / SEGMENTS).mkdir()
+            with _MailingStore(Path(folder), emit, segment_suffix(job.output)) as mailing:
                 if request.state is not None and request.segments[0].previous is not None:
                     mailing.put_state(request.segments[0].previous, request.state)
                 self._render_into(job, request, mailing, emit)
@@ -198,7 +198,7 @@ class RenderWorker:
             else:
                 emit(event)
 
-        # A piece may be there already: the worker that had this request before may have died late.
+        # A segment may be there already: the worker that had this request before may have died late.
         runs, _ = missing_runs(request.segments, store)
         render_segments(job, runs, store, hook)
 
@@ -222,17 +222,17 @@ class _TellingStore(WorkStore):
     def take(self, key: str, partial: Path, num_frames: int, state: Mapping[str, Tensor] | None) -> None:
         """See ``WorkStore.take``; says so."""
         super().take(key, partial, num_frames, state)
-        self._emit({"event": "piece", "key": key, "frames": num_frames})
+        self._emit({"event": "segment", "key": key, "frames": num_frames})
 
 
 class _MailingStore(_TellingStore):
-    """A folder of the worker's own, whose pieces are sent home."""
+    """A folder of the worker's own, whose segments are sent home."""
 
     def take(self, key: str, partial: Path, num_frames: int, state: Mapping[str, Tensor] | None) -> None:
-        """See ``WorkStore.take``; sends the piece and keeps only what the next one needs."""
+        """See ``WorkStore.take``; sends the segment and keeps only what the next one needs."""
         WorkStore.take(self, key, partial, num_frames, state)
-        data: dict[str, Any] = {"piece": self.path(key).read_bytes(), "state": self.state_bytes(key)}
-        self._emit({"event": "piece", "key": key, "frames": num_frames, **data})
+        data: dict[str, Any] = {"segment": self.path(key).read_bytes(), "state": self.state_bytes(key)}
+        self._emit({"event": "segment", "key": key, "frames": num_frames, **data})
         self.path(key).unlink()
 
 

@@ -1,6 +1,6 @@
-"""Pieces of an image sequence: a run of encoded images in one uncompressed zip file, joined to the final files later.
+"""Segments of an image sequence: a run of encoded images in one uncompressed zip file, joined to the final files later.
 
-One file for a run of frames can be checksummed, kept and passed on as a whole, like a piece of a video.
+One file for a run of frames can be checksummed, kept and passed on as a whole, like a segment of a video.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from .info import VideoInfo
 from .options import check_output, output_kind
 from .pixels import is_grey_format
 
-PIECE_SUFFIX = ".zip"
+SEGMENT_SUFFIX = ".zip"
 
 
-class ImagePieceWriter:
-    """Encodes the images of one piece.
+class ImageSegmentWriter:
+    """Encodes the images of one segment.
 
     Args:
-        path: of the piece; it is complete only after ``close``.
+        path: of the segment; it is complete only after ``close``.
         output: of the whole job: its suffix says what the images are.
         source: the clip, for the bits of a sample and whether its file is a grey one.
         is_grey: the images are grey; where the source's file is of one channel, so are theirs.
@@ -58,12 +58,12 @@ class ImagePieceWriter:
         """
         with encoding(self.path):
             data = encode_image(pixels, self._suffix, bits=self._bits, alpha=alpha, is_grey=self._is_grey)
-            # A fixed date: equal images give equal pieces.
+            # A fixed date: equal images give equal segments.
             self._zip.writestr(zipfile.ZipInfo(f"{self._count:05d}{self._suffix}"), data)
         self._count += 1
 
     def close(self) -> Path:
-        """Finish the piece.
+        """Finish the segment.
 
         Raises:
             EncodeError: the disk is full.
@@ -73,7 +73,7 @@ class ImagePieceWriter:
         return self.path
 
     def abort(self) -> None:
-        """Remove the unfinished piece."""
+        """Remove the unfinished segment."""
         # Closing writes the index, which a full disk refuses; the file goes anyway.
         if self._zip.fp is not None:
             self._zip.fp.close()
@@ -86,55 +86,55 @@ def image_suffix(output: Path) -> str:
     return output.suffix.lower() if output.suffix and not output.is_dir() else ".png"
 
 
-def unpack_images(piece: Path, folder: Path) -> Iterator[Path]:
-    """Write the images of a piece into a folder, one by one in order.
+def unpack_images(segment: Path, folder: Path) -> Iterator[Path]:
+    """Write the images of a segment into a folder, one by one in order.
 
     Raises:
-        DecodeError: the piece is damaged.
+        DecodeError: the segment is damaged.
         EncodeError: the folder cannot be written.
     """
-    for number, data in enumerate(_images(piece)):
+    for number, data in enumerate(_images(segment)):
         target = folder / f"{number:05d}.image"
         with encoding(target):
             target.write_bytes(data)
         yield target
 
 
-def _images(piece: Path) -> Iterator[bytes]:
+def _images(segment: Path) -> Iterator[bytes]:
     try:
-        with zipfile.ZipFile(piece) as archive:
+        with zipfile.ZipFile(segment) as archive:
             for name in sorted(archive.namelist()):
                 yield archive.read(name)
     except (zipfile.BadZipFile, NotImplementedError, OSError) as exc:
-        msg = f"{piece} is damaged ({exc}); delete the work folder and start again"
+        msg = f"{segment} is damaged ({exc}); delete the work folder and start again"
         raise DecodeError(msg) from exc
 
 
 def assemble_images(
-    path: Path, pieces: Sequence[Path], num_frames: int, *, source: VideoInfo | None, overwrite: bool = False
+    path: Path, segments: Sequence[Path], num_frames: int, *, source: VideoInfo | None, overwrite: bool = False
 ) -> None:
-    """Write the images of all pieces under their final names.
+    """Write the images of all segments under their final names.
 
     Args:
         path: one image, a folder or a printf pattern.
-        pieces: in order.
+        segments: in order.
         num_frames: how many images there have to be.
 
     Raises:
         EncodeError: the output cannot be written.
-        DecodeError: a piece is damaged, or the pieces hold another number of images.
+        DecodeError: a segment is damaged, or the segments hold another number of images.
     """
     check_output(path, overwrite)
     kind = output_kind(path)
     sink = ImageSink(path, kind, source, (0, 0))
     try:
         count = 0
-        for piece in pieces:
-            for data in _images(piece):
+        for segment in segments:
+            for data in _images(segment):
                 sink.write_encoded(data)
                 count += 1
         if count != num_frames:
-            msg = f"the pieces of {path.name} hold {count} images, the clip has {num_frames}; delete the work folder"
+            msg = f"the segments of {path.name} hold {count} images, the clip has {num_frames}; delete the work folder"
             raise DecodeError(msg)
         with encoding(path):
             sink.finish()
