@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sparkvsr.colour import GREY_WEIGHTS
+from sparkvsr.colour import grey
 from sparkvsr.errors import MetricError
 from sparkvsr.pretrained.perceptual import Dists, Lpips, PerceptualDistance, Require, load_dists, load_lpips
 from sparkvsr.pretrained.weights import FoundWeights, WeightStore
@@ -36,10 +36,9 @@ class EdgeAware(nn.Module):
 
 def edges(image: Tensor) -> Tensor:
     """Sobel magnitude of the grey image, ``sqrt(gx^2 + gy^2 + 1e-6)``, repeated to three channels."""
-    grey = (image * torch.tensor(GREY_WEIGHTS, device=image.device).view(1, 3, 1, 1)).sum(1, keepdim=True)
     sobel = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]], device=image.device)
-    kernels = torch.stack([sobel, sobel.t()])[:, None].to(grey.dtype)
-    gradient = F.conv2d(F.pad(grey, (1, 1, 1, 1), mode="replicate"), kernels)
+    kernels = torch.stack([sobel, sobel.t()])[:, None].to(image.dtype)
+    gradient = F.conv2d(F.pad(grey(image), (1, 1, 1, 1), mode="replicate"), kernels)
     return torch.sqrt((gradient**2).sum(1, keepdim=True) + 1e-6).expand(-1, 3, -1, -1)
 
 
