@@ -24,6 +24,11 @@ CHECKPOINT_KEY = "sparkvsr"
 RELATIVE = "loss_over_lr"
 
 
+def works_in_pixels(loss: Any) -> bool:
+    """Whether a loss, or its class, compares frames one by one in pixels (stage 2) instead of clips' latents."""
+    return bool(loss.domain == "pixel")
+
+
 class RestorationTraining(LightningModule):
     """Trains an adapter's network.
 
@@ -60,7 +65,7 @@ class RestorationTraining(LightningModule):
     @property
     def framewise(self) -> bool:
         """Whether frames are encoded and decoded one by one."""
-        return bool(self.loss.domain == "pixel")
+        return works_in_pixels(self.loss)
 
     def configure_model(self) -> None:
         """Lightning's hook, on every process before the optimiser is made: FSDP cuts the network up."""
