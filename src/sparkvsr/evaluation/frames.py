@@ -10,9 +10,8 @@ from pathlib import Path
 
 from sparkvsr.errors import DecodeError
 from sparkvsr.metrics.colour import Frame, to_uint8
+from sparkvsr.video.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
-VIDEO_SUFFIXES = (".mkv", ".mp4", ".mov", ".avi", ".webm", ".y4m", ".m4v", ".ts", ".nut")
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 _LOSSLESS_CODECS = {"ffv1", "rawvideo", "png", "bmp", "tiff", "utvideo", "huffyuv", "ffvhuff", "magicyuv", "qtrle"}
 
 

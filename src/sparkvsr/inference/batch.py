@@ -20,14 +20,8 @@ from sparkvsr.inference.options import UpscaleOptions, check_options
 from sparkvsr.inference.upscale import load_for, run
 from sparkvsr.inference.workers.scale_out import ScaleOut, Workers
 from sparkvsr.models.interface import RestorationModel
-from sparkvsr.video import IMAGE_SUFFIXES
+from sparkvsr.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from sparkvsr.video.images import natural_key
-
-VIDEO_INPUT_SUFFIXES = (
-    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".vob", ".wmv"),
-    *(".flv", ".3gp", ".ogv", ".mxf", ".dv", ".y4m"),
-)
-"""What is taken from a folder of videos; a file that is named itself may have any suffix."""
 
 _MADE_BY_US = re.compile(r"_(x[\d.]+|\d+p)(_preview)?(_compare)?$")
 
@@ -121,7 +115,7 @@ def check_output_folder(output: str, count: int) -> None:
     if folder.exists() and not folder.is_dir():
         msg = f"-o {output} is a file, but there are {count} inputs; give a folder"
         raise ConfigError(msg)
-    if "%" in folder.name or folder.suffix.lower() in (*VIDEO_INPUT_SUFFIXES, *IMAGE_SUFFIXES):
+    if "%" in folder.name or folder.suffix.lower() in (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES):
         msg = f"-o {output} names one output, but there are {count} inputs; give a folder"
         raise ConfigError(msg)
     try:
@@ -232,7 +226,7 @@ def _judged(outcome: Outcome, claimed: dict[Path, Path]) -> Outcome:
 
 def _videos_in(folder: Path) -> list[Path]:
     files = [path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file()]
-    videos = sorted((path for path in files if path.suffix.lower() in VIDEO_INPUT_SUFFIXES), key=natural_key)
+    videos = sorted((path for path in files if path.suffix.lower() in VIDEO_SUFFIXES), key=natural_key)
     images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
     if videos and images:
         msg = (
