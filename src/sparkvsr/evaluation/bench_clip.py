@@ -10,9 +10,9 @@ from sparkvsr.errors import ConfigError, DatasetError
 from sparkvsr.evaluation import degrade
 from sparkvsr.evaluation.bench import Bench
 from sparkvsr.evaluation.demo_clips import demo_clip
-from sparkvsr.evaluation.frames import ClipSource, CroppedClip, FileClip
+from sparkvsr.evaluation.frames import CroppedClip, FileClip, FrameClip
 from sparkvsr.evaluation.layout import ClipFiles, size_problem
-from sparkvsr.metrics.colour import Frame
+from sparkvsr.metrics.colour import Image8
 
 if TYPE_CHECKING:
     pass
@@ -23,7 +23,7 @@ class BenchClip:
     """A clip of a bench, opened; sizes and counts agree."""
 
     name: str
-    gt: ClipSource | None
+    gt: FrameClip | None
     lr: FileClip | None
     num_frames: int
     available: int
@@ -35,7 +35,7 @@ class BenchClip:
     @classmethod
     def open(cls, bench: Bench, files: ClipFiles, max_frames: int | None) -> BenchClip:
         """Raises DatasetError where sizes or counts do not fit."""
-        gt: ClipSource | None = None
+        gt: FrameClip | None = None
         if bench.kind == "generated":
             gt = demo_clip(files.name, bench.frames_of(files.name) or 12)
         elif files.gt is not None:
@@ -72,7 +72,7 @@ class BenchClip:
     def identity(self) -> str:
         return f"{self.lr.identity() if self.lr else 'made'} {self.gt.identity() if self.gt else ''} {self.num_frames}"
 
-    def lr_frames(self, bench: Bench) -> Iterator[Frame]:
+    def lr_frames(self, bench: Bench) -> Iterator[Image8]:
         if self.lr is not None:
             yield from CroppedClip(self.lr, self.lr_size, (0, 0), self.num_frames).frames()
             return
@@ -92,7 +92,7 @@ class BenchClip:
             raise ConfigError(msg)
         return [index for index in iframe_indices(self.lr.path) if index < self.num_frames]
 
-    def gt_frame(self, index: int) -> Frame:
+    def gt_frame(self, index: int) -> Image8:
         assert self.gt is not None
         for number, frame in enumerate(self.gt.frames()):
             if number == index:

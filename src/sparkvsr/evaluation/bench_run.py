@@ -22,7 +22,7 @@ from sparkvsr.evaluation.record import build_record
 from sparkvsr.evaluation.run_options import MetricChoice, RunOptions
 from sparkvsr.hooks import Hook
 from sparkvsr.metrics.catalogue import MetricSpec
-from sparkvsr.metrics.colour import Frame
+from sparkvsr.metrics.colour import Image8
 from sparkvsr.metrics.readiness import Readiness, resolve_metrics
 from sparkvsr.metrics.toolbox import Toolbox
 from sparkvsr.pretrained.weights import WeightStore
@@ -177,7 +177,7 @@ class BenchRun:
 
             return to_pixels([clip.gt_frame(index)])[0]
 
-        def produce() -> Iterator[tuple[Frame, Frame | None]]:
+        def produce() -> Iterator[tuple[Image8, Image8 | None]]:
             from sparkvsr.evaluation.restoring import restored_frames
 
             lr_frames = list(clip.lr_frames(self.bench))
@@ -221,7 +221,7 @@ class BenchRun:
         return found
 
 
-def _save_frame(path: Path, frame: Frame) -> None:
+def _save_frame(path: Path, frame: Image8) -> None:
     import cv2
 
     path.parent.mkdir(parents=True, exist_ok=True)

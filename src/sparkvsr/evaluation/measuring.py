@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from sparkvsr.errors import MetricError, SparkVSRError
-from sparkvsr.evaluation.frames import ClipSource
+from sparkvsr.evaluation.frames import FrameClip
 from sparkvsr.evaluation.pictures import ExtremeFrames
 from sparkvsr.hooks import Hook
 from sparkvsr.metrics.catalogue import MetricSpec
 from sparkvsr.metrics.clip_meter import ClipMeter, ClipScore
-from sparkvsr.metrics.colour import Frame
+from sparkvsr.metrics.colour import Image8
 from sparkvsr.metrics.readiness import package_versions
 from sparkvsr.metrics.toolbox import Toolbox
 from sparkvsr.pretrained.weights import WeightStore
@@ -49,8 +49,8 @@ class ClipTask:
     name: str
     num_frames: int
     fps: float
-    produce: Callable[[], Iterator[tuple[Frame, Frame | None]]]
-    gt: ClipSource | None
+    produce: Callable[[], Iterator[tuple[Image8, Image8 | None]]]
+    gt: FrameClip | None
     identity: str
     facts: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -136,7 +136,7 @@ def measure_clips(
     return [records[task.name] for task in tasks]
 
 
-_Item = tuple[Frame, Frame | None] | None
+_Item = tuple[Image8, Image8 | None] | None
 
 
 class _Progress:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sparkvsr.evaluation.bench_keyframes import GROUND_TRUTH, IMAGE_MODEL_SUFFIXES
 from sparkvsr.keyframes.references import ReferenceMaker, make_reference_maker, resize_image
-from sparkvsr.metrics.colour import Frame, to_uint8
+from sparkvsr.metrics.colour import Image8, to_uint8
 from sparkvsr.models.interface import Keyframe, RestorationModel, ShotRequest, needs_blind_pass
 
 if TYPE_CHECKING:
@@ -157,19 +157,19 @@ def load_maker(options: RunOptions) -> ReferenceMaker | None:
     return make_reference_maker(options.references, resolve_device(options.device))
 
 
-def to_pixels(frames: Sequence[Frame]) -> Tensor:
+def to_pixels(frames: Sequence[Image8]) -> Tensor:
     """``(H, W, 3)`` uint8 frames to ``(F, 3, H, W)`` float32 in [0, 1]."""
     return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).float().div_(255.0)
 
 
 def restored_frames(
     restorer: Restorer,
-    lr_frames: Sequence[Frame],
+    lr_frames: Sequence[Image8],
     keyframe_indices: Sequence[int],
     keyframe_image: Callable[[int, Tensor], Tensor],
     size: tuple[int, int],
     guidance_scale: float,
-) -> Iterator[tuple[Frame, Frame]]:
+) -> Iterator[tuple[Image8, Image8]]:
     """Restore one clip.
 
     Args:

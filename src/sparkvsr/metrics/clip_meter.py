@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from sparkvsr.errors import MetricError
 from sparkvsr.metrics.catalogue import MetricSpec
-from sparkvsr.metrics.colour import Frame
+from sparkvsr.metrics.colour import Image8
 from sparkvsr.metrics.fidelity import PSNR_CAP_DB
 from sparkvsr.metrics.frame_pair import FramePair
 from sparkvsr.metrics.measures import FRAME_MEASURES, PAIR_MEASURES
@@ -103,10 +103,10 @@ class ClipMeter:
         self._index = 0
         self._before: FramePair | None = None
         self._vmaf: VmafMeter | None = None
-        self._cvvdp_frames: tuple[list[Frame], list[Frame]] = ([], [])
+        self._cvvdp_frames: tuple[list[Image8], list[Image8]] = ([], [])
         self._video: dict[str, VideoMeter] = {}
 
-    def update(self, sr: Frame, gt: Frame | None) -> None:
+    def update(self, sr: Image8, gt: Image8 | None) -> None:
         """Score the next frame.
 
         Args:
