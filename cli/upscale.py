@@ -327,7 +327,7 @@ def _dry_run(found: Inputs, output: str | None, options: UpscaleOptions, report:
     target = None if output is None else as_output(output, into_folder=into_folder)
     for path in found.paths:
         job = prepare(path, target, options, model, report, into_folder=into_folder)
-        work = ClipWork(job.clip(), segments_of(job), report)
+        work = ClipWork(job.clip, segments_of(job), report)
         work.announce()
         work.check_disk()
 

@@ -46,10 +46,10 @@ def plan_event(job: ClipJob) -> dict[str, Any]:
         "dropped_keyframes": list(job.selection.dropped),
         "keyframe_method": job.selection.method,
         "references": job.references,
-        "guidance_scale": job.options.guidance_scale,
-        "chunk_frames": job.plan.chunk_frames,
-        "tile": job.plan.tile,
-        "memory_bytes": job.plan.memory_bytes,
+        "guidance_scale": job.settings.guidance_scale,
+        "chunk_frames": job.settings.chunk_frames,
+        "tile": job.settings.tile,
+        "memory_bytes": job.memory_bytes,
         "notes": list(job.notes),
     }
 

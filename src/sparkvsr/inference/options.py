@@ -9,9 +9,49 @@ from typing import Any
 
 from sparkvsr.errors import ConfigError
 from sparkvsr.keyframes.choice import KeyframeChoice
+from sparkvsr.models.interface import RestorationModel
+from sparkvsr.models.registry import load_model
 from sparkvsr.video import EncodeOptions
 
 MAX_GUIDANCE = 10.0
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """Which model, as ``load_model`` takes it; the device is for each process to say.
+
+    Attributes:
+        name: see ``load_model``.
+        dtype: see ``load_model``.
+        options: further keyword arguments of ``load_model``.
+    """
+
+    name: str = "lite"
+    dtype: str = "auto"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def load(self, device: str) -> RestorationModel:
+        """Load it.
+
+        Raises:
+            WeightsError, ConfigError: see ``load_model``.
+        """
+        return load_model(self.name, device=device, dtype=self.dtype, **self.options)
+
+
+@dataclass(frozen=True)
+class WorkPolicy:
+    """What becomes of the work folder.
+
+    Attributes:
+        folder: named by the user, kept after success; None takes one beside the output.
+        keep: False removes it in any case, also after a failure.
+        limit_bytes: size above which segments of earlier runs are dropped from it.
+    """
+
+    folder: Path | None = None
+    keep: bool = True
+    limit_bytes: int | None = 20_000_000_000
 
 
 @dataclass(frozen=True)
@@ -63,6 +103,16 @@ class UpscaleOptions:
     work: Path | None = None
     keep_work: bool = True
     work_limit_bytes: int | None = 20_000_000_000
+
+    @property
+    def model_choice(self) -> ModelChoice:
+        """The model without its device."""
+        return ModelChoice(self.model, self.dtype, self.model_options)
+
+    @property
+    def work_policy(self) -> WorkPolicy:
+        """What becomes of the work folder."""
+        return WorkPolicy(self.work, self.keep_work, self.work_limit_bytes)
 
 
 def check_options(options: UpscaleOptions) -> None:

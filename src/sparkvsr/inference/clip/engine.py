@@ -124,6 +124,7 @@ class RestoreSettings:
         working_size: ``(H, W)`` at which the model works.
         guidance_scale: see ``ShotRequest``.
         chunk_frames, tile, seed: see ``ShotRequest``.
+        is_grey: the result is made grey, as the clip is.
     """
 
     size: tuple[int, int]
@@ -132,6 +133,7 @@ class RestoreSettings:
     chunk_frames: int = 8
     tile: int | None = None
     seed: int = 42
+    is_grey: bool = False
 
 
 class SegmentLike(Protocol):
@@ -207,11 +209,11 @@ def restore_segments(
                 # Nothing here keeps the restored chunk (100 MB at 720p) while the next one is made.
                 pixels = torch.stack([item.pixels for item in chunk]).float()
                 chunk = []
-                yield from _matched(waiting, session.push(pixels), settings.size)
+                yield from _matched(waiting, session.push(pixels), settings)
         assert session is not None
         after = None
         if segment.stop == shot.stop:
-            yield from _matched(waiting, session.finish(), settings.size)
+            yield from _matched(waiting, session.finish(), settings)
             session = None
             if loader is not None:
                 loader.forget(shot.stop)
@@ -245,6 +247,13 @@ def _open_session(
     return model.open_session(request)
 
 
-def _matched(waiting: deque[Frame], restored: Tensor, size: tuple[int, int]) -> Iterator[tuple[Frame, Tensor]]:
+def _matched(waiting: deque[Frame], restored: Tensor, settings: RestoreSettings) -> Iterator[tuple[Frame, Tensor]]:
     for pixels in restored:
-        yield waiting.popleft(), resize_image(pixels, size).clamp(0, 1)
+        matched = resize_image(pixels, settings.size).clamp(0, 1)
+        yield waiting.popleft(), in_grey(matched) if settings.is_grey else matched
+
+
+def in_grey(pixels: Tensor) -> Tensor:
+    """``(3, H, W)`` RGB with all channels equal to the BT.601 luma."""
+    weights = torch.tensor([0.299, 0.587, 0.114], dtype=pixels.dtype).view(3, 1, 1)
+    return (pixels * weights).sum(0, keepdim=True).clamp(0, 1).expand(3, -1, -1)

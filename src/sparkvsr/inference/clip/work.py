@@ -80,8 +80,8 @@ class ClipWork:
         self.job = job
         self.segments = list(segments)
         self.hook = for_input(hook, job.info.path)
-        self.folder = job.options.work or default_work_folder(job.output)
-        self.store = WorkStore(self.folder, job.options.work_limit_bytes, suffix=segment_suffix(job.output))
+        self.folder = job.work.folder or default_work_folder(job.output)
+        self.store = WorkStore(self.folder, job.work.limit_bytes, suffix=segment_suffix(job.output))
         self.need: DiskNeed = disk_need(job, self.segments, self.folder)
         self._started = time.monotonic()
         self._kept_frames = 0
@@ -117,19 +117,19 @@ class ClipWork:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        options = self.job.options
+        policy = self.job.work
         if kind is None:
             if self.kept_folder is None:
                 self.store.remove()
-        elif not options.keep_work or (self.store.is_empty and options.work is None):
+        elif not policy.keep or (self.store.is_empty and policy.folder is None):
             self.store.remove()
         self.store.__exit__(kind, error, trace)
 
     @property
     def kept_folder(self) -> Path | None:
         """The work folder if it stays after success: where the user named it, or where another edit is likely."""
-        options = self.job.options
-        is_kept = options.keep_work and (options.work is not None or self.job.has_own_images)
+        policy = self.job.work
+        is_kept = policy.keep and (policy.folder is not None or self.job.has_own_images)
         return self.folder if is_kept else None
 
     def missing(self) -> list[list[Segment]]:
@@ -168,10 +168,10 @@ class ClipWork:
         started = time.monotonic()
         segments = [self.store.path(segment.key) for segment in self.segments]
         # Both names are taken by this run, or by an interrupted one (`prepare` has looked).
-        check_output(job.output, job.options.overwrite or was_joining(self.folder), job.options.encode)
+        check_output(job.output, job.overwrite or was_joining(self.folder), job.encode)
         self.store.begin_joining()
         comparison = None
-        if job.options.compare:
+        if job.compare:
             # Before the output: that one's name says that all is done.
             comparison = compare_path(job.output)
             write_comparison(job, segments, comparison, self.folder)
@@ -182,7 +182,7 @@ class ClipWork:
                 job.record.times,
                 source=job.info,
                 size=(job.size.height, job.size.width),
-                options=job.options.encode,
+                options=job.encode,
                 overwrite=True,
                 clip_range=job.clip_range,
             )
