@@ -8,9 +8,9 @@ from typing import Any
 
 from sparkvsr.evaluation.frames import FrameClip
 from sparkvsr.evaluation.measuring import ClipTask, MeasureOptions, measure_clips
-from sparkvsr.evaluation.outputs import CLIPS_FOLDER, write_outputs
 from sparkvsr.evaluation.pairing import Crop, pair_paths
 from sparkvsr.evaluation.record import build_record
+from sparkvsr.evaluation.result_folder import CLIPS_FOLDER, write_outputs
 from sparkvsr.evaluation.run_options import MetricChoice
 from sparkvsr.hooks import Hook
 from sparkvsr.metrics.colour import Image8

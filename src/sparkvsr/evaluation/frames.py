@@ -35,6 +35,18 @@ class FrameClip(ABC):
     def frames(self) -> Iterator[Image8]:
         """The frames from the start, ``(H, W, 3)`` uint8 RGB; may be called again."""
 
+    def frame(self, index: int) -> Image8:
+        """One frame, ``(H, W, 3)`` uint8 RGB.
+
+        Raises:
+            DecodeError: the clip has no such frame.
+        """
+        found = next(islice(self.frames(), index, None), None)
+        if found is None:
+            msg = f"{self.name} has no frame {index}"
+            raise DecodeError(msg)
+        return found
+
     @abstractmethod
     def identity(self) -> str:
         """Text that changes when the clip changes."""
@@ -77,6 +89,11 @@ class FileClip(FrameClip):
         with VideoReader(self.path, frames=self._limit) as reader:
             for frame in reader:
                 yield to_uint8(frame.pixels)
+
+    def frame(self, index: int) -> Image8:
+        from sparkvsr.video import read_frames
+
+        return to_uint8(read_frames(self.path, [index])[index])
 
     def identity(self) -> str:
         files = self._info.files or (self.path,)
@@ -138,6 +155,9 @@ class MadeClip(FrameClip):
     def frames(self) -> Iterator[Image8]:
         return (self._make(index) for index in range(self.num_frames))
 
+    def frame(self, index: int) -> Image8:
+        return self._make(index)
+
     def identity(self) -> str:
         return f"made {self.name} {self._version} {self.num_frames} {self.size}"
 
@@ -158,10 +178,14 @@ class CroppedClip(FrameClip):
         self._clip, self._corner = clip, corner
 
     def frames(self) -> Iterator[Image8]:
+        return (self._cut(frame) for frame in islice(self._clip.frames(), self.num_frames))
+
+    def frame(self, index: int) -> Image8:
+        return self._cut(self._clip.frame(index))
+
+    def _cut(self, frame: Image8) -> Image8:
         top, left = self._corner
-        height, width = self.size
-        for frame in islice(self._clip.frames(), self.num_frames):
-            yield frame[top : top + height, left : left + width].copy()
+        return frame[top : top + self.size[0], left : left + self.size[1]].copy()
 
     def identity(self) -> str:
         return f"{self._clip.identity()} cut {self.size} {self._corner} {self.num_frames}"

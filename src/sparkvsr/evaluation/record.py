@@ -26,6 +26,7 @@ from sparkvsr.metrics.readiness import Readiness, package_versions
 from sparkvsr.pretrained.weights import WeightStore
 
 FORMAT = "sparkvsr-eval/1"
+RECORD_FILE = "results.json"
 
 
 def build_record(
@@ -142,7 +143,7 @@ def read_record(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: missing, damaged or not a record of this program.
     """
-    file = path / "results.json" if path.is_dir() else path
+    file = path / RECORD_FILE if path.is_dir() else path
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as exc:

@@ -11,6 +11,7 @@ from sparkvsr.errors import ConfigError
 from sparkvsr.keyframes.choice import KeyframeChoice
 from sparkvsr.models.interface import RestorationModel
 from sparkvsr.models.registry import load_model
+from sparkvsr.shapes import check_run_size
 from sparkvsr.video import EncodeOptions
 
 MAX_GUIDANCE = 10.0
@@ -136,9 +137,4 @@ def check_options(options: UpscaleOptions) -> None:
     if options.work is not None and not options.keep_work:
         msg = f"--work {options.work} and --no-work exclude each other; give one of them"
         raise ConfigError(msg)
-    if options.chunk_frames is not None and options.chunk_frames < 1:
-        msg = f"--chunk-frames {options.chunk_frames} is too small; give at least 1"
-        raise ConfigError(msg)
-    if options.tile is not None and options.tile != 0 and options.tile < 32:
-        msg = f"--tile {options.tile} is too small; give at least 32 (LR pixels), or 0 for whole frames"
-        raise ConfigError(msg)
+    check_run_size(options.chunk_frames, options.tile)

@@ -1,4 +1,4 @@
-"""`sparkvsr bench`: what each stage of a run costs, through the real reader and encoder."""
+"""`sparkvsr profile`: what each stage of a run costs, through the real reader and encoder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sparkvsr.shapes import output_size
 from sparkvsr.video import EncodeOptions, VideoReader, VideoWriter
 
 
-def bench(
+def profile(
     model: RestorationModel,
     *,
     clip: Path | None,

@@ -46,9 +46,9 @@ class ClipRecord:
         """Hash of the frame at an index of the clip."""
         return self.digests[index - self.start]
 
-    def stays_grey(self, keyframes: Sequence[int], maker: ReferenceMaker) -> bool:
+    def stays_grey(self, keyframes: Sequence[int], maker: ReferenceMaker | None) -> bool:
         """Whether the clip is grey and no keyframe image may bring colour into it."""
-        return self.colour <= GREY_SPREAD and not (len(keyframes) > 0 and maker.may_colour)
+        return self.colour <= GREY_SPREAD and not (keyframes and maker is not None and maker.may_colour)
 
 
 def open_frames(path: Path, start: int, frames: int | None, deinterlace: str) -> Generator[Frame, None, None]:

@@ -225,6 +225,36 @@ def restore_segments(
         yield SegmentEnd(segment, after)
 
 
+@dataclass(frozen=True)
+class _WholeShot:
+    """A shot as its own only segment."""
+
+    shot: Shot
+
+    @property
+    def start(self) -> int:
+        return self.shot.start
+
+    @property
+    def stop(self) -> int:
+        return self.shot.stop
+
+
+def restore_shots(
+    model: RestorationModel,
+    frames: Iterable[Frame],
+    shots: Sequence[Shot],
+    keyframe_indices: Sequence[int],
+    loader: KeyframeLoader | None,
+    settings: RestoreSettings,
+) -> Generator[tuple[Frame, Tensor], None, None]:
+    """``restore_segments`` for whole shots, of which only the frames are wanted."""
+    segments = [_WholeShot(shot) for shot in shots]
+    for item in restore_segments(model, frames, segments, keyframe_indices, loader, settings):
+        if not isinstance(item, SegmentEnd):
+            yield item
+
+
 def _open_session(
     model: RestorationModel,
     first: Frame,
