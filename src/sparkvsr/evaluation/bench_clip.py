@@ -13,7 +13,7 @@ from sparkvsr.evaluation.bench import Bench
 from sparkvsr.evaluation.demo_clips import demo_clip
 from sparkvsr.evaluation.frames import CroppedClip, FileClip, FrameClip
 from sparkvsr.evaluation.layout import ClipFiles, size_problem
-from sparkvsr.metrics.colour import Image8
+from sparkvsr.metrics.colour import Image8, to_pixels
 
 if TYPE_CHECKING:
     from sparkvsr.inference.clip.analysis import ClipRecord
@@ -59,7 +59,6 @@ class MadeFrames:
 
     def open(self, start: int = 0) -> Iterator[Frame]:
         """See ``LrFrames``."""
-        from sparkvsr.evaluation.restoring import to_pixels
         from sparkvsr.video import Frame
 
         return (Frame(k, k, 1, to_pixels(self.images[k])) for k in range(start, len(self.images)))

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
 import torch
 from torch import Tensor
 
 from sparkvsr.keyframes.references import ReferenceMaker
-from sparkvsr.models.interface import ModelPlan, RestorationModel, Session, ShotRequest, check_restore_arguments
+from sparkvsr.models.frame_by_frame import FrameByFrameModel
+from sparkvsr.models.interface import ModelPlan
 
 _COPIES = 4
 """Of an output frame, in float32, that are alive at once; what the network itself takes is not known."""
 
 
-class ImageModel(RestorationModel):
+class ImageModel(FrameByFrameModel):
     """Keyframes mean nothing to it.
 
     Args:
@@ -23,39 +22,16 @@ class ImageModel(RestorationModel):
         device: where it computes.
     """
 
-    keyframe_lookahead = 0
-
     def __init__(self, maker: ReferenceMaker, name: str, device: str | torch.device) -> None:
         self.name = name
         self.device = torch.device(device)
         self.dtype = torch.float32
         self._maker = maker
 
-    def working_size(self, lr_size: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:  # noqa: ARG002
-        """The asked size: the maker brings its image to it."""
-        return size
-
-    def restore(
-        self,
-        lr: Tensor,
-        keyframes: Tensor | None = None,
-        keyframe_indices: Sequence[int] = (),
-        *,
-        scale: float = 4.0,
-        guidance_scale: float = 1.0,  # noqa: ARG002
-    ) -> Tensor:
-        """See ``RestorationModel.restore``; keyframes are checked, then ignored."""
-        size = (round(lr.shape[-2] * scale), round(lr.shape[-1] * scale))
-        check_restore_arguments(lr, keyframes, keyframe_indices, size)
-        return self.upscale(enumerate(lr), size)
-
-    def upscale(self, frames: Iterable[tuple[int, Tensor]], size: tuple[int, int]) -> Tensor:
-        """Numbered frames ``(3, h, w)`` to ``(n, 3, H, W)`` float32 on the CPU."""
+    def upscale(self, lr: Tensor, size: tuple[int, int], start: int) -> Tensor:
+        """See ``FrameByFrameModel.upscale``."""
+        frames = enumerate(lr, start)
         return torch.stack([self._maker.make(frame, size, index).float().cpu() for index, frame in frames])
-
-    def open_session(self, request: ShotRequest) -> Session:
-        """See ``RestorationModel.open_session``."""
-        return _ImageSession(self, request.size)
 
     def plan(
         self,
@@ -72,17 +48,3 @@ class ImageModel(RestorationModel):
     def fingerprint(self) -> str:
         """The maker's."""
         return self._maker.identity(0)
-
-
-class _ImageSession(Session):
-    def __init__(self, model: ImageModel, size: tuple[int, int]) -> None:
-        self._model, self._size = model, size
-        self._next = 0
-
-    def push(self, lr: Tensor) -> Tensor:
-        restored = self._model.upscale(enumerate(lr, start=self._next), self._size)
-        self._next += len(lr)
-        return restored
-
-    def finish(self) -> Tensor:
-        return torch.empty(0, 3, *self._size)

@@ -16,11 +16,11 @@ from sparkvsr.inference.clip.engine import KeyframeLoader, RestoreSettings, rest
 from sparkvsr.inference.clip.planning import RunPlan, plan_run
 from sparkvsr.keyframes.references import ReferenceMaker, make_reference_maker
 from sparkvsr.keyframes.shots import Shot
-from sparkvsr.metrics.colour import Image8
+from sparkvsr.metrics.colour import Image8, to_pixels
 from sparkvsr.models.device import resolve_device
 from sparkvsr.models.interface import RestorationModel
 from sparkvsr.models.registry import load_model
-from sparkvsr.video.pixels import resize_image, to_float, to_uint8
+from sparkvsr.video.pixels import resize_image, to_uint8
 
 if TYPE_CHECKING:
     from sparkvsr.evaluation.bench_clip import BenchClip, LrFrames
@@ -150,8 +150,3 @@ def restored_frames(
 def to_image8(pixels: Tensor) -> Image8:
     """``(3, H, W)`` float in [0, 1] to ``(H, W, 3)`` uint8, rounded as files are written."""
     return np.ascontiguousarray(to_uint8(pixels).permute(1, 2, 0).numpy())
-
-
-def to_pixels(image: Image8) -> Tensor:
-    """``(H, W, 3)`` uint8 to ``(3, H, W)`` float32 in [0, 1]."""
-    return to_float(torch.from_numpy(image).permute(2, 0, 1))

@@ -40,6 +40,13 @@ def to_uint8(pixels: Tensor | npt.NDArray[Any]) -> Image8:
     return np.ascontiguousarray(np.clip(scaled, 0, 255).astype(np.uint8).transpose(1, 2, 0))
 
 
+def to_pixels(image: Image8) -> Tensor:
+    """``(H, W, 3)`` uint8 to ``(3, H, W)`` float32 in [0, 1]."""
+    import torch
+
+    return torch.from_numpy(image).permute(2, 0, 1).float().div_(255.0)
+
+
 def luma_bt601(frame: Image8) -> Plane:
     """``(H, W, 3)`` uint8 RGB to ``(H, W)`` float32 luma, BT.601 limited range (16 to 235), not rounded."""
     return np.asarray(cv2.transform(frame.astype(np.float32), _BT601_LIMITED), dtype=np.float32)

@@ -25,7 +25,6 @@ from sparkvsr.inference.clip.render import missing_runs, segment_suffix
 from sparkvsr.inference.clip.segments import Segment
 from sparkvsr.inference.clip.store import WorkStore, default_work_folder, was_joining
 from sparkvsr.inference.compare.captions import GAP_PX, side_by_side
-from sparkvsr.inference.events import plan_event
 from sparkvsr.keyframes.references import resize_image
 from sparkvsr.video import VideoReader, VideoWriter, check_output, output_kind, read_image
 from sparkvsr.video.assemble import assemble_video
@@ -92,7 +91,7 @@ class ClipWork:
         Raises:
             ResourceError: the disk is too small, were nothing of the job stored yet.
         """
-        self.hook({**plan_event(self.job), "pieces": len(self.segments), "disk": self.need.event()})
+        self.hook({**_plan_event(self.job), "pieces": len(self.segments), "disk": self.need.event()})
 
     def check_disk(self, stored_bytes: int = 0) -> None:
         """Refuse a job that does not fit on the disk.
@@ -240,6 +239,31 @@ def _frames_of(segments: Sequence[Path], scratch: Path) -> Generator[Tensor, Non
             for image in unpack_images(segment, Path(folder)):
                 yield read_image(image)
                 image.unlink()
+
+
+def _plan_event(job: ClipJob) -> dict[str, Any]:
+    """The ``plan`` event of a job."""
+    return {
+        "event": "plan",
+        "output": str(job.output),
+        "width": job.size.width,
+        "height": job.size.height,
+        "scale": round(job.size.scale, 4),
+        "frames": job.num_frames,
+        "model": job.model_name,
+        "device": job.model_device,
+        "dtype": job.model_dtype,
+        "shots": [[shot.start, shot.stop] for shot in job.shots],
+        "keyframes": list(job.selection.indices),
+        "dropped_keyframes": list(job.selection.dropped),
+        "keyframe_method": job.selection.method,
+        "references": job.references,
+        "guidance_scale": job.settings.guidance_scale,
+        "chunk_frames": job.settings.chunk_frames,
+        "tile": job.settings.tile,
+        "memory_bytes": job.memory_bytes,
+        "notes": list(job.notes),
+    }
 
 
 def _done_event(result: UpscaleResult) -> dict[str, Any]:
