@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sparkvsr.inference.clip.planning import plan_run
 from sparkvsr.models.interface import RestorationModel
-from sparkvsr.models.stage_cost import BenchResult, bench_model
+from sparkvsr.models.stage_cost import Profile, profile_model
 from sparkvsr.shapes import output_size
 from sparkvsr.video import EncodeOptions, VideoReader, VideoWriter
 
@@ -24,7 +24,7 @@ def profile(
     scale: float,
     keyframe: bool,
     guidance_scale: float = 1.0,
-) -> BenchResult:
+) -> Profile:
     """Measure read, restore (and encode, decode where the model has them) and write.
 
     Args:
@@ -56,7 +56,7 @@ def profile(
                 for pixels in sr:
                     writer.write(pixels)
 
-    return bench_model(
+    return profile_model(
         model,
         lr_size=lr_size,
         size=shape,
