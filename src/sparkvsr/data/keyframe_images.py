@@ -23,7 +23,7 @@ _GREY = (0.299, 0.587, 0.114)
 
 
 class ReferenceAugmentation:
-    """Guide 4.4, per keyframe and in its order: colour jitter, blur, clamp, noise after the clamp.
+    """docs/method.md 4.4, per keyframe and in its order: colour jitter, blur, clamp, noise after the clamp.
 
     Args:
         jitter_probability: of colour jitter.
@@ -59,7 +59,7 @@ class ReferenceAugmentation:
         self._noise_sigma, self._wrong_probability = noise_sigma, wrong_probability
 
     def __call__(self, keyframes: Tensor, rng: np.random.Generator) -> Tensor:
-        """Augment ``(K, 3, H, W)`` in [0, 1]; the noise may leave that range, as it does in the reference."""
+        """Augment ``(K, 3, H, W)`` in [0, 1]; the noise may leave that range, as it does in the published code."""
         return torch.stack([self._one(image, rng) for image in keyframes]) if len(keyframes) else keyframes
 
     def _one(self, image: Tensor, rng: np.random.Generator) -> Tensor:
