@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from sparkvsr.colour import grey
 from sparkvsr.errors import DecodeError
 from sparkvsr.hooks import Hook, ProgressReporter
 from sparkvsr.inference.clip.engine import KeyframeLoader, RestoreSettings, SegmentEnd, restore_segments
@@ -90,8 +91,7 @@ def segments_of(job: UpscaleJob) -> list[Segment]:
 
 def in_grey(pixels: Tensor) -> Tensor:
     """``(3, H, W)`` RGB with all channels equal to the BT.601 luma."""
-    weights = torch.tensor([0.299, 0.587, 0.114], dtype=pixels.dtype).view(3, 1, 1)
-    return (pixels * weights).sum(0, keepdim=True).clamp(0, 1).expand(3, -1, -1)
+    return grey(pixels).clamp(0, 1).expand(3, -1, -1)
 
 
 def missing_runs(segments: Sequence[Segment], store: WorkStore) -> tuple[list[list[Segment]], int]:

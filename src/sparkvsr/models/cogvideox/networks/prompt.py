@@ -63,13 +63,26 @@ def load_prompt_embedding(folder: Path, tokens: int, dim: int, cache: Path | Non
     embedding = _compute(folder / "text_encoder", tokens)
     for home in homes:
         try:
-            home.mkdir(parents=True, exist_ok=True)
-            save_file({EMBEDDING_KEY: embedding}, home / EMBEDDING_FILE)
+            save_prompt_embedding(home, embedding)
         except (OSError, SafetensorError):
             continue
         _log.info("kept the empty-prompt embedding in %s", home / EMBEDDING_FILE)
         break
     return _check(embedding, folder / "text_encoder", tokens, dim)
+
+
+def save_prompt_embedding(home: Path, embedding: Tensor) -> None:
+    """Write ``(tokens, dim)`` where ``load_prompt_embedding`` finds it.
+
+    Args:
+        home: ``prompt_embeddings/`` of a model folder, created if need be.
+        embedding: any dtype and device.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    save_file({EMBEDDING_KEY: embedding.detach().cpu().contiguous()}, home / EMBEDDING_FILE)
 
 
 def _read(path: Path, tokens: int, dim: int) -> Tensor:
