@@ -157,10 +157,10 @@ class IsrReferences:
 
     def _load(self) -> ImageUpscaler:
         if self._loaded is None:
-            from sparkvsr.keyframes.references import FolderMaker, make_reference_maker
+            from sparkvsr.keyframes.references import make_reference_maker
 
             maker = make_reference_maker(str(self._upscaler))
-            if isinstance(maker, FolderMaker):
+            if maker.holds_images:
                 msg = (
                     f"keyframes.isr.upscaler={self._upscaler} is a folder of images; training needs an upscaler: lite, "
                     "bicubic, realesrgan or a weight file"

@@ -51,6 +51,11 @@ class KeyframeChoice:
         msg = f"keyframes {value!r} is unknown; use default, iframes, scenes, none, every:N, random:N or 0,48,96"
         raise ConfigError(msg)
 
+    @property
+    def follows_shots(self) -> bool:
+        """Whether the choice depends on where the shots begin."""
+        return self.kind not in ("none", "manual")
+
     def check_early(self, start: int, stop: int) -> None:
         """Refuse what is wrong whatever the clip shows, before it is read through.
 
