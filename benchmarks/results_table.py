@@ -54,7 +54,7 @@ metrics: default
 primary: psnr_y
 gt_folders: [GT]
 lr_folders: [LQ]
-get: "../shared/data/public/gt"
+get: "--clips: one file a clip"
 """
 
 
@@ -121,11 +121,9 @@ class CachedMaker(ReferenceMaker):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clips", type=Path, default=Path("../shared/data/public/gt"))
-    parser.add_argument("--weights", type=Path, default=Path("../shared/weights"), help="isr/, metric/, perceptual/")
-    parser.add_argument(
-        "--work", type=Path, default=Path("/work/scratch/results"), help="runs and images are kept here"
-    )
+    parser.add_argument("--clips", type=Path, default=Path("data/public"), help="ground truth, a file a clip")
+    parser.add_argument("--weights", type=Path, default=Path("data/weights"), help="isr/, metric/, perceptual/")
+    parser.add_argument("--work", type=Path, default=Path("results/tables"), help="runs and images are kept here")
     parser.add_argument("--rows", nargs="+", default=["all"], help="all, isr, lite, or keys: " + " ".join(_keys()))
     parser.add_argument("--docs", type=Path, default=Path("docs/results.md"))
     parser.add_argument("--no-write", action="store_true", help="print the tables, leave the page alone")

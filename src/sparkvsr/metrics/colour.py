@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from sparkvsr.colour import GREY_WEIGHTS
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -21,7 +23,7 @@ Plane = npt.NDArray[np.float32]
 # BT.601 studio range (16 to 235), the coefficients of MATLAB's rgb2ycbcr that BasicSR and mmagic use.
 _BT601_LIMITED = np.array([[65.481 / 255, 128.553 / 255, 24.966 / 255, 16.0]], dtype=np.float32)
 # NTSC YIQ luma, full range: what pyiqa's `ssim` and `psnry` use by default.
-_YIQ = np.array([[0.299, 0.587, 0.114, 0.0]], dtype=np.float32)
+_YIQ = np.array([[*GREY_WEIGHTS, 0.0]], dtype=np.float32)
 
 
 def to_uint8(pixels: Tensor | npt.NDArray[Any]) -> Image8:

@@ -160,7 +160,7 @@ class RestorationModel(ABC):
             keyframes: ``(K, 3, H, W)`` float in [0, 1] at the output size, or None.
             keyframe_indices: K frame indices in ``[0, F)``, strictly increasing.
             scale: output size over input size, 1 to 4.
-            guidance_scale: see guide "2.8": 0 equals the blind result, 1 needs one pass.
+            guidance_scale: see docs/method.md 3.4: 0 equals the blind result, 1 needs one pass.
 
         Returns:
             ``(F, 3, H, W)`` float32 in [0, 1], H = round(h * scale), W = round(w * scale).
@@ -225,5 +225,5 @@ def check_restore_arguments(
 
 
 def needs_blind_pass(guidance_scale: float, num_keyframes: int) -> bool:
-    """Whether a second, keyframe-free pass is needed (guide 2.8: only if |g - 1| > 1e-3 and there are keyframes)."""
+    """Whether a pass without keyframes is needed too: |g - 1| > 1e-3 and there are some (docs/method.md 3.4)."""
     return num_keyframes > 0 and abs(guidance_scale - 1.0) > 1e-3

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from sparkvsr.colour import grey
 from sparkvsr.errors import DecodeError
 from sparkvsr.keyframes.references import ReferenceMaker, resize_image
 from sparkvsr.keyframes.shots import Shot
@@ -285,5 +286,4 @@ def _matched(waiting: deque[Frame], restored: Tensor, settings: RestoreSettings)
 
 def in_grey(pixels: Tensor) -> Tensor:
     """``(3, H, W)`` RGB with all channels equal to the BT.601 luma."""
-    weights = torch.tensor([0.299, 0.587, 0.114], dtype=pixels.dtype).view(3, 1, 1)
-    return (pixels * weights).sum(0, keepdim=True).clamp(0, 1).expand(3, -1, -1)
+    return grey(pixels).clamp(0, 1).expand(3, -1, -1)
