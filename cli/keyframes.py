@@ -91,6 +91,14 @@ def keyframes(
         str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.", rich_help_panel=MAKER)
     ] = "auto",
     deinterlace: Annotated[str, typer.Option("--deinterlace", help="auto, on, off.", rich_help_panel=WHICH)] = "auto",
+    stream: Annotated[
+        int | None,
+        typer.Option(
+            "--stream",
+            help="Video stream to restore, as ffprobe counts (default: the main one).",
+            rich_help_panel=WHICH,
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout, nothing else there.")] = False,
 ) -> None:
     """Write keyframes as images to look at and edit: references, LR frames, contact sheet, keyframes.json.
@@ -143,6 +151,7 @@ def keyframes(
             overwrite=overwrite,
             keep_going=keep_going,
             deinterlace=deinterlace,
+            stream=stream,
         )
         clip = clip.expanduser()
         folder = output.expanduser() if output is not None else _default_folder(clip)

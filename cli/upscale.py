@@ -168,6 +168,10 @@ def upscale(
         ),
     ] = None,
     deinterlace: Annotated[str, typer.Option("--deinterlace", help="auto, on, off.", rich_help_panel=ENCODER)] = "auto",
+    stream: Annotated[
+        int | None,
+        typer.Option("--stream", help="Video stream to restore, as ffprobe counts (default: the main one)."),
+    ] = None,
     devices: Annotated[
         int | None,
         typer.Option(
@@ -244,6 +248,7 @@ def upscale(
             compare=compare,
             overwrite=overwrite,
             deinterlace=deinterlace,
+            stream=stream,
             codec=codec,
             crf=crf,
             pixel_format=pixel_format,

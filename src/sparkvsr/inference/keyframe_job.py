@@ -44,6 +44,8 @@ from sparkvsr.keyframes.shots import Shot, shots_from_cuts
 from sparkvsr.models.device import resolve_device
 from sparkvsr.shapes import output_size
 from sparkvsr.video import VideoInfo, VideoReader, iframe_indices, probe, read_frames
+from sparkvsr.video.images import is_pattern
+from sparkvsr.video.own_files import refuse_source
 
 LR_BATCH_BYTES = 200_000_000
 """LR frames read in one go: many, so that a long file is not scanned for each of them, but few of a 4K clip."""
@@ -63,7 +65,7 @@ class KeyframeOptions:
         seed: for random keyframes and makers that sample.
         overwrite: replace what an earlier run wrote.
         keep_going: leave a keyframe out when its reference fails, instead of stopping.
-        deinterlace: as for ``sparkvsr upscale``.
+        deinterlace, stream: as for ``sparkvsr upscale``.
     """
 
     keyframes: KeyframeChoice = field(default_factory=KeyframeChoice)
@@ -76,6 +78,7 @@ class KeyframeOptions:
     overwrite: bool = False
     keep_going: bool = False
     deinterlace: str = "auto"
+    stream: int | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,9 @@ def make_keyframes(
     """
     # 1. What is wrong whatever the clip shows.
     options = options or KeyframeOptions()
+    refuse_source(folder, [path, path.parent] if is_pattern(path) else [path])
+    if Path(options.references).is_dir():
+        refuse_source(folder, [Path(options.references)])
     check_folder(folder, overwrite=options.overwrite)
     if options.keyframes.kind == "none":
         msg = "no keyframes were asked for; leave --no-keyframes out"
@@ -122,7 +128,7 @@ def make_keyframes(
     if options.best is not None and options.best < 1:
         msg = f"--best {options.best} leaves nothing to do; give at least 1"
         raise ConfigError(msg)
-    info = probe(path)
+    info = probe(path, options.stream)
     hook(input_event(info))
     size = output_size((info.height, info.width), scale=options.scale)
     if options.best is None:
@@ -136,7 +142,7 @@ def make_keyframes(
     if options.best is not None:
         selection = best_frames(options.best, analysis.shots, analysis.sharpness)
     else:
-        selection = options.keyframes.select(analysis.shots, lambda: iframe_indices(path), options.seed)
+        selection = options.keyframes.select(analysis.shots, lambda: iframe_indices(path, options.stream), options.seed)
     if not selection.indices:
         msg = f"{path} has no frame that can be a keyframe ({selection.method}); use --every or --keyframes"
         raise KeyframeError(msg)
@@ -219,7 +225,7 @@ def _analyse(info: VideoInfo, options: KeyframeOptions, hook: Hook) -> _Analysis
     every = max(1, total // 100)
 
     def frames() -> Iterator[Tensor]:
-        with VideoReader(info.path, deinterlace=options.deinterlace) as reader:
+        with VideoReader(info.path, deinterlace=options.deinterlace, stream=options.stream) as reader:
             for frame in reader:
                 if frame.pts is None:
                     times.append(float(frame.index / info.average_fps) if info.average_fps else 0.0)
@@ -281,7 +287,7 @@ def _make_all(
     pool = ThreadPoolExecutor(max_workers=max(1, maker.jobs))
     try:
         pending: dict[Future[SheetTile], int] = {}
-        for index, lr in _lr_frames(info, selection.indices, options.deinterlace):
+        for index, lr in _lr_frames(info, selection.indices, options):
             while len(pending) > maker.jobs:
                 collect(wait(pending, return_when=FIRST_COMPLETED).done, pending)
             pending[pool.submit(one, index, lr)] = index
@@ -308,10 +314,11 @@ def _make_all(
     return entries, [tiles[index] for index in sorted(tiles)], dict(sorted(failed.items()))
 
 
-def _lr_frames(info: VideoInfo, indices: Sequence[int], deinterlace: str) -> Iterator[tuple[int, Tensor]]:
+def _lr_frames(info: VideoInfo, indices: Sequence[int], options: KeyframeOptions) -> Iterator[tuple[int, Tensor]]:
     batch = max(1, LR_BATCH_BYTES // (info.height * info.width * 3 * 4))
     for start in range(0, len(indices), batch):
-        yield from read_frames(info.path, indices[start : start + batch], deinterlace=deinterlace).items()
+        part = indices[start : start + batch]
+        yield from read_frames(info.path, part, deinterlace=options.deinterlace, stream=options.stream).items()
 
 
 def _plan_event(folder: Path, selection: Selection, shots: Sequence[Shot], maker: ReferenceMaker) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import av
 
 from sparkvsr.errors import EncodeError, OutputExistsError
 
-from .images import WRITABLE_IMAGE_SUFFIXES, is_pattern
+from .images import WRITABLE_IMAGE_SUFFIXES, is_pattern, numbered_name
 from .info import VideoInfo
 from .pixels import frame_bit_depth
 
@@ -61,6 +61,8 @@ MUXERS = {
     ".webm": "webm",
     ".ts": "mpegts",
 }
+MAX_NAME_BYTES = 255
+"""Longest file name of all usual file systems."""
 VIDEO_SUFFIXES = tuple(sorted({suffix for spec in CODECS.values() for suffix in spec.containers}))
 
 
@@ -97,6 +99,7 @@ def check_output(
             container do not go together.
     """
     options = options or EncodeOptions(codec=cast(Codec, codec or "h264"))
+    check_name(Path(path))
     kind = output_kind(path)
     path = Path(path)
     _check_codec(path, kind, options)
@@ -106,6 +109,19 @@ def check_output(
         msg = f"{path} exists; pass --overwrite to replace it, or give another --output"
         raise OutputExistsError(msg, path)
     _check_folder(path if kind == "sequence" and not is_pattern(path) else path.parent)
+
+
+def check_name(path: Path) -> None:
+    """Refuse a name that no file system takes.
+
+    Raises:
+        EncodeError: with the length that is allowed.
+    """
+    for part in path.parts:
+        length = len(os.fsencode(part))
+        if length > MAX_NAME_BYTES:
+            msg = f"the name {part[:40]}... has {length} bytes, at most {MAX_NAME_BYTES} are allowed; give a shorter -o"
+            raise EncodeError(msg)
 
 
 def _check_codec(path: Path, kind: str, options: EncodeOptions) -> None:
@@ -148,7 +164,7 @@ def _check_sequence(path: Path, overwrite: bool) -> None:
     if overwrite:
         return
     if is_pattern(path):
-        taken = path.parent.is_dir() and Path(os.fspath(path) % 0).exists()
+        taken = path.parent.is_dir() and path.with_name(numbered_name(path.name, 0)).exists()
     else:
         taken = path.is_dir() and any(path.glob("*.png"))
     if taken:

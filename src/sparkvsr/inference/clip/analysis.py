@@ -34,6 +34,7 @@ class ClipRecord:
         digests: hash of each frame's pixels.
         colour: largest difference between the channels of a pixel, 0 to 1; 0 for a grey clip.
         warnings: of the reader.
+        side_data: what the frames carry beside their pixels, see ``VideoInfo.side_data``.
     """
 
     start: int
@@ -41,15 +42,18 @@ class ClipRecord:
     digests: list[bytes] = field(default_factory=list)
     colour: float = 0.0
     warnings: list[str] = field(default_factory=list)
+    side_data: frozenset[str] = frozenset()
 
     def digest(self, index: int) -> bytes:
         """Hash of the frame at an index of the clip."""
         return self.digests[index - self.start]
 
 
-def open_frames(path: Path, start: int, frames: int | None, deinterlace: str) -> Generator[Frame, None, None]:
+def open_frames(
+    path: Path, start: int, frames: int | None, deinterlace: str, stream: int | None = None
+) -> Generator[Frame, None, None]:
     """Iterate over decoded frames; the file is closed when the iterator is."""
-    with VideoReader(path, start=start, frames=frames, deinterlace=deinterlace) as reader:
+    with VideoReader(path, start=start, frames=frames, deinterlace=deinterlace, stream=stream) as reader:
         yield from reader
 
 
@@ -73,9 +77,12 @@ def read_through(info: VideoInfo, options: UpscaleOptions, stop: int, hook: Hook
                 record.colour = max(record.colour, float(spread.max()))
             yield frame.pixels
 
-    with VideoReader(info.path, start=start, frames=total, deinterlace=options.deinterlace) as reader:
+    with VideoReader(
+        info.path, start=start, frames=total, deinterlace=options.deinterlace, stream=options.stream
+    ) as reader:
         cuts, count = detect_cuts(noted(reader), on_frame=report)
         record.warnings += reader.warnings
+        record.side_data = frozenset(reader.side_data)
     if count == 0:
         msg = f"{info.path} has no decodable frame from {start} on"
         raise DecodeError(msg)

@@ -31,10 +31,12 @@ from sparkvsr.video import (
     VideoInfo,
     check_output,
     iframe_indices,
+    losses,
     output_kind,
     probe,
     read_frames,
 )
+from sparkvsr.video.own_files import refuse_source
 
 _log = logging.getLogger(__name__)
 
@@ -96,7 +98,7 @@ class ClipJob:
         """LR frames ``[start, stop)``, by default all of the job."""
         first = self.shots[0].start if start is None else start
         last = self.shots[-1].stop if stop is None else stop
-        return open_frames(self.info.path, first, last - first, self.options.deinterlace)
+        return open_frames(self.info.path, first, last - first, self.options.deinterlace, self.options.stream)
 
     def with_model(self, model: RestorationModel, maker: ReferenceMaker) -> UpscaleJob:
         """The job with what restores it."""
@@ -144,9 +146,14 @@ def prepare(
     """
     # 1. What is it, and what comes out.
     check_options(options)
+    sources = [path]
+    if Path(options.references).exists():
+        sources.append(Path(options.references))
+    if output is not None and not into_folder:
+        refuse_source(output, sources)
     hook = for_input(hook, path)
     started = time.monotonic()
-    info = probe(path)
+    info = probe(path, options.stream)
     _log.info("%s: %s, %s, time base %s", path, info.summary(), info.pixel_format, info.time_base)
     hook(input_event(info))
     if options.preview is not None:
@@ -154,6 +161,9 @@ def prepare(
         options = replace(options, start=first, frames=count)
     size = output_size((info.height, info.width), scale=options.scale, height=options.height, size=options.size)
     target = resolve_output(path, output, info, options, size, into_folder=into_folder)
+    refuse_source(target, sources)
+    if options.compare:
+        refuse_source(compare_path(target), sources)
     # What an interrupted run left under the final names while it gave them is ours to replace.
     may_replace = options.overwrite or was_joining(options.work or default_work_folder(target))
     check_output(target, may_replace, options.encode)
@@ -190,12 +200,15 @@ def prepare(
     shots, record = read_through(info, options, stop, hook)
     notes: list[str] = [size.note] if size.note else []
     notes += record.warnings
+    notes += losses(info, target, options.encode, (size.height, size.width), record.side_data)
     true_stop = shots[-1].stop
     if true_stop < stop:
         notes.append(f"only {true_stop - options.start} of {stop - options.start} announced frames could be decoded")
 
     # 4. Keyframes and their images.
-    selection = choice.select(shots, lambda: iframe_indices(path), options.seed, multiple=model.keyframe_multiple)
+    selection = choice.select(
+        shots, lambda: iframe_indices(path, options.stream), options.seed, multiple=model.keyframe_multiple
+    )
     if selection.dropped:
         shown = ", ".join(map(str, selection.dropped[:8])) + (", ..." if len(selection.dropped) > 8 else "")
         notes.append(f"dropped {len(selection.dropped)} keyframes closer than 4 frames to another: {shown}")
@@ -203,7 +216,9 @@ def prepare(
         maker = make_reference_maker("bicubic")
     if isinstance(maker, FolderMaker):
         maker.check(selection.indices, (info.height, info.width))
-        notes += content_notes(maker, lambda indices: read_frames(path, indices), selection.indices)
+        notes += content_notes(
+            maker, lambda indices: read_frames(path, indices, stream=options.stream), selection.indices
+        )
     is_grey = record.colour <= GREY_SPREAD and not (selection.indices and maker.may_colour)
     if is_grey:
         notes.append("the clip is grey, and so will be the result; keyframe images of your own may bring colour")
