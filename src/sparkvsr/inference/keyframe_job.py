@@ -27,6 +27,7 @@ from sparkvsr.keyframes.choice import KeyframeChoice
 from sparkvsr.keyframes.cuts import detect_cuts
 from sparkvsr.keyframes.folder import FolderMaker
 from sparkvsr.keyframes.folder_writing import check_folder, folder_beside, image_name, move_into_place, write_png
+from sparkvsr.keyframes.frame_watch import FrameWatch
 from sparkvsr.keyframes.makers.interface import MakerOptions, ReferenceMaker
 from sparkvsr.keyframes.manifest import (
     LR_FOLDER,
@@ -36,9 +37,9 @@ from sparkvsr.keyframes.manifest import (
     clip_fingerprint,
     write_manifest,
 )
-from sparkvsr.keyframes.quality import best_frames, frame_sharpness
+from sparkvsr.keyframes.quality import best_frames
 from sparkvsr.keyframes.references import make_reference_maker
-from sparkvsr.keyframes.select import Selection
+from sparkvsr.keyframes.select import Selection, selection_notes
 from sparkvsr.keyframes.sheet import SheetTile, contact_sheet, thumbnail
 from sparkvsr.keyframes.shots import Shot, shots_from_cuts
 from sparkvsr.models.device import resolve_device
@@ -103,6 +104,7 @@ class _Analysis:
     shots: list[Shot]
     times: Sequence[float]
     sharpness: Sequence[float]
+    bad: frozenset[int]
 
 
 def make_keyframes(
@@ -142,16 +144,16 @@ def make_keyframes(
     if options.best is not None:
         selection = best_frames(options.best, analysis.shots, analysis.sharpness)
     else:
-        selection = options.keyframes.select(analysis.shots, lambda: iframe_indices(path, options.stream), options.seed)
+        selection = options.keyframes.select(
+            analysis.shots, lambda: iframe_indices(path, options.stream), options.seed, bad=analysis.bad
+        )
     if not selection.indices:
         msg = f"{path} has no frame that can be a keyframe ({selection.method}); use --every or --keyframes"
         raise KeyframeError(msg)
     if isinstance(maker, FolderMaker):
         maker.check(selection.indices, (info.height, info.width))
     notes = [size.note] if size.note else []
-    if selection.dropped:
-        shown = ", ".join(map(str, selection.dropped[:8])) + (", ..." if len(selection.dropped) > 8 else "")
-        notes.append(f"dropped {len(selection.dropped)} keyframes closer than 4 frames to another: {shown}")
+    notes += selection_notes(selection)
     hook(_plan_event(folder, selection, analysis.shots, maker))
 
     # 3. Their images, beside the final folder.
@@ -219,8 +221,9 @@ def check_references(path: Path, folder: Path, hook: Hook = silent) -> dict[str,
 
 
 def _analyse(info: VideoInfo, options: KeyframeOptions, hook: Hook) -> _Analysis:
-    """One pass over the clip: cuts, times, and sharpness where it decides."""
-    times, sharpness = array("d"), array("d")
+    """One pass over the clip: cuts, times, and how good the frames are where that decides."""
+    times = array("d")
+    watch = FrameWatch() if options.best is not None or options.keyframes.is_automatic else None
     total = info.num_frames
     every = max(1, total // 100)
 
@@ -231,8 +234,8 @@ def _analyse(info: VideoInfo, options: KeyframeOptions, hook: Hook) -> _Analysis
                     times.append(float(frame.index / info.average_fps) if info.average_fps else 0.0)
                 else:
                     times.append(float((frame.pts - info.start_pts) * info.time_base))
-                if options.best is not None:
-                    sharpness.append(frame_sharpness(frame.pixels))
+                if watch is not None:
+                    watch.see(frame.pixels)
                 yield frame.pixels
 
     def report(done: int) -> None:
@@ -243,7 +246,11 @@ def _analyse(info: VideoInfo, options: KeyframeOptions, hook: Hook) -> _Analysis
     if count == 0:
         msg = f"{info.path} has no decodable frame"
         raise DecodeError(msg)
-    return _Analysis(shots_from_cuts(cuts, 0, count), times, sharpness)
+    shots = shots_from_cuts(cuts, 0, count)
+    if watch is None:
+        return _Analysis(shots, times, (), frozenset())
+    bad = watch.bad(0, shots)
+    return _Analysis(shots, times, watch.scores(0, bad), bad)
 
 
 def _make_all(

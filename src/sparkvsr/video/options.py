@@ -13,7 +13,7 @@ from sparkvsr.errors import EncodeError, OutputExistsError
 
 from .images import WRITABLE_IMAGE_SUFFIXES, is_pattern, numbered_name
 from .info import VideoInfo
-from .pixels import frame_bit_depth
+from .pixels import frame_bit_depth, has_alpha_format
 
 Codec = Literal["h264", "hevc", "av1", "ffv1", "prores"]
 
@@ -202,6 +202,8 @@ def choose_pixel_format(
     """
     notes: list[str] = []
     if options.pixel_format is not None:
+        if source is not None and source.has_alpha and not has_alpha_format(options.pixel_format):
+            notes.append(f"{options.pixel_format} has no transparency: it is dropped")
         return options.pixel_format, notes
     bits = min(source.bit_depth, 16) if source else 8
     name = source.pixel_format if source else "yuv420p"
@@ -211,6 +213,8 @@ def choose_pixel_format(
     height, width = size
     codec = options.codec
     if codec == "prores":
+        if bits > 10:
+            notes.append(f"prores is written with 10 bits, the source has {bits}; --codec ffv1 keeps them")
         if wants_alpha:
             return "yuva444p10le", notes
         return ("yuv444p10le" if chroma == "444" or is_rgb else "yuv422p10le"), notes
@@ -231,6 +235,8 @@ def choose_pixel_format(
         chroma = "420"
     elif is_rgb:
         chroma = "420"
+        if source is not None and source.kind == "video":
+            notes.append(f"{codec} is written as 4:2:0, the source is RGB; --codec ffv1 keeps it")
     if codec != "av1" and ((chroma == "420" and (height % 2 or width % 2)) or (chroma == "422" and width % 2)):
         notes.append(
             f"{width}x{height} is odd, so chroma is kept at full resolution (4:4:4), which some players refuse"

@@ -13,6 +13,7 @@ from sparkvsr.errors import DecodeError
 from sparkvsr.hooks import Hook
 from sparkvsr.inference.options import UpscaleOptions
 from sparkvsr.keyframes.cuts import detect_cuts
+from sparkvsr.keyframes.frame_watch import FrameWatch
 from sparkvsr.keyframes.shots import Shot, shots_from_cuts
 from sparkvsr.video import (
     Frame,
@@ -35,6 +36,7 @@ class ClipRecord:
         colour: largest difference between the channels of a pixel, 0 to 1; 0 for a grey clip.
         warnings: of the reader.
         side_data: what the frames carry beside their pixels, see ``VideoInfo.side_data``.
+        bad_frames: that no automatic keyframe should lie on; looked for where keyframes are automatic.
     """
 
     start: int
@@ -43,6 +45,7 @@ class ClipRecord:
     colour: float = 0.0
     warnings: list[str] = field(default_factory=list)
     side_data: frozenset[str] = frozenset()
+    bad_frames: frozenset[int] = frozenset()
 
     def digest(self, index: int) -> bytes:
         """Hash of the frame at an index of the clip."""
@@ -63,6 +66,7 @@ def read_through(info: VideoInfo, options: UpscaleOptions, stop: int, hook: Hook
     total = stop - start
     every = max(1, total // 100)
     record = ClipRecord(start)
+    watch = FrameWatch() if options.keyframes.is_automatic else None
 
     def report(done: int) -> None:
         if done % every == 0 or done == total:
@@ -75,6 +79,8 @@ def read_through(info: VideoInfo, options: UpscaleOptions, stop: int, hook: Hook
             if record.colour <= GREY_SPREAD:
                 spread = frame.pixels.amax(0) - frame.pixels.amin(0)
                 record.colour = max(record.colour, float(spread.max()))
+            if watch is not None:
+                watch.see(frame.pixels)
             yield frame.pixels
 
     with VideoReader(
@@ -86,4 +92,7 @@ def read_through(info: VideoInfo, options: UpscaleOptions, stop: int, hook: Hook
     if count == 0:
         msg = f"{info.path} has no decodable frame from {start} on"
         raise DecodeError(msg)
-    return shots_from_cuts([start + cut for cut in cuts], start, start + count), record
+    shots = shots_from_cuts([start + cut for cut in cuts], start, start + count)
+    if watch is not None:
+        record.bad_frames = watch.bad(start, shots)
+    return shots, record

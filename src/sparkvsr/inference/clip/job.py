@@ -21,7 +21,7 @@ from sparkvsr.inference.options import UpscaleOptions, check_options
 from sparkvsr.keyframes.checks import content_notes
 from sparkvsr.keyframes.choice import KeyframeChoice
 from sparkvsr.keyframes.references import FolderMaker, ReferenceMaker, make_reference_maker
-from sparkvsr.keyframes.select import Selection
+from sparkvsr.keyframes.select import Selection, selection_notes
 from sparkvsr.keyframes.shots import Shot
 from sparkvsr.models.device import working_memory
 from sparkvsr.models.interface import ModelPlan, RestorationModel, needs_blind_pass
@@ -207,11 +207,13 @@ def prepare(
 
     # 4. Keyframes and their images.
     selection = choice.select(
-        shots, lambda: iframe_indices(path, options.stream), options.seed, multiple=model.keyframe_multiple
+        shots,
+        lambda: iframe_indices(path, options.stream),
+        options.seed,
+        multiple=model.keyframe_multiple,
+        bad=record.bad_frames,
     )
-    if selection.dropped:
-        shown = ", ".join(map(str, selection.dropped[:8])) + (", ..." if len(selection.dropped) > 8 else "")
-        notes.append(f"dropped {len(selection.dropped)} keyframes closer than 4 frames to another: {shown}")
+    notes += selection_notes(selection)
     if maker is None:
         maker = make_reference_maker("bicubic")
     if isinstance(maker, FolderMaker):
