@@ -50,7 +50,7 @@ def inventory(path: Path, ffprobe) -> dict[str, int]:
         first = next(iter(sorted(path.iterdir()))) if path.is_dir() else path.with_name("000.jpg")
         stream = ffprobe(first, "-show_streams")["streams"][0]
         return {"alpha": int(stream["pix_fmt"].startswith(("rgba", "ya")))}
-    asked = ("-show_streams", "-show_chapters", "-show_format", "-show_frames", "-read_intervals", "%+#1")
+    asked = ("-show_streams", "-show_chapters", "-show_format", "-show_frames", "-read_intervals", "%+#30")
     shown = ffprobe(path, *asked)
     streams: list[dict[str, Any]] = shown["streams"]
     tags = [shown["format"].get("tags", {}), *(stream.get("tags", {}) for stream in streams)]
@@ -201,7 +201,20 @@ def _loud_span(path: Path, ffprobe, ffmpeg, folder: Path) -> tuple[float, float]
 
     starts = {s["codec_type"]: float(s["start_time"]) for s in ffprobe(path, "-show_streams")["streams"]}
     wave = folder / "heard.raw"
-    ffmpeg("-i", path, "-map", "0:a", "-af", "aresample=8000:async=1:first_pts=0", "-ac", "1", "-f", "s16le", wave)
+    ffmpeg(
+        "-copyts",
+        "-i",
+        path,
+        "-map",
+        "0:a",
+        "-af",
+        "aresample=8000:async=1:first_pts=0",
+        "-ac",
+        "1",
+        "-f",
+        "s16le",
+        wave,
+    )
     loud = np.flatnonzero(np.abs(np.fromfile(wave, np.int16)) > 500) / 8000
     return loud[0] - starts["video"], loud[-1] - starts["video"]
 
