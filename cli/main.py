@@ -28,7 +28,8 @@ from .export import export
 from .keyframes import keyframes
 from .logs import observed
 from .metrics import metrics
-from .models import bench, models
+from .models import models
+from .profile import bench, profile
 from .schema import schema
 from .steady import steady_output
 from .train import train
@@ -99,12 +100,13 @@ def main(
 
 
 _BEFORE: list[Callable[..., None]] = [upscale, keyframes, compare]
-_AFTER: list[Callable[..., None]] = [metrics, train, export, models, bench, schema, clean]
+_AFTER: list[Callable[..., None]] = [metrics, train, export, models, profile, schema, clean]
 for command in _BEFORE:
     app.command()(observed(command))
 app.add_typer(eval_app, name="eval")
 for command in _AFTER:
     app.command()(observed(command))
+app.command("bench", hidden=True)(observed(bench))
 
 
 _WORKING = ("upscale", "keyframes", "compare", "eval", "train", "export")

@@ -9,8 +9,9 @@ import torch
 
 from sparkvsr.data.samples import TrainBatch, TrainSample, collate
 from sparkvsr.errors import ConfigError, WeightsError
-from sparkvsr.training.adapters.cogvideox import CogVideoXAdapter, build_cogvideox_adapter, build_nano_adapter
+from sparkvsr.training.adapters.cogvideox import CogVideoXAdapter, build_cogvideox_adapter
 from sparkvsr.training.adapters.lite import LiteAdapter, build_lite_adapter
+from sparkvsr.training.adapters.nano import build_nano_adapter
 
 # Inference warps HR pixels with OpenCV's fixed-point tables, training with torch.
 MEAN_TOLERANCE = 2e-3
@@ -178,7 +179,7 @@ def test_a_samples_latents_do_not_depend_on_its_batch() -> None:
 
 
 def test_refusals(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="has no transformer"):
+    with pytest.raises(WeightsError, match="transformer/config.json is missing"):
         build_cogvideox_adapter(tmp_path)
     with pytest.raises(ConfigError, match="posterior=guess"):
         build_nano_adapter(posterior="guess")

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sparkvsr.evaluation.frames import ClipSource
+from sparkvsr.evaluation.frames import FrameClip
 from sparkvsr.evaluation.measuring import ClipTask, MeasureOptions, measure_clips
-from sparkvsr.evaluation.outputs import CLIPS_FOLDER, write_outputs
 from sparkvsr.evaluation.pairing import Crop, pair_paths
 from sparkvsr.evaluation.record import build_record
+from sparkvsr.evaluation.result_folder import CLIPS_FOLDER, write_outputs
 from sparkvsr.evaluation.run_options import MetricChoice
 from sparkvsr.hooks import Hook
-from sparkvsr.metrics.colour import Frame
+from sparkvsr.metrics.colour import Image8
 from sparkvsr.metrics.readiness import resolve_metrics
 from sparkvsr.metrics.toolbox import Toolbox
 from sparkvsr.pretrained.weights import WeightStore
@@ -73,8 +73,8 @@ def evaluate_files(
     return record
 
 
-def _frames_of(clip: ClipSource) -> Callable[[], Iterator[tuple[Frame, Frame | None]]]:
-    def produce() -> Iterator[tuple[Frame, Frame | None]]:
+def _frames_of(clip: FrameClip) -> Callable[[], Iterator[tuple[Image8, Image8 | None]]]:
+    def produce() -> Iterator[tuple[Image8, Image8 | None]]:
         return ((frame, None) for frame in clip.frames())
 
     return produce

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from sparkvsr.errors import DatasetError, MetricError
-from sparkvsr.evaluation.frames import ClipSource, CroppedClip, FileClip, clip_paths, holds_images
+from sparkvsr.evaluation.frames import CroppedClip, FileClip, FrameClip, clip_paths, holds_images
 
 Crop = Literal["none", "center", "topleft"]
 
@@ -21,8 +21,8 @@ class ClipPair:
     """
 
     name: str
-    sr: ClipSource
-    gt: ClipSource
+    sr: FrameClip
+    gt: FrameClip
     notes: tuple[str, ...] = ()
 
 
@@ -73,7 +73,7 @@ def _as_set(path: Path, label: str) -> dict[str, Path] | None:
     return clips
 
 
-def _fit(sr: ClipSource, gt: ClipSource, crop: Crop, trim: bool) -> ClipPair:
+def _fit(sr: FrameClip, gt: FrameClip, crop: Crop, trim: bool) -> ClipPair:
     notes = []
     frames = min(sr.num_frames, gt.num_frames)
     if sr.num_frames != gt.num_frames:

@@ -185,7 +185,7 @@ def _one_by_one(
         started = time.monotonic()
         try:
             job = prepare(path, output, options, model, hook, into_folder=into_folder)
-            refuse_source(job.output, paths)
+            refuse_source(job.clip.output, paths)
             result = run(job, hook)
         except Exception as exc:  # noqa: BLE001  (one bad file does not stop the rest; who asked reports it)
             yield Outcome(path, "failed", error=exc, seconds=time.monotonic() - started)

@@ -136,8 +136,7 @@ def make_keyframes(
     if options.best is None:
         options.keyframes.check_early(0, info.num_frames)
     maker = make_reference_maker(options.references, resolve_device(options.device), options.maker)
-    if isinstance(maker, FolderMaker):
-        maker.check_clip(path)
+    maker.check_clip(path)
 
     # 2. Which frames.
     analysis = _analyse(info, options, hook)
@@ -150,8 +149,7 @@ def make_keyframes(
     if not selection.indices:
         msg = f"{path} has no frame that can be a keyframe ({selection.method}); use --every or --keyframes"
         raise KeyframeError(msg)
-    if isinstance(maker, FolderMaker):
-        maker.check(selection.indices, (info.height, info.width))
+    maker.check(selection.indices, (info.height, info.width))
     notes = [size.note] if size.note else []
     notes += selection_notes(selection)
     hook(_plan_event(folder, selection, analysis.shots, maker))
@@ -202,13 +200,7 @@ def check_references(path: Path, folder: Path, hook: Hook = silent) -> dict[str,
         raise ConfigError(msg)
     maker = FolderMaker(folder)
     maker.check_clip(path)
-    outside = [index for index in maker.indices if index >= info.num_frames]
-    if outside:
-        msg = (
-            f"reference image {maker.paths[outside[0]]} is for frame {outside[0]}, outside the clip "
-            f"(frames 0 to {info.num_frames - 1}); rename or remove it"
-        )
-        raise KeyframeError(msg)
+    maker.given(0, info.num_frames)
     maker.check(maker.indices, (info.height, info.width))
     warnings = content_notes(maker, lambda wanted: read_frames(path, wanted), maker.indices)
     return {
@@ -223,7 +215,7 @@ def check_references(path: Path, folder: Path, hook: Hook = silent) -> dict[str,
 def _analyse(info: VideoInfo, options: KeyframeOptions, hook: Hook) -> _Analysis:
     """One pass over the clip: cuts, times, and how good the frames are where that decides."""
     times = array("d")
-    watch = FrameWatch() if options.best is not None or options.keyframes.is_automatic else None
+    watch = FrameWatch() if options.best is not None or options.keyframes.follows_shots else None
     total = info.num_frames
     every = max(1, total // 100)
 

@@ -51,6 +51,11 @@ class KeyframeChoice:
         msg = f"keyframes {value!r} is unknown; use default, iframes, scenes, none, every:N, random:N or 0,48,96"
         raise ConfigError(msg)
 
+    @property
+    def follows_shots(self) -> bool:
+        """Whether the choice depends on where the shots begin, and avoids bad frames."""
+        return self.kind not in ("none", "manual")
+
     def check_early(self, start: int, stop: int) -> None:
         """Refuse what is wrong whatever the clip shows, before it is read through.
 
@@ -64,11 +69,6 @@ class KeyframeChoice:
             select.every(self.number, whole)
         elif self.kind == "random":
             select.random_frames(self.number, whole, 0)
-
-    @property
-    def is_automatic(self) -> bool:
-        """Whether the program says which frames, so that it may avoid bad ones."""
-        return self.kind not in ("manual", "none")
 
     def select(
         self,
@@ -89,7 +89,7 @@ class KeyframeChoice:
             bad: frames to avoid, see ``frame_watch.FrameWatch``; the user's own stay.
         """
         selection = self._select(shots, iframe_indices, seed)
-        if not self.is_automatic:
+        if not self.follows_shots:
             return selection
         return select.off_bad_frames(select.snapped(selection, shots, multiple), shots, bad, multiple)
 

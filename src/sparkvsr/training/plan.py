@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from sparkvsr.config import plain
 from sparkvsr.data.samples import TrainBatch
 from sparkvsr.errors import ConfigError, WeightsError
-from sparkvsr.losses.perceptual import DistsDistance
 from sparkvsr.models.cogvideox.networks.weight_files import build_transformer, build_vae
 from sparkvsr.models.tracing import peak_bytes, training_peak_bytes
+from sparkvsr.pretrained.perceptual import Dists
 from sparkvsr.training.adapters.cogvideox import CogVideoXAdapter
 from sparkvsr.training.adapters.interface import LatentBatch, parameter_count
 from sparkvsr.training.lora import add_lora
@@ -294,10 +294,10 @@ def _batch_bytes(batch: TrainBatch) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in (batch.lr, batch.hr, batch.keyframes))
 
 
-def _meta_dists() -> DistsDistance:
+def _meta_dists() -> Dists:
     layers = [
         (torch.empty(out, into, 3, 3, device="meta"), torch.empty(out, device="meta"))
         for into, out in itertools.pairwise(_DISTS_CHANNELS)
     ]
     weights = torch.empty(1, 1475, 1, 1, device="meta")
-    return DistsDistance(layers, weights, weights).to("meta")
+    return Dists(layers, weights, weights).to("meta")

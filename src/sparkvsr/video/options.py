@@ -13,7 +13,7 @@ from sparkvsr.errors import EncodeError, OutputExistsError
 
 from .images import WRITABLE_IMAGE_SUFFIXES, is_pattern, numbered_name
 from .info import VideoInfo
-from .pixels import frame_bit_depth, has_alpha_format
+from .pixels import has_alpha_format
 
 Codec = Literal["h264", "hevc", "av1", "ffv1", "prores"]
 
@@ -260,8 +260,3 @@ def encoder_version() -> str:
     """Text that changes with the libraries that encode: segments of two versions should not be joined."""
     versions = {name: ".".join(map(str, number)) for name, number in av.library_versions.items()}
     return f"av {av.__version__} {versions.get('libavcodec', '')}"
-
-
-def encoder_bits(pixel_format: str) -> int:
-    """Bits of a sample of the output."""
-    return min(16, frame_bit_depth(pixel_format))

@@ -43,6 +43,10 @@ class TrainingAdapter(nn.Module, ABC):
     network: nn.Module
     #: what ``sparkvsr export`` writes into the model card
     family: str
+    #: whether latents are costly to make and worth keeping; without a codec they are the pixels
+    has_codec: bool = False
+    #: whether ``prepare_clip`` computes something that depends on where the keyframes are
+    keeps_motion: bool = False
 
     @abstractmethod
     def encode(self, batch: TrainBatch, *, framewise: bool, with_hr: bool) -> LatentBatch:
