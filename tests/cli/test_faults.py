@@ -1,4 +1,4 @@
-"""Kinds of failures that users of other tools reported: losses told, sources kept, odd names, odd streams, closed output."""
+"""Kinds of failures that users of other tools reported: losses, sources destroyed, odd names and streams, closed output."""
 
 from __future__ import annotations
 
@@ -298,6 +298,12 @@ def test_recovery_points_are_no_iframes(faults: Path) -> None:
 
 
 # Names
+
+
+def test_pipes_are_refused_in_plain_words(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("-", "/dev/zero", tmp_path / "pipe"):
+        one_line(run(name, "-o", tmp_path / "o.mp4", *PLAIN), "save it to a file first", 1)
 
 
 def test_long_names_and_percent_signs(clip: Path, tmp_path: Path) -> None:

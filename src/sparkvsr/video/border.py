@@ -104,6 +104,10 @@ def open_input(path: Path) -> av.container.InputContainer:
         DecodeError: missing, not a media file, or refused.
     """
     with decoding(path, "open"):
+        is_pipe = path.exists() and not (path.is_dir() or path.is_file())
+        if is_pipe or (str(path) == "-" and not path.exists()):
+            msg = f"{path} is a pipe or a device, and a clip is read more than once; save it to a file first"
+            raise DecodeError(msg)
         if not path.exists():
             msg = f"{path} does not exist; check the path"
             raise DecodeError(msg)
