@@ -116,7 +116,20 @@ def evaluate(
         ),
     ] = "none",
     trim: Annotated[
-        bool, typer.Option("--trim", help="Cut the longer clip at its end; otherwise refused.", rich_help_panel=FILES)
+        bool,
+        typer.Option(
+            "--trim",
+            help="Cut the longer clip at its end, leave out numbered images without a partner; otherwise refused.",
+            rich_help_panel=FILES,
+        ),
+    ] = False,
+    align: Annotated[
+        bool,
+        typer.Option(
+            "--align",
+            help="Take back a shift of up to 4 pixels and one frame; otherwise it is only told.",
+            rich_help_panel=FILES,
+        ),
     ] = False,
     border: Annotated[
         int,
@@ -183,7 +196,7 @@ def evaluate(
     choice = MetricChoice(metrics or "default", every, weights_dir, allow_download, strict, device)
     try:
         if pred is not None and gt is not None and output is not None:
-            _measure_files(pred, gt, output, choice, crop, trim, border)
+            _measure_files(pred, gt, output, choice, crop, border, trim=trim, align=align)
         else:
             from sparkvsr.evaluation.run_options import RunOptions
 
@@ -242,13 +255,15 @@ def report(
 
 
 def _measure_files(
-    pred: Path, gt: Path, output: Path, choice: MetricChoice, crop: Literal["none", "center", "topleft"], trim: bool,
-    border: int,
+    pred: Path, gt: Path, output: Path, choice: MetricChoice, crop: Literal["none", "center", "topleft"], border: int,
+    *, trim: bool, align: bool,
 ) -> None:  # fmt: skip
     from sparkvsr.evaluation.file_run import evaluate_files
 
     with EvalProgress() as progress:
-        record = evaluate_files(pred, gt, output, metrics=choice, crop=crop, trim=trim, border=border, hook=progress)
+        record = evaluate_files(
+            pred, gt, output, metrics=choice, crop=crop, trim=trim, align=align, border=border, hook=progress
+        )
     _print_record(record, output)
 
 

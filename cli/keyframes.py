@@ -23,6 +23,7 @@ from .options import (
     Random,
     Scenes,
     Seed,
+    Stream,
     keyframe_choice,
 )
 
@@ -93,6 +94,7 @@ def keyframes(
     ] = False,
     device: Device = "auto",
     deinterlace: Deinterlace = "auto",
+    stream: Stream = None,
     json: Json = False,
 ) -> None:
     """Write keyframes as images to look at and edit: references, LR frames, contact sheet, keyframes.json.
@@ -135,6 +137,7 @@ def keyframes(
             overwrite=overwrite,
             keep_going=keep_going,
             deinterlace=deinterlace,
+            stream=stream,
         )
         clip = clip.expanduser()
         folder = output.expanduser() if output is not None else _default_folder(clip)

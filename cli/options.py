@@ -55,6 +55,10 @@ Seed = Annotated[
 Start = Annotated[int, typer.Option("--start", help="First frame, counted from 0.")]
 Frames = Annotated[int | None, typer.Option("--frames", help="Number of frames (default: to the end).")]
 Deinterlace = Annotated[str, typer.Option("--deinterlace", help="auto, on, off.")]
+Stream = Annotated[
+    int | None,
+    typer.Option("--stream", help="Video stream that is read, as ffprobe counts (default: the main one)."),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
 Json = Annotated[
     bool,

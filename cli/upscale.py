@@ -31,6 +31,7 @@ from .options import (
     Scenes,
     Seed,
     Start,
+    Stream,
     Tile,
     keyframe_choice,
 )
@@ -160,6 +161,7 @@ def upscale(
         ),
     ] = None,
     deinterlace: Deinterlace = "auto",
+    stream: Stream = None,
     devices: Annotated[
         int | None,
         typer.Option(
@@ -225,6 +227,7 @@ def upscale(
             compare=compare,
             overwrite=overwrite,
             deinterlace=deinterlace,
+            stream=stream,
             codec=codec,
             crf=crf,
             pixel_format=pixel_format,

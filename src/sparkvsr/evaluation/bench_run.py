@@ -65,7 +65,8 @@ class KeyedClip:
         from sparkvsr.keyframes.shots import Shot
 
         shots = self.look[0] if self.look is not None else [Shot(0, self.clip.num_frames)]
-        return replace(self, indices=self.choice.select(shots, self.iframes, SEED, multiple=multiple).indices)
+        bad = self.look[1].bad_frames if self.look is not None else frozenset()
+        return replace(self, indices=self.choice.select(shots, self.iframes, SEED, multiple=multiple, bad=bad).indices)
 
 
 @dataclass
@@ -173,7 +174,7 @@ class BenchRun:
         choice = source.choice(clip.name, clip.num_frames, folder.indices if folder else ())
         if choice.kind in ("default", "iframes"):
             clip.iframes(source.keyframes)  # refused before the frames are looked through
-        look = clip.look_through(clip.lr_frames(self.bench)) if choice.follows_shots else None
+        look = clip.look_through(clip.lr_frames(self.bench), judge=True) if choice.follows_shots else None
         keyed = KeyedClip(clip, choice, partial(clip.iframes, source.keyframes), folder, look).moved(1)
         if folder is not None:
             folder.check(keyed.indices, clip.lr_size)

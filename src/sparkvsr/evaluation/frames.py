@@ -24,12 +24,14 @@ class FrameClip(ABC):
         num_frames: may be an estimate for damaged videos.
         size: ``(H, W)``.
         fps: frames per second; a nominal value for image folders.
+        numbers: those in the names of its images, rising; empty where there are none.
     """
 
     name: str
     num_frames: int
     size: tuple[int, int]
     fps: float
+    numbers: tuple[int, ...] = ()
 
     @abstractmethod
     def frames(self) -> Iterator[Image8]:
@@ -82,6 +84,7 @@ class FileClip(FrameClip):
         self.num_frames = self._info.num_frames if limit is None else min(limit, self._info.num_frames)
         self.size = (self._info.height, self._info.width)
         self.fps = float(self._info.average_fps)
+        self.numbers = self._info.numbers[: self.num_frames]
 
     def frames(self) -> Iterator[Image8]:
         from sparkvsr.video import VideoReader

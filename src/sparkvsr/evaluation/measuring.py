@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sparkvsr.errors import MetricError, SparkVSRError
+from sparkvsr.evaluation.alignment import AlignmentCheck
 from sparkvsr.evaluation.frames import FrameClip
 from sparkvsr.evaluation.pictures import ExtremeFrames
 from sparkvsr.evaluation.scores import score_record
@@ -211,6 +212,7 @@ def _measure_one(
     primary = next((spec for spec in options.specs if spec.name == options.primary), None)
     extremes = ExtremeFrames(primary.higher_is_better is not False) if primary else None
     truth = task.gt.frames() if task.gt is not None else None
+    check = AlignmentCheck(task.num_frames)
     index, size, seconds = 0, (0, 0), 0.0
     try:
         while (item := queue.get()) is not None:
@@ -220,6 +222,8 @@ def _measure_one(
             if truth is not None and gt is None:
                 msg = f"{task.name}: the ground truth ends at frame {index}, the restored clip goes on; pass --trim"
                 raise MetricError(msg)
+            if gt is not None and gt.shape == sr.shape:
+                check.see(sr, gt)
             meter.update(sr, gt)
             if extremes is not None:
                 values = meter.scores[options.primary].values
@@ -239,6 +243,7 @@ def _measure_one(
     except BaseException:
         meter.close()
         raise
+    found = check.result()
     with _writing(folder):
         pictures = extremes.save(folder, safe_name(task.name)) if extremes else []
     return {
@@ -252,7 +257,7 @@ def _measure_one(
         },
         "pictures": pictures,
         "seconds_measuring": round(seconds, 3),
-        "warnings": list(task.notes),
+        "warnings": [*([] if found is None else [found.note()]), *task.notes],
         **task.facts,
     }
 

@@ -74,6 +74,7 @@ class UpscaleOptions:
         compare: also write a side-by-side video.
         overwrite: replace an existing output.
         deinterlace: ``auto``, ``on``, ``off``.
+        stream: index of the video stream that is restored; None takes the main one.
         encode: codec settings.
         work: work folder, kept after success; None takes one beside the output, which is removed after success
             unless the references come from a folder (then the next edit renders only what it changes).
@@ -100,6 +101,7 @@ class UpscaleOptions:
     compare: bool = False
     overwrite: bool = False
     deinterlace: str = "auto"
+    stream: int | None = None
     encode: EncodeOptions = field(default_factory=EncodeOptions)
     work: Path | None = None
     keep_work: bool = True

@@ -23,7 +23,7 @@ from sparkvsr.inference.options import ModelChoice, UpscaleOptions, WorkPolicy, 
 from sparkvsr.keyframes.checks import content_notes
 from sparkvsr.keyframes.choice import KeyframeChoice
 from sparkvsr.keyframes.references import ReferenceMaker, make_reference_maker
-from sparkvsr.keyframes.select import Selection
+from sparkvsr.keyframes.select import Selection, selection_notes
 from sparkvsr.keyframes.shots import Shot
 from sparkvsr.models.interface import RestorationModel
 from sparkvsr.shapes import OutputSize, output_size, preview_frames
@@ -33,10 +33,12 @@ from sparkvsr.video import (
     VideoInfo,
     check_output,
     iframe_indices,
+    losses,
     output_kind,
     probe,
     read_frames,
 )
+from sparkvsr.video.own_files import refuse_source
 
 _log = logging.getLogger(__name__)
 
@@ -105,7 +107,7 @@ class ClipJob:
         """LR frames ``[start, stop)``, by default all of the job."""
         first = self.shots[0].start if start is None else start
         last = self.shots[-1].stop if stop is None else stop
-        return open_frames(self.info.path, first, last - first, self.deinterlace)
+        return open_frames(self.info.path, first, last - first, self.deinterlace, self.info.stream_index)
 
 
 @dataclass(frozen=True)
@@ -146,9 +148,14 @@ def prepare(
     """
     # 1. What is it, and what comes out.
     check_options(options)
+    sources = [path]
+    if Path(options.references).exists():
+        sources.append(Path(options.references))
+    if output is not None and not into_folder:
+        refuse_source(output, sources)
     hook = for_input(hook, path)
     started = time.monotonic()
-    info = probe(path)
+    info = probe(path, options.stream)
     _log.info("%s: %s, %s, time base %s", path, info.summary(), info.pixel_format, info.time_base)
     hook(input_event(info))
     if options.preview is not None:
@@ -156,6 +163,9 @@ def prepare(
         options = replace(options, start=first, frames=count)
     size = output_size((info.height, info.width), scale=options.scale, height=options.height, size=options.size)
     target = resolve_output(path, output, info, options, size, into_folder=into_folder)
+    refuse_source(target, sources)
+    if options.compare:
+        refuse_source(compare_path(target), sources)
     # What an interrupted run left under the final names while it gave them is ours to replace.
     may_replace = options.overwrite or was_joining(options.work or default_work_folder(target))
     check_output(target, may_replace, options.encode)
@@ -182,22 +192,29 @@ def prepare(
     choice.check_early(options.start, stop)
 
     # 3. One pass over the clip: cuts, and the true number of frames.
-    shots, record = read_through(info, options.start, stop, options.deinterlace, hook)
+    shots, record = read_through(info, options.start, stop, options.deinterlace, hook, judge=choice.follows_shots)
     notes: list[str] = [size.note] if size.note else []
     notes += record.warnings
+    notes += losses(info, target, options.encode, (size.height, size.width), record.side_data)
     true_stop = shots[-1].stop
     if true_stop < stop:
         notes.append(f"only {true_stop - options.start} of {stop - options.start} announced frames could be decoded")
 
     # 4. Keyframes and their images.
-    selection = choice.select(shots, lambda: iframe_indices(path), options.seed, multiple=model.keyframe_multiple)
-    if selection.dropped:
-        shown = ", ".join(map(str, selection.dropped[:8])) + (", ..." if len(selection.dropped) > 8 else "")
-        notes.append(f"dropped {len(selection.dropped)} keyframes closer than 4 frames to another: {shown}")
+    selection = choice.select(
+        shots,
+        lambda: iframe_indices(path, info.stream_index),
+        options.seed,
+        multiple=model.keyframe_multiple,
+        bad=record.bad_frames,
+    )
+    notes += selection_notes(selection)
     if maker is None:
         maker = make_reference_maker(NO_REFERENCES)
     maker.check(selection.indices, (info.height, info.width))
-    notes += content_notes(maker, lambda indices: read_frames(path, indices), selection.indices)
+    notes += content_notes(
+        maker, lambda indices: read_frames(path, indices, stream=info.stream_index), selection.indices
+    )
     is_grey = record.stays_grey(selection.indices, maker)
     if is_grey:
         notes.append("the clip is grey, and so will be the result; keyframe images of your own may bring colour")

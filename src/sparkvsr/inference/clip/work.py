@@ -186,7 +186,9 @@ class ClipWork:
                 clip_range=job.clip_range,
             )
         else:
-            assemble_images(job.output, segments, job.num_frames, source=job.info, overwrite=True)
+            assemble_images(
+                job.output, segments, job.num_frames, source=job.info, overwrite=True, start=job.shots[0].start
+            )
         _log.info("%s: joined %d segments in %.2f s", job.output, len(segments), time.monotonic() - started)
         self.store.end_joining()
         self.store.prune({segment.key for segment in self.segments})
