@@ -1,4 +1,4 @@
-"""Kinds of failures that users of other tools reported: losses, sources destroyed, odd names and streams, closed output."""
+"""Faults that were found by replaying public reports, at the command line: what is lost is told."""
 
 from __future__ import annotations
 
