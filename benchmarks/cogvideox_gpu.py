@@ -5,9 +5,9 @@
     python benchmarks/cogvideox_gpu.py --device cuda --frames 201 --size 1080 1920
     python benchmarks/cogvideox_gpu.py --device cuda --memory-gib 24     # the plan for a 24 GB card
 
-The reference is our own code for what guide/method.md describes: the library's blocks, contiguous layout, VAE slicing
-and tiling on, every chunk encoded again with an overlap of 8, hard cuts, keyframes repeated four times in time and
-encoded for every chunk. Its text encoder is left out (with it, it is slower still). Weights are the same tensors.
+The reference is our own code for what the published script does (docs/method.md 3, 8): the library's blocks, contiguous
+layout, VAE slicing and tiling on, every chunk encoded again with an overlap of 8, hard cuts, keyframes repeated four
+times in time and encoded for every chunk. Its text encoder is left out (it would be slower still); same weights.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def reference_order(
     coefficients: Any,
     meter: StageMeter,
 ) -> Tensor:
-    """Restore a clip the way the published script does (guide 2.2 to 2.9, defaults of the published commands)."""
+    """Restore a clip the way the published script does (docs/method.md 3 and 8, defaults of the published commands)."""
     device, dtype = prompt.device, prompt.dtype
     vae.enable_tiling()
     vae.use_slicing = True

@@ -109,6 +109,7 @@ class TextReporter:
         self._progress: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         self._several = False
+        self._noted: set[tuple[str, str]] = set()
 
     def __enter__(self) -> TextReporter:
         return self
@@ -129,6 +130,7 @@ class TextReporter:
             self._end_bar(event.get("input", ""))
             for line in plan_lines(event):
                 self._line(line)
+            self._notes(event)
         elif name == "progress":
             left = event["seconds_left"]
             text = f"{event['fps']:.2f} fps, {human_seconds(left)} left" if left is not None else "starting"
@@ -148,12 +150,21 @@ class TextReporter:
             self._end_bar(event.get("input", ""))
             for line in done_lines(event):
                 self._line(line)
+            self._notes(event)
         elif name == "error":
             self._end_bar(event.get("input", ""))
         elif name == "summary":
             self._stop()
             for line in summary_lines(event):
                 self._line(line)
+
+    def _notes(self, event: dict[str, Any]) -> None:
+        """What the user should know, once: the end says only what the plan could not."""
+        for note in event["notes"]:
+            key = (event.get("input", ""), note)
+            if key not in self._noted:
+                self._noted.add(key)
+                self._line(f"Note     {note}")
 
     def _line(self, text: str) -> None:
         if self._progress is not None:
@@ -221,7 +232,7 @@ def plan_lines(event: dict[str, Any]) -> list[str]:
         f"         about {human_bytes(disk['output_bytes'])} of disk for the result and "
         f"{human_bytes(disk['work_bytes'])} more until it is complete, {human_bytes(free)} free"
     )
-    return lines + [f"Note     {note}" for note in event["notes"]]
+    return lines
 
 
 def summary_lines(event: dict[str, Any]) -> list[str]:

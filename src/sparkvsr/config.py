@@ -25,6 +25,8 @@ from sparkvsr.errors import ConfigError
 
 CONFIG_MODULE = "sparkvsr.conf"
 NEAREST = 3
+_PATH_ENDINGS = ("root", "path", "dir", "list", "folder", "file", "ckpt", "init")
+"""Last words of keys whose values are files or folders."""
 # What other trainers call things.
 _SYNONYMS = {
     "lr": "learning_rate",
@@ -68,7 +70,7 @@ def compose_config(
         if not folder.is_dir():
             msg = f"--config-dir {config_dir}: no such folder; it holds groups like data/mine.yaml for data=mine"
             raise ConfigError(msg)
-        texts.append(f"hydra.searchpath=[file://{folder}]")
+        texts.append(f"hydra.searchpath=[{_quoted(f'file://{folder}')}]")
     try:
         config = _compose(name, texts)
         _check_types(parsed, name, texts)
@@ -146,10 +148,15 @@ def _compose(name: str, texts: Sequence[str]) -> DictConfig:
 
 
 def _parse(text: str) -> Override:
+    parser = OverridesParser.create()
     try:
-        override = OverridesParser.create().parse_override(text)
+        override = parser.parse_override(_with_quoted_path(text))
     except (OverrideParseException, HydraException) as exc:
-        msg = f"override {text!r} cannot be read; write key=value, for example trainer.max_steps=500 or stage=2"
+        key, equals, value = text.partition("=")
+        if equals and override_key(text) == key.lstrip("+~"):
+            msg = f"the value of {key} cannot be read: {value}; put text with other signs in quotes: \"{key}='...'\""
+        else:
+            msg = f"override {text!r} cannot be read; write key=value, for example trainer.max_steps=500 or stage=2"
         raise ConfigError(msg) from exc
     if override.key_or_group.startswith("hydra"):
         msg = f"override {text!r}: Hydra's own settings are not used here; add configuration folders with --config-dir"
@@ -158,6 +165,34 @@ def _parse(text: str) -> Override:
         msg = f"override {text!r} names several values, but sweeps are not supported; run the command once per value"
         raise ConfigError(msg)
     return override
+
+
+def _with_quoted_path(text: str) -> str:
+    """The override with its value in quotes where Hydra's grammar would stumble over a plain path or text.
+
+    In that grammar ``= ( ) { } [ ] ' # !``, commas and letters outside ASCII mean something or nothing at all; in the
+    name of a folder they are only signs.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not value or override_key(text) != key.lstrip("+~") or "${" in value:
+        return text
+    is_path = key.rpartition(".")[2].endswith(_PATH_ENDINGS)
+    is_there = is_path and Path(value).expanduser().exists()
+    try:
+        override = OverridesParser.create().parse_override(text)
+    except (OverrideParseException, HydraException):
+        # A list, a dictionary or a quoted text that is not closed is a mistake, unless such a folder may be meant.
+        return text if value[0] in "[{\"'" and not is_path else f"{key}={_quoted(value)}"
+    if is_path and (is_there or override.is_sweep_override()):
+        is_plain = not override.is_sweep_override() and override.value() == value
+        return text if is_plain else f"{key}={_quoted(value)}"
+    return text
+
+
+def _quoted(value: str) -> str:
+    """A string of Hydra's grammar: quotes are escaped, and backslashes only before them and at the end."""
+    escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
+    return "'" + re.sub(r"(\\+)$", r"\1\1", escaped) + "'"
 
 
 def _quote_group_numbers(override: Override) -> str:

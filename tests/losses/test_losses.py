@@ -125,8 +125,8 @@ def test_value_and_gradient_equal_torchmetrics(kind: str, tmp_path: Path, monkey
     expected, expected_gradient = value_and_gradient(theirs, sr, hr)
     assert value == pytest.approx(expected, rel=1e-4)
     assert torch.allclose(gradient, expected_gradient, atol=1e-3 * float(expected_gradient.abs().max()))
-    # The edge-aware form: mean of the distance on images and on their edge maps (guide 5.3). torchmetrics' LPIPS takes
-    # no values above 1, which a Sobel magnitude has.
+    # The edge-aware form: mean of the distance on images and on their edge maps (docs/method.md 4.7). torchmetrics'
+    # LPIPS takes no values above 1, which a Sobel magnitude has.
     both = (expected + float(ours(edges(sr), edges(hr)).mean())) / 2
     assert float(EdgeAware(ours)(sr, hr).mean()) == pytest.approx(both, rel=1e-4)  # type: ignore[arg-type]
 

@@ -54,6 +54,32 @@ def test_every_option_composes_and_fits_its_constructor(row: tuple[str, ...], st
         assert not unknown, f"{path}: {node['_target_']} does not take {unknown}"
 
 
+NAMES = ["a=b", "x (1)", "it's", "a#b", "a{b}", "wow!", "1,2", "видео", "日本", "a[1]", "a&b;c~d", 'say "x"', "a%d",
+         "back\\slash", "end\\", "`x"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_paths_with_signs_of_their_own_are_only_paths(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    config = compose_config(["data=folder", f"data.root={folder}", f"init={folder}", f"paths.output_dir={folder}"])
+    assert (config.data.root, config.init, config.paths.output_dir) == (str(folder),) * 3
+    # Relative, and not there.
+    assert compose_config(["data=folder", f"data.root={name}"]).data.root == name
+    (folder / "data").mkdir()
+    (folder / "data" / "mine.yaml").write_text("defaults: [folder]\nroot: /y\n")
+    assert compose_config(["data=mine"], config_dir=folder).data.root == "/y"
+
+
+def test_lists_and_quotes_still_mean_what_they_did() -> None:
+    assert compose_config(["data=folder", "data.root='/a=b'"]).data.root == "/a=b"
+    assert compose_config(["data=folder", "data.root=null", "data.image_root=/x"]).data.root is None
+    with pytest.raises(ConfigError, match=r"the value of trainer\.max_steps cannot be read: \[1"):
+        compose_config(["trainer.max_steps=[1"])
+    with pytest.raises(ConfigError, match="names several values"):
+        compose_config(["trainer.max_steps=1,2"])
+
+
 def test_a_stage_is_a_diff_and_explicit_overrides_win() -> None:
     first, second = compose_config(["stage=1", "model=tiny"]), compose_config(["stage=2", "model=tiny"])
     assert (first.stage, second.stage) == (1, 2)

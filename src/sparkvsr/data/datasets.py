@@ -57,7 +57,7 @@ class PairedClips(Dataset[TrainSample]):
         clips: moving sources.
         images: still sources, for requests with ``is_image``; None takes single frames of ``clips``.
         degradation: HR to LR.
-        policy: which frames are keyframes; stills never have one (guide 5.2).
+        policy: which frames are keyframes; stills never have one (docs/method.md 4.3).
         augmentation: of keyframe images; None leaves them as they are.
         isr: keyframes made by an image upscaler for a share of the samples.
         num_frames: F of a clip.
@@ -150,7 +150,7 @@ class PairedClips(Dataset[TrainSample]):
 
     def _take(self, request: SampleRequest, rng: np.random.Generator) -> Take:
         num_frames = 1 if request.is_image else self._span or self._num_frames
-        # 1. A larger and longer piece than needed, so that the borders of blurs and codecs fall away (guide 6.1).
+        # 1. A larger and longer clip than needed: the borders of blurs and codecs fall away (docs/method.md 5.1).
         margin = self._degradation.margin
         unit = 4 * self._scale
         outer = tuple(math.ceil(side * margin / unit) * unit for side in self._crop)

@@ -1,6 +1,6 @@
 """Clips and stills from disk: video files, folders of frames, images, or a list of paths.
 
-Only the frames of a sample are decoded (guide 10.2 no. 40). What cannot be used is left out with a reason, either when
+Only the frames of a sample are decoded (docs/method.md 8.7). What cannot be used is left out with a reason, either when
 the folder is searched (nothing there that could be read) or when it is first read.
 """
 
@@ -261,7 +261,7 @@ def listed_paths(root: Path, path_list: str | Path) -> list[Path]:
 
 
 def crop_window(full: tuple[int, int], size: tuple[int, int], rng: np.random.Generator) -> tuple[slice, slice]:
-    """Random rows and columns of at most ``size``; a smaller side is rounded down to a multiple of 4 (guide 6.1)."""
+    """Random rows and columns of at most ``size``; smaller sides are rounded down to 4k (docs/method.md 5.1)."""
     slices = []
     for side, wanted in zip(full, size, strict=True):
         length = wanted if side >= wanted else side // _EVEN * _EVEN

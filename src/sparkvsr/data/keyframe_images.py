@@ -27,7 +27,7 @@ ImageUpscaler = Callable[[Tensor, tuple[int, int]], Tensor]
 
 
 class ReferenceAugmentation:
-    """Guide 4.4, per keyframe and in its order: colour jitter, blur, clamp, noise after the clamp.
+    """docs/method.md 4.4, per keyframe and in its order: colour jitter, blur, clamp, noise after the clamp.
 
     Args:
         jitter_probability: of colour jitter.
@@ -63,7 +63,7 @@ class ReferenceAugmentation:
         self._noise_sigma, self._wrong_probability = noise_sigma, wrong_probability
 
     def __call__(self, keyframes: Tensor, rng: np.random.Generator) -> Tensor:
-        """Augment ``(K, 3, H, W)`` in [0, 1]; the noise may leave that range, as it does in the reference."""
+        """Augment ``(K, 3, H, W)`` in [0, 1]; the noise may leave that range, as it does in the published code."""
         return torch.stack([self._one(image, rng) for image in keyframes]) if len(keyframes) else keyframes
 
     def _one(self, image: Tensor, rng: np.random.Generator) -> Tensor:
@@ -157,10 +157,10 @@ class IsrReferences:
 
     def _load(self) -> ImageUpscaler:
         if self._loaded is None:
-            from sparkvsr.keyframes.references import FolderMaker, make_reference_maker
+            from sparkvsr.keyframes.references import make_reference_maker
 
             maker = make_reference_maker(str(self._upscaler))
-            if isinstance(maker, FolderMaker):
+            if maker.holds_images:
                 msg = (
                     f"keyframes.isr.upscaler={self._upscaler} is a folder of images; training needs an upscaler: lite, "
                     "bicubic, realesrgan or a weight file"

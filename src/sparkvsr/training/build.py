@@ -114,7 +114,7 @@ def build_pairs(
 
 
 def build_validation(config: DictConfig, adapter: TrainingAdapter, skipped: Path | None) -> ValidationClips | None:
-    """A few fixed clips, one clean keyframe at frame 0 (guide 10.2 no. 32: the reference validates without any)."""
+    """A few fixed clips, one clean keyframe at frame 0 (docs/method.md 4.9: the published code has none)."""
     data = config.data
     if data.validation is None:
         return None

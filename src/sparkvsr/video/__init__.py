@@ -4,6 +4,7 @@
 everything else of the source over, `iframe_indices` finds the codec's I-frames without decoding.
 """
 
+from .carry import losses
 from .colour_tags import ColourTags
 from .iframes import iframe_indices
 from .images import read_image
@@ -24,6 +25,7 @@ __all__ = [
     "VideoWriter",
     "check_output",
     "iframe_indices",
+    "losses",
     "output_kind",
     "probe",
     "read_frames",

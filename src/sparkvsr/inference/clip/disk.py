@@ -94,7 +94,7 @@ class DiskNeed:
 def disk_need(job: ClipJob, segments: Sequence[Segment], work_folder: Path) -> DiskNeed:
     """Estimate what a job takes."""
     pixels = job.size.width * job.size.height
-    picture = int(job.num_frames * pixels * bits_per_pixel(job.output, job.options.encode, job.info.bit_depth) / 8)
+    picture = int(job.num_frames * pixels * bits_per_pixel(job.output, job.encode, job.info.bit_depth) / 8)
     others = 0
     info = job.info
     has_others = info.num_audio + info.num_subtitles + info.num_attachments > 0
@@ -103,7 +103,7 @@ def disk_need(job: ClipJob, segments: Sequence[Segment], work_folder: Path) -> D
         with suppress(OSError):
             others = int(info.path.stat().st_size * job.num_frames / max(1, info.num_frames))
     comparison = 0
-    if job.options.compare:
+    if job.compare:
         wide = 2 * bits_per_pixel(compare_path(job.output), EncodeOptions(), 8)
         comparison = int(job.num_frames * pixels * wide / 8) + others
     # The last segment of a shot needs no state.

@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sparkvsr.errors import ConfigError, EncodeError
-from sparkvsr.video.durable import flush_file, flush_folder
+from sparkvsr.video.durable import flush_file, flush_folder, temporary_path
 
 STORE_FORMAT = 2
 MARKER = "sparkvsr-work.json"
@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 def default_work_folder(output: Path) -> Path:
     """The hidden folder beside an output."""
-    return output.with_name(f".{output.name}.work")
+    return temporary_path(output, "work")
 
 
 class WorkStore:

@@ -21,6 +21,8 @@ from sparkvsr.hooks import Hook, RateMeter, silent
 from sparkvsr.inference.compare.captions import GAP_PX, caption, side_by_side
 from sparkvsr.inference.compare.page import ComparePage, PagePair, render_page
 from sparkvsr.video import EncodeOptions, Frame, VideoInfo, VideoReader, VideoWriter, check_output, probe, read_frames
+from sparkvsr.video.durable import temporary_path
+from sparkvsr.video.own_files import refuse_source
 
 ASPECT_TOLERANCE = 0.02
 HTML_SUFFIXES = (".html", ".htm")
@@ -88,6 +90,7 @@ def compare_clips(
     """
     options = options or CompareOptions()
     is_page = output.suffix.lower() in HTML_SUFFIXES
+    refuse_source(output, [first, second])
     _check_options(options, output, is_page=is_page)
     pair = _prepare(first, second, options, hook)
     for note in pair.notes:
@@ -261,7 +264,7 @@ def jpeg_uri(frame: Tensor) -> str:
 
 
 def _write_text(output: Path, text: str) -> None:
-    temporary = output.with_name(f".{output.name}.partial")
+    temporary = temporary_path(output, "partial")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_text(text, encoding="utf-8")

@@ -106,7 +106,7 @@ class CogVideoXAdapter(TrainingAdapter):
         return (CogVideoXBlock,)
 
     def check_data(self, num_frames: int, crop: tuple[int, int], *, framewise: bool) -> None:
-        """See ``TrainingAdapter``: crops are multiples of 16, clips of stage 1 have 8n + 1 frames (guide 1.6)."""
+        """See ``TrainingAdapter``: crops in multiples of 16, 8n + 1 frames in stage 1 (docs/method.md 4.2)."""
         if any(side % 16 for side in crop):
             msg = f"data.crop={list(crop)} must be multiples of 16 for this model (8 of the VAE, 2 of the patches)"
             raise ConfigError(msg)
@@ -124,7 +124,7 @@ class CogVideoXAdapter(TrainingAdapter):
 
     @torch.no_grad()
     def encode(self, batch: TrainBatch, *, framewise: bool, with_hr: bool) -> LatentBatch:
-        """See ``TrainingAdapter``. LR is brought to HR size bilinearly first (guide 2.2)."""
+        """See ``TrainingAdapter``. LR is brought to HR size bilinearly first (docs/method.md 4.2)."""
         if "lr_latents" in batch.extras:
             lr_latents = batch.extras["lr_latents"]
             hr_latents: Tensor | None = batch.extras["hr_latents"]
@@ -156,7 +156,7 @@ class CogVideoXAdapter(TrainingAdapter):
         return torch.cat([place_keyframes(one, given) for one, given in zip(frames, clips, strict=True)], dim=1)
 
     def restore(self, latents: LatentBatch) -> Tensor:
-        """See ``TrainingAdapter``: guide 2.7; the leading copies are dropped before the loss (guide 10.1 no. 10)."""
+        """See ``TrainingAdapter``: docs/method.md 3.3; the leading copies are dropped before the loss (4.5)."""
         lr, keyframes = latents.lr, latents.keyframes
         if lr.device.type != "meta" and torch.is_autocast_enabled(lr.device.type):
             dtype = torch.get_autocast_dtype(lr.device.type)
@@ -171,7 +171,7 @@ class CogVideoXAdapter(TrainingAdapter):
         return restore_latents(self.network, lr, keyframes, prompt, coefficients)
 
     def decode(self, latents: Tensor, *, framewise: bool) -> Tensor:
-        """See ``TrainingAdapter``. Each latent by itself where each frame was encoded by itself (guide 5.4)."""
+        """See ``TrainingAdapter``. Latent by latent where frames were encoded one by one (docs/method.md 4.8)."""
         pieces = latents.flatten(0, 1)[:, None] if framewise else latents
         frames = torch.cat([self._decode(piece) for piece in pieces.split(1)])
         return frames[:, 0].unflatten(0, latents.shape[:2]) if framewise else frames
@@ -235,7 +235,7 @@ def build_cogvideox_adapter(
     posterior: Literal["mode", "sample"] = "sample",
     vae_tiling: bool = False,
 ) -> CogVideoXAdapter:
-    """Load a model folder for training; the transformer as a float32 master copy (guide 3).
+    """Load a model folder for training; the transformer as a float32 master copy (docs/method.md 4.1).
 
     Raises:
         WeightsError: a part of the folder is missing or cannot be read.

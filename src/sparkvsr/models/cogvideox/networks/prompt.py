@@ -1,7 +1,7 @@
 """The embedding of the empty prompt: from a file, or computed once with the T5 encoder and kept.
 
 The prompt is always empty, so the 4.7-billion-parameter text encoder is needed at most once in a machine's life
-(guide 1.8). With the file there it is never loaded.
+(docs/method.md 2.6). With the file there it is never loaded.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _check(embedding: Tensor, origin: Path, tokens: int, dim: int) -> Tensor:
 
 @torch.inference_mode()
 def _compute(text_encoder: Path, tokens: int) -> Tensor:
-    """Run T5 on the empty prompt: one end-of-sequence token, pads, and no attention mask (guide 1.8)."""
+    """Run T5 on the empty prompt: one end-of-sequence token, pads, and no attention mask (docs/method.md 2.6)."""
     try:
         from transformers import T5EncoderModel
     except ImportError as exc:

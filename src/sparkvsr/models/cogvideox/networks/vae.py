@@ -5,7 +5,7 @@ Shapes: B batch, F pixel frames, f latent frames, H W pixels, h = H / 8, w = W /
 itself wants ``(B, C, F, H, W)`` in [-1, 1].
 
 The autoencoder is causal in time and works in groups of 8 frames (2 latent frames), the first group also taking the
-remainder (guide 1.6). The library walks the groups inside one call and so needs the whole clip at once;
+remainder (docs/method.md 2.4). The library walks the groups inside one call and so needs the whole clip at once;
 ``EncodeStream`` and ``DecodeStream`` walk the same groups with the same cache, piece by piece, and give the same bits.
 """
 
@@ -121,8 +121,8 @@ class VideoVAE:
 
     Args:
         vae: an ``AutoencoderKLCogVideoX``.
-        posterior: ``mode`` is deterministic; ``sample`` draws, as the reference does (guide 1.6), from the generator
-            given to ``encode``.
+        posterior: ``mode`` is deterministic; ``sample`` draws, as the published code does (docs/method.md 2.4), from
+            the generator given to ``encode``.
         for_training: ``encode`` gives ordinary tensors, which a backward pass may keep, and ``decode`` has a gradient
             and does not clamp, because a clamp would cut the gradient of what lies outside [0, 1].
     """
@@ -131,7 +131,7 @@ class VideoVAE:
         self.vae = vae
         self.posterior = posterior
         self.for_training = for_training
-        # `invert_scale_latents` of the config is ignored on purpose: the weights were trained without it (guide 1.6).
+        # `invert_scale_latents` is ignored on purpose: the weights were trained without it (docs/method.md 2.4).
         self.scaling_factor = float(vae.config.scaling_factor)
 
     @property
