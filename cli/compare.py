@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from sparkvsr.errors import ConfigError
+from sparkvsr.units import human_bytes
 
-from .console import JsonReporter, TextReporter, human_bytes
+from .console import JsonReporter, TextReporter
 from .options import Frames, Json, Overwrite, Start
 
 

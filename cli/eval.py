@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from sparkvsr.errors import ConfigError, DatasetError
+from sparkvsr.units import human_seconds
 
-from .console import human_seconds
 from .logs import observed
 from .options import MODEL, ChunkFrames, Dtype, Model, Tile
 

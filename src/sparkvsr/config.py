@@ -22,6 +22,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sparkvsr.errors import ConfigError
+from sparkvsr.user_cache import user_cache
+
+OmegaConf.register_new_resolver("user_cache", lambda: str(user_cache()), replace=True)
 
 CONFIG_MODULE = "sparkvsr.conf"
 NEAREST = 3

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from sparkvsr.errors import KeyframeError, SparkVSRError
-from sparkvsr.keyframes.makers.interface import ASPECT_TOLERANCE, ReferenceMaker, file_identity
+from sparkvsr.keyframes.makers.interface import ReferenceMaker, file_identity
 from sparkvsr.keyframes.manifest import (
     MANIFEST_NAME,
     MAX_INDEX,
@@ -18,6 +18,7 @@ from sparkvsr.keyframes.manifest import (
     is_same_clip,
     read_manifest,
 )
+from sparkvsr.shapes import ASPECT_TOLERANCE
 from sparkvsr.video import IMAGE_SUFFIXES, read_image
 from sparkvsr.video.pixels import resize_image
 

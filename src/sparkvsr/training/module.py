@@ -8,6 +8,7 @@ Shapes: B batch, F frames, K keyframes, H W HR pixels.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from sparkvsr.data.samples import TrainBatch
+from sparkvsr.metrics.functional import psnr
 from sparkvsr.training.adapters.interface import TrainingAdapter
 from sparkvsr.training.strategies import ShardedStrategy, has_shards, strategy_kind
 
@@ -124,8 +126,8 @@ class RestorationTraining(LightningModule):
         given = set(batch.keyframe_indices.flatten().tolist())
         measured = [t for t in range(hr.shape[1]) if t not in given] or list(range(hr.shape[1]))
         values = {
-            "val/psnr_rgb": psnr(sr[:, measured], hr[:, measured]),
-            "val/psnr_rgb_bicubic": psnr(bicubic[:, measured], hr[:, measured]),
+            "val/psnr_rgb": _psnr(sr[:, measured], hr[:, measured]),
+            "val/psnr_rgb_bicubic": _psnr(bicubic[:, measured], hr[:, measured]),
         }
         self.log_dict(values, batch_size=1, sync_dist=True)
         return {"sr": sr}
@@ -158,12 +160,6 @@ class RestorationTraining(LightningModule):
         checkpoint[CHECKPOINT_KEY] = {**checkpoint.get(CHECKPOINT_KEY, {}), **own}
 
 
-def psnr(sr: Tensor, hr: Tensor) -> Tensor:
-    """Mean over frames of the RGB PSNR in dB.
-
-    Args:
-        sr: ``(B, F, 3, H, W)`` in [0, 1].
-        hr: same shape.
-    """
-    error = ((sr.float() - hr.float()) ** 2).mean(dim=(-3, -2, -1)).clamp_min(1e-10)
-    return (-10 * torch.log10(error)).mean()
+def _psnr(sr: Tensor, hr: Tensor) -> float:
+    """Mean of the metric over the frames of ``(B, F, 3, H, W)`` in [0, 1], in dB."""
+    return statistics.fmean(psnr(*frames) for frames in zip(sr.flatten(0, 1), hr.flatten(0, 1), strict=True))

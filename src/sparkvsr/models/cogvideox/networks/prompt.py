@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from pathlib import Path
 
 import torch
@@ -17,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sparkvsr.errors import WeightsError
+from sparkvsr.user_cache import user_cache
 
 _log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ END_OF_SEQUENCE, PAD = 1, 0
 
 def cache_folder() -> Path:
     """Where a computed embedding goes when the model folder cannot be written."""
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "sparkvsr" / EMBEDDING_FOLDER
+    return user_cache(EMBEDDING_FOLDER)
 
 
 def load_prompt_embedding(folder: Path, tokens: int, dim: int, cache: Path | None = None) -> Tensor:
