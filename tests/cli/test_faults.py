@@ -1,4 +1,4 @@
-"""Kinds of failures that users of other tools reported: losses, sources destroyed, odd names and streams, closed output."""
+"""Failures that users of other tools reported: losses, sources destroyed, odd names and streams, closed output."""
 
 from __future__ import annotations
 
