@@ -128,7 +128,7 @@ class ImageRestorer:
         return {
             "name": self.name,
             "device": self._device,
-            "dtype": "float32",
+            "dtype": str(getattr(self._maker, "dtype", torch.float32)).removeprefix("torch."),
             "fingerprint": self.fingerprint() or "unknown",
         }
 
