@@ -67,18 +67,27 @@ def evaluate(
         typer.Option("--frames", min=1, help="Only the first N frames; the result says so.", rich_help_panel=BENCH),
     ] = None,
     model: Annotated[str, typer.Option("--model", help="As for `sparkvsr upscale`.", rich_help_panel=MODEL)] = "lite",
-    keyframes: Annotated[
-        str,
+    look: Annotated[
+        str | None,
         typer.Option(
-            "--keyframes", help="none, first, every:N, iframes, or frame numbers like 0,16.", rich_help_panel=MODEL
+            "--look", help="vivid or faithful, for lite (default: what the bench says).", rich_help_panel=MODEL
         ),
-    ] = "none",
+    ] = None,
+    keyframes: Annotated[
+        str | None,
+        typer.Option(
+            "--keyframes",
+            help="none, first, every:N, iframes, auto, or frame numbers like 0,16 (default: auto in the vivid look, "
+            "none in the faithful one).",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
     references: Annotated[
         str | None,
         typer.Option(
             "--references",
             help="HR images of the keyframes: gt (the best possible), lite, a folder with CLIP/00000.png and so on, a "
-            "weight file that spandrel reads, or another maker of `sparkvsr keyframes` (default: lite).",
+            "weight file that spandrel reads, or another maker of `sparkvsr keyframes` (default: by model and look).",
             rich_help_panel=MODEL,
         ),
     ] = None,
@@ -179,7 +188,7 @@ def evaluate(
             from sparkvsr.evaluation.bench_run import RunOptions
 
             options = RunOptions(
-                model=model, keyframes=keyframes, references=references, guidance_scale=guidance, device=device,
+                model=model, look=look, keyframes=keyframes, references=references, guidance_scale=guidance, device=device,
                 clips=tuple(filter(None, (c.strip() for c in clips.split(",")))) if clips else (),
                 max_frames=frames, save_frames=save_frames,
             )  # fmt: skip

@@ -57,7 +57,12 @@ def upscale(
         bool, typer.Option("--iframes", help="The codec's I-frames.", rich_help_panel=KEYFRAMES)
     ] = False,
     keyframes: Annotated[
-        str | None, typer.Option("--keyframes", help="Frame numbers, e.g. 0,48,96.", rich_help_panel=KEYFRAMES)
+        str | None,
+        typer.Option(
+            "--keyframes",
+            help="Frame numbers, e.g. 0,48,96, or auto: where motion asks for one.",
+            rich_help_panel=KEYFRAMES,
+        ),
     ] = None,
     random: Annotated[
         int | None, typer.Option("--random", help="N frames at random, see --seed.", rich_help_panel=KEYFRAMES)
@@ -73,12 +78,12 @@ def upscale(
         str,
         typer.Option(
             "--references",
-            help="HR images of the keyframes: a folder of images named by frame number, or a maker: lite, bicubic, "
-            "realesrgan, a weight file that spandrel reads, 'command:PROGRAM {input} {output}', diffusers:PATH, or an "
-            "endpoint's URL.",
+            help="HR images of the keyframes: auto (by model and look), a folder of images named by frame number, "
+            "or a maker: detail, lite, bicubic, realesrgan, a weight file that spandrel reads, "
+            "'command:PROGRAM {input} {output}', diffusers:PATH, or an endpoint's URL.",
             rich_help_panel=KEYFRAMES,
         ),
-    ] = "lite",
+    ] = "auto",
     guidance: Annotated[
         float,
         typer.Option(
@@ -90,6 +95,14 @@ def upscale(
     model: Annotated[
         str, typer.Option("--model", help="lite, bicubic, a model folder or a hub id.", rich_help_panel=MODEL)
     ] = "lite",
+    look: Annotated[
+        str | None,
+        typer.Option(
+            "--look",
+            help="Of lite: vivid (default: sharp and clean, invents detail) or faithful (closest to the source).",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
     device: Annotated[
         str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.", rich_help_panel=MODEL)
     ] = "auto",
@@ -200,7 +213,7 @@ def upscale(
     choice = _one_choice(
         {
             "--iframes": "iframes" if iframes else None,
-            "--keyframes": None if keyframes is None else parse_indices(keyframes),
+            "--keyframes": keyframes if keyframes in (None, "auto") else parse_indices(keyframes),
             "--random": None if random is None else f"random:{random}",
             "--every": None if every is None else f"every:{every}",
             "--scenes": "scenes" if scenes else None,
@@ -232,6 +245,7 @@ def upscale(
             references=references,
             guidance_scale=guidance,
             model=model,
+            look=look,
             model_options={name: value for name, value in large.items() if value is not None},
             device=device,
             dtype=dtype,

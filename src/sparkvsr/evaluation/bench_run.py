@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from sparkvsr import __version__
 from sparkvsr.errors import ConfigError, DatasetError, SparkVSRError
 from sparkvsr.evaluation import degrade
 from sparkvsr.evaluation.bench import Bench
-from sparkvsr.evaluation.bench_keyframes import GROUND_TRUTH, KeyframeSource
+from sparkvsr.evaluation.bench_keyframes import AUTO, GROUND_TRUTH, KeyframeSource
 from sparkvsr.evaluation.demo_clips import demo_clip
 from sparkvsr.evaluation.file_run import MetricChoice
 from sparkvsr.evaluation.frames import ClipSource, CroppedClip, FileClip
@@ -43,9 +43,11 @@ class RunOptions:
 
     Attributes:
         model: as for ``sparkvsr.load_model``, or a weight file of an image upscaler.
-        keyframes: ``none``, ``first``, ``every:N``, ``iframes`` or frame numbers.
+        look: as for ``sparkvsr.load_model``; None for what the bench says, where the model knows looks.
+        keyframes: None for what ``sparkvsr upscale`` does by itself in that look (``auto`` where the model gains from
+            keyframes of its own kind, else ``none``), ``auto``, ``none``, ``first``, ``every:N``, ``iframes`` or frame numbers.
         references: ``gt`` or what ``make_reference_maker`` takes; a folder holds a folder of images for each clip,
-            whose frames are the keyframes when ``keyframes`` is ``none``. None for ``lite``.
+            whose frames are the keyframes when ``keyframes`` is None or ``none``. None for what fits model and look.
         guidance_scale: as in ``RestorationModel.restore``.
         device: where the model runs.
         clips: only these; empty for all.
@@ -55,7 +57,8 @@ class RunOptions:
     """
 
     model: str = "lite"
-    keyframes: str = "none"
+    look: str | None = None
+    keyframes: str | None = None
     references: str | None = None
     guidance_scale: float = 1.0
     device: str = "auto"
@@ -95,7 +98,7 @@ class BenchRun:
         specs, skipped = resolve_metrics(
             choice.names, store, has_gt=bench.has_gt, strict=choice.strict, allow_download=choice.allow_download
         )
-        source = KeyframeSource.parse(options.keyframes, options.references, bench, options.model)
+        source = KeyframeSource.parse(options.keyframes or "none", options.references, bench, options.model)
         data = find_data(bench, data_root, options.clips)
         return cls(bench, data, replace(options, references=source.references), choice, store, specs, source, skipped)
 
@@ -118,16 +121,28 @@ class BenchRun:
         make_folder(output / CLIPS_FOLDER)
         pairs = [_Clip.open(bench, files, options.max_frames) for files in self.data.clips]
         chosen, makers = self._keyframes(pairs, 1)
-        restorer = (options.load_restorer or restoring.load_restorer)(options.model, options.device)
+        usual = partial(restoring.load_restorer, look=options.look, usual_look=bench.look)
+        restorer = (options.load_restorer or usual)(options.model, options.device)
+        fills = getattr(restorer, "wants_own_keyframes", False) and options.guidance_scale > 0
+        if options.keyframes is None and self.source.keyframes == "none" and fills:
+            self.source = replace(self.source, keyframes=AUTO)
+        if options.references == AUTO:
+            options = self.options = replace(options, references=getattr(restorer, "own_references", "lite"))
         if restorer.keyframe_multiple > 1:
             chosen, makers = self._keyframes(pairs, restorer.keyframe_multiple)
+        own: dict[str, tuple[int, ...]] = {}
+        if self.source.keyframes == AUTO or (fills and any(chosen.values())):
+            chosen, own = self._filled(pairs, chosen, restorer)
         has_keyframes = any(chosen.values())
         if has_keyframes and not makers:
             maker = (options.load_maker or restoring.load_maker)(options)
             makers = {clip.name: maker for clip in pairs}
         fingerprint = restorer.fingerprint() or uuid.uuid4().hex
         tasks = [
-            self._task(clip, chosen[clip.name], restorer, makers.get(clip.name), fingerprint, output) for clip in pairs
+            self._task(
+                clip, chosen[clip.name], own.get(clip.name, ()), restorer, makers.get(clip.name), fingerprint, output
+            )
+            for clip in pairs
         ]
         primary = bench.primary if any(spec.name == bench.primary for spec in self.specs) else next(
             (spec.name for spec in self.specs if spec.kind == "frame"), bench.primary
@@ -175,14 +190,37 @@ class BenchRun:
                 makers[clip.name] = folder
         return chosen, makers
 
+    def _filled(
+        self, clips: Sequence[_Clip], chosen: Mapping[str, tuple[int, ...]], restorer: Restorer
+    ) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
+        """Keyframes of each clip with those of the model's own kind, as ``sparkvsr upscale`` adds them; and those."""
+        from sparkvsr.evaluation.restoring import to_pixels
+        from sparkvsr.keyframes.coverage import Coverage, with_own_keyframes
+        from sparkvsr.keyframes.select import Selection, Shot
+
+        full: dict[str, tuple[int, ...]] = {}
+        own: dict[str, tuple[int, ...]] = {}
+        by_own = self.options.references == getattr(restorer, "own_references", None)
+        for clip in clips:
+            coverage = Coverage()
+            for frame in clip.lr_frames(self.bench):
+                coverage.take(to_pixels([frame])[0])
+            before = chosen[clip.name]
+            selection, _ = with_own_keyframes(Selection(before), [Shot(0, clip.num_frames)], coverage.wanted)
+            full[clip.name] = selection.indices
+            if getattr(restorer, "wants_own_keyframes", False):
+                own[clip.name] = full[clip.name] if by_own else tuple(sorted(set(selection.indices) - set(before)))
+        return full, own
+
     def _task(
-        self, clip: _Clip, keyframes: tuple[int, ...], restorer: Restorer, maker: ReferenceMaker | None,
-        fingerprint: str, output: Path,
+        self, clip: _Clip, keyframes: tuple[int, ...], own: tuple[int, ...], restorer: Restorer,
+        maker: ReferenceMaker | None, fingerprint: str, output: Path,
     ) -> ClipTask:  # fmt: skip
         options = self.options
         references = str(options.references) if keyframes else ""
         if maker is not None:
             references += " ".join(maker.identity(index) for index in keyframes)
+        references += f" own {own}" if own else ""
         identity = "|".join(
             (__version__, fingerprint, str(keyframes), references, str(options.guidance_scale if keyframes else 0),
              self.bench.degradation, degrade.VERSION, str(self.bench.scale), clip.identity(),
@@ -190,16 +228,24 @@ class BenchRun:
         )  # fmt: skip
         facts: dict[str, Any] = {
             "keyframes": list(keyframes),
+            "own_keyframes": list(own),
             "lr_size": list(clip.lr_size),
             "gt_source": clip.gt.describe() if clip.gt is not None else None,
             "lr_source": clip.lr.describe() if clip.lr is not None else "made from the ground truth",
         }
+        between = None
+        if own and set(own) != set(keyframes):
+            from sparkvsr.keyframes.references import make_reference_maker
+
+            between = make_reference_maker(str(getattr(restorer, "own_references", "lite")), "cpu")
         task = ClipTask(
             name=clip.name, num_frames=clip.num_frames, fps=clip.fps or self.bench.fps, gt=clip.gt, identity=identity,
             facts=facts, notes=clip.notes, produce=lambda: iter(()),
         )  # fmt: skip
 
         def image(index: int, lr: Tensor) -> Tensor:
+            if between is not None and index in own:
+                return between.make(lr, clip.size, index)
             if maker is not None:
                 return maker.make(lr, clip.size, index)
             from sparkvsr.evaluation.restoring import to_pixels
@@ -214,7 +260,9 @@ class BenchRun:
                 msg = f"{clip.name}: {len(lr_frames)} frames could be read, {clip.num_frames} were expected"
                 raise DatasetError(msg)
             started = time.monotonic()
-            frames = restored_frames(restorer, lr_frames, keyframes, image, clip.size, options.guidance_scale)
+            frames = restored_frames(
+                restorer, lr_frames, keyframes, image, clip.size, options.guidance_scale, frozenset(own)
+            )
             for index, (sr, lr) in enumerate(frames):
                 facts["seconds_restoring"] = round(time.monotonic() - started, 3)
                 if options.save_frames:

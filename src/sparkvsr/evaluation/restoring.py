@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sparkvsr.errors import ConfigError
 from sparkvsr.evaluation.bench_keyframes import GROUND_TRUTH, IMAGE_MODEL_SUFFIXES
 from sparkvsr.keyframes.references import ReferenceMaker, make_reference_maker, resize_image
 from sparkvsr.metrics.colour import Frame, to_uint8
@@ -52,15 +53,22 @@ class ModelRestorer:
     def __init__(self, model: RestorationModel) -> None:
         self.name = model.name
         self.keyframe_multiple = model.keyframe_multiple
+        self.wants_own_keyframes = model.wants_own_keyframes
+        self.own_references = model.own_references
         self._model = model
 
     def restore_clip(
-        self, lr: Tensor, keyframes: Sequence[tuple[int, Tensor]], size: tuple[int, int], guidance_scale: float
+        self,
+        lr: Tensor,
+        keyframes: Sequence[tuple[int, Tensor]],
+        size: tuple[int, int],
+        guidance_scale: float,
+        own: frozenset[int] = frozenset(),
     ) -> Iterator[Tensor]:
-        """See ``Restorer``."""
+        """See ``Restorer``; ``own`` as in ``ShotRequest.own_keyframes``."""
         scale = size[0] / lr.shape[-2]
-        if lr.shape[0] * 3 * size[0] * size[1] * 4 > WHOLE_CLIP_BYTES:
-            yield from self._by_session(lr, keyframes, size, guidance_scale)
+        if own or lr.shape[0] * 3 * size[0] * size[1] * 4 > WHOLE_CLIP_BYTES:
+            yield from self._by_session(lr, keyframes, size, guidance_scale, own)
             return
         images = torch.stack([image for _, image in keyframes]) if keyframes else None
         indices = [index for index, _ in keyframes]
@@ -78,10 +86,16 @@ class ModelRestorer:
             "device": str(self._model.device),
             "dtype": str(self._model.dtype).removeprefix("torch."),
             "fingerprint": self.fingerprint() or "unknown",
+            **({} if self._model.look is None else {"look": self._model.look}),
         }
 
     def _by_session(
-        self, lr: Tensor, keyframes: Sequence[tuple[int, Tensor]], size: tuple[int, int], guidance_scale: float
+        self,
+        lr: Tensor,
+        keyframes: Sequence[tuple[int, Tensor]],
+        size: tuple[int, int],
+        guidance_scale: float,
+        own: frozenset[int],
     ) -> Iterator[Tensor]:
         model, lr_size = self._model, (lr.shape[-2], lr.shape[-1])
         working = model.working_size(lr_size, size)
@@ -90,7 +104,7 @@ class ModelRestorer:
         request = ShotRequest(
             num_frames=len(lr), lr_size=lr_size, size=working,
             keyframes={index: Keyframe(lr[index], resize_image(image, working)) for index, image in keyframes},
-            guidance_scale=guidance_scale, chunk_frames=plan.chunk_frames, tile=plan.tile,
+            own_keyframes=own, guidance_scale=guidance_scale, chunk_frames=plan.chunk_frames, tile=plan.tile,
         )  # fmt: skip
         session = model.open_session(request)
         for start in range(0, len(lr), plan.chunk_frames):
@@ -133,8 +147,13 @@ class ImageRestorer:
         }
 
 
-def load_restorer(name: str, device: str) -> Restorer:
+def load_restorer(name: str, device: str, look: str | None = None, usual_look: str | None = None) -> Restorer:
     """What ``--model`` stands for: a model of ``sparkvsr.load_model``, or a weight file of an image upscaler.
+
+    Args:
+        name, device: as in ``RunOptions``.
+        look: asked for.
+        usual_look: where none was asked for, of models that know several.
 
     Raises:
         WeightsError, ConfigError: see ``load_model`` and ``make_reference_maker``.
@@ -143,8 +162,14 @@ def load_restorer(name: str, device: str) -> Restorer:
 
     path = Path(name).expanduser()
     if path.suffix in IMAGE_MODEL_SUFFIXES and path.is_file():
+        if look is not None:
+            msg = f"--look {look} is for lite models, {path.name} has one look only; leave it out"
+            raise ConfigError(msg)
         return ImageRestorer(path, resolve_device(device))
-    return ModelRestorer(load_model(name, device=device))
+    model = load_model(name, device=device, look=look)
+    if look is None and model.look is not None and usual_look not in (None, model.look):
+        model = load_model(name, device=device, look=usual_look)
+    return ModelRestorer(model)
 
 
 def load_maker(options: RunOptions) -> ReferenceMaker | None:
@@ -168,6 +193,7 @@ def restored_frames(
     keyframe_image: Callable[[int, Tensor], Tensor],
     size: tuple[int, int],
     guidance_scale: float,
+    own: frozenset[int] = frozenset(),
 ) -> Iterator[tuple[Frame, Frame]]:
     """Restore one clip.
 
@@ -178,12 +204,14 @@ def restored_frames(
         keyframe_image: gives the ``(3, H, W)`` image of one of them from its index and LR frame ``(3, h, w)``.
         size: ``(H, W)`` wanted.
         guidance_scale: as in ``RestorationModel.restore``.
+        own: as in ``ShotRequest.own_keyframes``; only for restorers that want such keyframes.
 
     Yields:
         ``(H, W, 3)`` uint8 restored frame and the LR frame that it came from.
     """
     lr = to_pixels(lr_frames)
     keyframes = [(index, keyframe_image(index, lr[index])) for index in keyframe_indices]
-    frames = restorer.restore_clip(lr, keyframes, size, guidance_scale)
+    more = {"own": own} if own else {}
+    frames = restorer.restore_clip(lr, keyframes, size, guidance_scale, **more)
     for pixels, lr_frame in zip(frames, lr_frames, strict=True):
         yield to_uint8(pixels), lr_frame

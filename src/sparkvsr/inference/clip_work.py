@@ -17,6 +17,7 @@ from typing import Any
 
 from torch import Tensor
 
+import sparkvsr
 from sparkvsr.inference.compare import GAP_PX, side_by_side
 from sparkvsr.inference.disk import DiskNeed, disk_need
 from sparkvsr.inference.job import ClipJob, compare_path, plan_event
@@ -183,6 +184,7 @@ class ClipWork:
                 options=job.options.encode,
                 overwrite=True,
                 clip_range=job.clip_range,
+                made_by=made_by(job),
             )
         else:
             assemble_images(job.output, pieces, job.num_frames, source=job.info, overwrite=True)
@@ -205,6 +207,12 @@ class ClipWork:
         return result
 
 
+def made_by(job: ClipJob) -> str:
+    """What the container says of its making."""
+    look = f", look {job.look}" if job.look else ""
+    return f"upscaled by sparkvsr {sparkvsr.__version__}, model {job.model_name}{look}"
+
+
 def write_comparison(job: ClipJob, pieces: Sequence[Path], path: Path, scratch: Path) -> None:
     """Write the restored frames beside a bicubic upscaling of the input.
 
@@ -223,7 +231,7 @@ def write_comparison(job: ClipJob, pieces: Sequence[Path], path: Path, scratch: 
         )
         for lr, sr in zip(low, high, strict=True):
             left = resize_image(lr.pixels, size)
-            joined = side_by_side(left, sr, "bicubic", f"sparkvsr {job.model_name}")
+            joined = side_by_side(left, sr, "bicubic", " ".join(filter(None, ("sparkvsr", job.model_name, job.look))))
             writer.write(joined, lr.pts, lr.duration)
 
 

@@ -124,6 +124,7 @@ class RestoreSettings:
         working_size: ``(H, W)`` at which the model works.
         guidance_scale: see ``ShotRequest``.
         chunk_frames, tile, seed: see ``ShotRequest``.
+        own_keyframes: the same, as frame indices of the clip.
     """
 
     size: tuple[int, int]
@@ -132,6 +133,7 @@ class RestoreSettings:
     chunk_frames: int = 8
     tile: int | None = None
     seed: int = 42
+    own_keyframes: frozenset[int] = frozenset()
 
 
 class Piece(Protocol):
@@ -237,6 +239,7 @@ def _open_session(
         lr_size=(first.pixels.shape[-2], first.pixels.shape[-1]),
         size=settings.working_size,
         keyframes=keyframes,
+        own_keyframes=frozenset(index - shot.start for index in settings.own_keyframes if index in shot),
         guidance_scale=settings.guidance_scale,
         chunk_frames=settings.chunk_frames,
         tile=settings.tile,

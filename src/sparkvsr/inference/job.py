@@ -16,10 +16,12 @@ from torch import Tensor
 
 from sparkvsr.errors import ConfigError, DecodeError, EncodeError, KeyframeError
 from sparkvsr.inference.options import UpscaleOptions, check_options
+from sparkvsr.inference.own_keyframes import add_own_keyframes, chosen_maker, completed_maker, wants_own_keyframes
 from sparkvsr.inference.progress import Hook, for_input
 from sparkvsr.inference.store import default_work_folder, was_joining
 from sparkvsr.keyframes.checks import content_notes
 from sparkvsr.keyframes.choice import KeyframeChoice
+from sparkvsr.keyframes.coverage import Coverage
 from sparkvsr.keyframes.references import FolderMaker, ReferenceMaker, make_reference_maker
 from sparkvsr.keyframes.select import Selection, Shot, shots_from_cuts
 from sparkvsr.keyframes.shots import detect_cuts
@@ -86,9 +88,10 @@ class ClipJob:
         working_size: at which the model works.
         shots: contiguous, covering the part that is restored.
         selection: keyframes.
+        own_keyframes: those of the model's own kind, see ``ShotRequest``.
         references: where their images come from, None without keyframes.
         has_own_images: whether they are a folder of the user's, which invites another edit.
-        model_name, model_device, model_dtype: for the user.
+        model_name, model_device, model_dtype, look: for the user.
         state_bytes: size of the model's state between two pieces of a shot.
         plan: chunk, tile and memory of the model.
         guided_passes: 1 or 2.
@@ -104,11 +107,13 @@ class ClipJob:
     working_size: tuple[int, int]
     shots: tuple[Shot, ...]
     selection: Selection
+    own_keyframes: tuple[int, ...]
     references: str | None
     has_own_images: bool
     model_name: str
     model_device: str
     model_dtype: str
+    look: str | None
     state_bytes: int
     plan: ModelPlan
     guided_passes: int
@@ -265,7 +270,8 @@ def prepare(
         )
         raise EncodeError(msg)
     choice = options.keyframes
-    maker = make_reference_maker(options.references, model.device) if choice.kind != "none" else None
+    maker = chosen_maker(options, model) if choice.kind != "none" else None
+    coverage = Coverage() if wants_own_keyframes(options, choice, model) else None
     if isinstance(maker, FolderMaker):
         maker.check_clip(path)
     if isinstance(maker, FolderMaker) and choice.kind == "default":
@@ -281,7 +287,7 @@ def prepare(
     choice.check_early(options.start, stop)
 
     # 3. One pass over the clip: cuts, and the true number of frames.
-    shots, record = _read_through(info, options, stop, hook)
+    shots, record = _read_through(info, options, stop, hook, coverage)
     notes: list[str] = [size.note] if size.note else []
     notes += record.warnings
     true_stop = shots[-1].stop
@@ -295,9 +301,15 @@ def prepare(
         notes.append(f"dropped {len(selection.dropped)} keyframes closer than 4 frames to another: {shown}")
     if maker is None:
         maker = make_reference_maker("bicubic")
+    has_own_images = isinstance(maker, FolderMaker)
     if isinstance(maker, FolderMaker):
         maker.check(selection.indices, (info.height, info.width))
         notes += content_notes(maker, lambda indices: read_frames(path, indices), selection.indices)
+    own: tuple[int, ...] = ()
+    if coverage is not None:
+        wanted = [options.start + index for index in coverage.wanted]
+        selection, own = add_own_keyframes(selection, shots, wanted, maker, model)
+        maker = completed_maker(maker, own, model)
     is_grey = record.colour <= _GREY and not (selection.indices and maker.may_colour)
     if is_grey:
         notes.append("the clip is grey, and so will be the result; keyframe images of your own may bring colour")
@@ -332,11 +344,13 @@ def prepare(
         working_size=working,
         shots=tuple(shots),
         selection=selection,
+        own_keyframes=own,
         references=maker.name if selection.indices else None,
-        has_own_images=isinstance(maker, FolderMaker),
+        has_own_images=has_own_images,
         model_name=model.name,
         model_device=str(model.device),
         model_dtype=str(model.dtype).removeprefix("torch."),
+        look=model.look,
         state_bytes=passes * model.state_bytes((info.height, info.width)),
         plan=plan,
         guided_passes=passes,
@@ -384,9 +398,11 @@ def plan_event(job: ClipJob) -> dict[str, Any]:
         "model": job.model_name,
         "device": job.model_device,
         "dtype": job.model_dtype,
+        "look": job.look,
         "shots": [[shot.start, shot.stop] for shot in job.shots],
         "keyframes": list(job.selection.indices),
         "dropped_keyframes": list(job.selection.dropped),
+        "own_keyframes": list(job.own_keyframes),
         "keyframe_method": job.selection.method,
         "references": job.references,
         "guidance_scale": job.options.guidance_scale,
@@ -397,7 +413,9 @@ def plan_event(job: ClipJob) -> dict[str, Any]:
     }
 
 
-def _read_through(info: VideoInfo, options: UpscaleOptions, stop: int, hook: Hook) -> tuple[list[Shot], ClipRecord]:
+def _read_through(
+    info: VideoInfo, options: UpscaleOptions, stop: int, hook: Hook, coverage: Coverage | None
+) -> tuple[list[Shot], ClipRecord]:
     """One pass over the clip with bounded memory: cuts, times, hashes."""
     start = options.start
     total = stop - start
@@ -415,6 +433,8 @@ def _read_through(info: VideoInfo, options: UpscaleOptions, stop: int, hook: Hoo
             if record.colour <= _GREY:
                 spread = frame.pixels.amax(0) - frame.pixels.amin(0)
                 record.colour = max(record.colour, float(spread.max()))
+            if coverage is not None:
+                coverage.take(frame.pixels)
             yield frame.pixels
 
     with VideoReader(info.path, start=start, frames=total, deinterlace=options.deinterlace) as reader:

@@ -21,9 +21,11 @@ class UpscaleOptions:
     Attributes:
         scale, height, size: output size, see ``shapes.output_size``; at most one is given.
         keyframes: which frames guide the restoration.
-        references: where their HR images come from: ``lite``, ``bicubic``, a folder or a weight file.
+        references: where their HR images come from: ``auto`` (what fits model and look), ``detail``, ``lite``,
+            ``bicubic``, a folder or a weight file.
         guidance_scale: 0 blind, 1 plain, up to 10.
         model: see ``load_model``.
+        look: of lite, ``vivid`` (its default) or ``faithful``; None leaves it to the model.
         model_options: further keyword arguments of ``load_model``.
         device, dtype: see ``load_model``.
         chunk_frames, tile: None lets the model choose; a tile of 0 means whole frames.
@@ -44,9 +46,10 @@ class UpscaleOptions:
     height: int | None = None
     size: tuple[int, int] | None = None
     keyframes: KeyframeChoice = field(default_factory=KeyframeChoice)
-    references: str = "lite"
+    references: str = "auto"
     guidance_scale: float = 1.0
     model: str = "lite"
+    look: str | None = None
     model_options: Mapping[str, Any] = field(default_factory=dict)
     device: str = "auto"
     dtype: str = "auto"

@@ -20,6 +20,7 @@ from sparkvsr.inference.pipeline import BackgroundSink, prefetch
 from sparkvsr.inference.progress import Hook, ProgressReporter
 from sparkvsr.inference.segments import SEGMENT_FRAMES, Segment, plan_segments
 from sparkvsr.inference.store import WorkStore
+from sparkvsr.keyframes.makers.mixed import MixedMaker
 from sparkvsr.keyframes.references import FolderMaker, resize_image
 from sparkvsr.video import Frame, VideoWriter, assemble, image_pieces, output_kind
 from sparkvsr.video.options import encoder_version
@@ -43,12 +44,14 @@ def settings_of(job: UpscaleJob) -> RestoreSettings:
         chunk_frames=job.plan.chunk_frames,
         tile=job.plan.tile,
         seed=job.options.seed,
+        own_keyframes=frozenset(job.own_keyframes),
     )
 
 
 def keyframe_loader(job: UpscaleJob) -> KeyframeLoader:
     """The loader of a job's keyframes."""
-    weights = job.maker.weights if isinstance(job.maker, FolderMaker) else None
+    given = job.maker.given if isinstance(job.maker, MixedMaker) else job.maker
+    weights = given.weights if isinstance(given, FolderMaker) else None
     return KeyframeLoader(job.open_frames, job.maker, job.working_size, weights)
 
 

@@ -19,11 +19,11 @@ from torch import Tensor
 from sparkvsr.errors import ConfigError, DecodeError
 from sparkvsr.inference.job import ClipJob, ClipRecord, UpscaleJob, prepare
 from sparkvsr.inference.options import UpscaleOptions
+from sparkvsr.inference.own_keyframes import maker_of_job
 from sparkvsr.inference.progress import Event
 from sparkvsr.inference.render import missing_runs, piece_suffix, pixel_settings, render_segments, segments_of
 from sparkvsr.inference.segments import Segment
 from sparkvsr.inference.store import PIECES, WorkStore
-from sparkvsr.keyframes.references import make_reference_maker
 from sparkvsr.models.interface import RestorationModel
 from sparkvsr.models.registry import load_model
 
@@ -167,7 +167,7 @@ class RenderWorker:
             raise DecodeError(msg)
         options = replace(request.job.options, device=self._settings.device)
         model = self._model(options)
-        maker = make_reference_maker(options.references if request.job.selection.indices else "bicubic", model.device)
+        maker = maker_of_job(options, request.job.selection.indices, request.job.own_keyframes, model)
         job = replace(request.job, options=options).with_model(model, maker)
         if settings_digest(job) != request.settings:
             msg = (
@@ -202,11 +202,15 @@ class RenderWorker:
         render_segments(job, runs, store, hook)
 
     def _model(self, options: UpscaleOptions) -> RestorationModel:
-        wanted = repr((options.model, options.dtype, sorted(options.model_options.items(), key=str)))
+        wanted = repr((options.model, options.dtype, options.look, sorted(options.model_options.items(), key=str)))
         if wanted not in self._models:
             self._models.clear()
             self._models[wanted] = load_model(
-                options.model, device=self._settings.device, dtype=options.dtype, **options.model_options
+                options.model,
+                device=self._settings.device,
+                dtype=options.dtype,
+                look=options.look,
+                **options.model_options,
             )
         return self._models[wanted]
 

@@ -120,7 +120,9 @@ def _on_workers(
 
 def load_for(options: UpscaleOptions) -> RestorationModel:
     """The model an ``UpscaleOptions`` names."""
-    return load_model(options.model, device=options.device, dtype=options.dtype, **options.model_options)
+    return load_model(
+        options.model, device=options.device, dtype=options.dtype, look=options.look, **options.model_options
+    )
 
 
 def as_output(output: str | Path, *, into_folder: bool = False) -> Path:

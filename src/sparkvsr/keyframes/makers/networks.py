@@ -52,6 +52,35 @@ class LiteMaker(ReferenceMaker):
         return f"lite {fingerprint_of(None)}"
 
 
+class DetailMaker(ReferenceMaker):
+    """The embedded network of the vivid look: made for the eye, invents detail.
+
+    Args:
+        device: where it runs.
+        folder: of a lite model with a detail network of its own; None takes the embedded one.
+
+    Raises:
+        WeightsError: the folder has none, or it is damaged.
+    """
+
+    name = "detail"
+    may_colour = False
+
+    def __init__(self, device: str | torch.device = "cpu", folder: Path | None = None) -> None:
+        from sparkvsr.models.lite.upscaler import load_detail
+
+        self._upscaler = load_detail(folder, device)
+
+    def make(self, lr: Tensor, size: tuple[int, int], index: int = 0) -> Tensor:  # noqa: ARG002
+        """See ``ReferenceMaker.make``."""
+        return resize_image(self._upscaler.upscale(lr), size)
+
+    def identity(self, index: int) -> str:  # noqa: ARG002
+        """See ``ReferenceMaker.identity``."""
+        kind = str(self._upscaler.dtype).removeprefix("torch.")
+        return f"detail {self._upscaler.fingerprint} {kind}"
+
+
 class NetworkMaker(ReferenceMaker):
     """An image super-resolution network, in tiles, in bf16 where the CPU multiplies it natively.
 
@@ -186,6 +215,11 @@ def make_lite(argument: str, options: MakerOptions) -> ReferenceMaker:
     """Factory of ``lite``."""
     no_argument("lite", argument)
     return LiteMaker(options.device)
+
+
+def make_detail(argument: str, options: MakerOptions) -> ReferenceMaker:
+    """Factory of ``detail`` and ``detail:FOLDER``."""
+    return DetailMaker(options.device, Path(argument).expanduser() if argument else None)
 
 
 def make_bicubic(argument: str, options: MakerOptions) -> ReferenceMaker:  # noqa: ARG001
