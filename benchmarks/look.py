@@ -34,7 +34,7 @@ from sparkvsr.metrics.catalogue import select_metrics
 from sparkvsr.metrics.clip_meter import ClipMeter, ClipScore
 from sparkvsr.metrics.toolbox import Toolbox
 from sparkvsr.metrics.weights import WeightStore
-from sparkvsr.video import EncodeOptions, VideoReader, VideoWriter, probe
+from sparkvsr.video import EncodeOptions, VideoReader, VideoWriter
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 METRICS = "psnr_y,lpips_alex,dists,niqe,tof"
@@ -91,14 +91,12 @@ def degrade(truth: Tensor, setting: dict[str, float | int]) -> Tensor:
     return torch.stack(out).clamp(0, 1).mul(255).round().div(255)
 
 
-def write_footage(lr: Tensor, crf: int, source: Path, target: Path) -> Path:
+def write_footage(lr: Tensor, crf: int, target: Path) -> Path:
     """Compress LR frames as most files in the wild were."""
     options = EncodeOptions(codec="h264", crf=crf, preset="medium", pixel_format="yuv420p", copy_streams=False)
-    with VideoWriter(
-        target, source=probe(source), size=(lr.shape[-2], lr.shape[-1]), options=options, overwrite=True
-    ) as writer:
-        for index, frame in enumerate(lr):
-            writer.write(frame, index)
+    with VideoWriter(target, source=None, size=(lr.shape[-2], lr.shape[-1]), options=options, overwrite=True) as writer:
+        for frame in lr:
+            writer.write(frame)
     return target
 
 
@@ -191,7 +189,7 @@ def main() -> None:
                 lr = F.interpolate(truth, size=small, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
             else:
                 lr = degrade(truth, setting)
-            file = write_footage(lr, 8 if args.clean else int(setting["crf"]), path, scratch / f"{path.stem}.mp4")
+            file = write_footage(lr, 8 if args.clean else int(setting["crf"]), scratch / f"{path.stem}.mp4")
             lr = read_all(file)
             shown = []
             for row, make in makers.items():

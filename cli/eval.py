@@ -188,7 +188,8 @@ def evaluate(
             from sparkvsr.evaluation.bench_run import RunOptions
 
             options = RunOptions(
-                model=model, look=look, keyframes=keyframes, references=references, guidance_scale=guidance, device=device,
+                model=model, look=look, keyframes=keyframes, references=references, guidance_scale=guidance,
+                device=device,
                 clips=tuple(filter(None, (c.strip() for c in clips.split(",")))) if clips else (),
                 max_frames=frames, save_frames=save_frames,
             )  # fmt: skip

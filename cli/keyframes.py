@@ -53,8 +53,9 @@ def keyframes(
         str,
         typer.Option(
             "--references",
-            help="Maker: auto (detail for --look vivid, lite for faithful), detail, lite, bicubic, "
-            "realesrgan[:x4plus|:x4plus-anime|:animevideov3], a weight file that spandrel reads, a folder of images, 'command:PROGRAM {input} {output}', diffusers:PATH, or an endpoint's URL.",
+            help="Maker: auto (detail, or lite for --look faithful), detail, lite, bicubic, "
+            "realesrgan[:x4plus|:x4plus-anime|:animevideov3], a weight file that spandrel reads, a folder of images, "
+            "'command:PROGRAM {input} {output}', diffusers:PATH, or an endpoint's URL.",
             rich_help_panel=MAKER,
         ),
     ] = "auto",

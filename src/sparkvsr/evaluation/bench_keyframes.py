@@ -26,7 +26,8 @@ class KeyframeSource:
     """What ``--keyframes`` and ``--references`` say together, with defaults filled in.
 
     Attributes:
-        keyframes: ``auto``, ``none``, ``first``, ``every:N``, ``iframes``, frame numbers, or ``given``: those in ``folder``.
+        keyframes: ``auto``, ``none``, ``first``, ``every:N``, ``iframes``, frame numbers, or ``given``: those in
+            ``folder``.
         references: ``gt`` or what ``make_reference_maker`` takes.
         folder: of images, one subfolder a clip; None where ``references`` is something else.
     """

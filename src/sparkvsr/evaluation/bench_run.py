@@ -44,10 +44,10 @@ class RunOptions:
     Attributes:
         model: as for ``sparkvsr.load_model``, or a weight file of an image upscaler.
         look: as for ``sparkvsr.load_model``; None for what the bench says, where the model knows looks.
-        keyframes: None for what ``sparkvsr upscale`` does by itself in that look (``auto`` where the model gains from
-            keyframes of its own kind, else ``none``), ``auto``, ``none``, ``first``, ``every:N``, ``iframes`` or frame numbers.
+        keyframes: ``auto``, ``none``, ``first``, ``every:N``, ``iframes`` or frame numbers; None for ``auto`` where the
+            model gains from keyframes of its own kind, as in ``sparkvsr upscale``, else ``none``.
         references: ``gt`` or what ``make_reference_maker`` takes; a folder holds a folder of images for each clip,
-            whose frames are the keyframes when ``keyframes`` is None or ``none``. None for what fits model and look.
+            whose frames are the keyframes when ``keyframes`` is None or ``none``. None for what fits the look.
         guidance_scale: as in ``RestorationModel.restore``.
         device: where the model runs.
         clips: only these; empty for all.
