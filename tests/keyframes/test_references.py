@@ -79,7 +79,7 @@ def test_empty_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_unknown_maker_is_refused() -> None:
-    with pytest.raises(ConfigError, match="neither lite, bicubic"):
+    with pytest.raises(ConfigError, match="neither lite, detail, bicubic"):
         make_reference_maker("no-such-maker")
 
 

@@ -29,8 +29,9 @@ PHOTOMETRIC_LEVELS = 10.0 / 255
 
 _AGREEMENT_SIGMA = 2.0
 _AGREEMENT_LEVELS = 20.0 / 255
-_SHARPNESS = 4
 _TINY = 1e-3
+_DARK = 0.03
+_MOST_GAIN = 2.5
 
 
 @dataclass
@@ -50,20 +51,27 @@ class Carried:
     importance: float
 
 
-def carry(lr: Tensor, reference: Reference) -> Carried:
-    """Bring a keyframe's picture to the frame ``(1, 3, h, w)`` along the motion, and judge it pixel by pixel."""
-    kernels = CPU_KERNELS
+def judge(lr: Tensor, reference: Reference) -> Tensor:
+    """How far a keyframe's picture, brought to the frame ``(1, 3, h, w)``, is trusted, ``(1, 1, h, w)``."""
     flow = reference.flow
-    there = kernels.warp(torch.cat([luma(reference.lr), reference.agreement], dim=1), flow)
-    missed = luma(lr) - there[:, :1]
+    there = CPU_KERNELS.warp(torch.cat([luma(reference.lr), reference.agreement], dim=1), flow)
     # Brightness that changed as a whole is light: what is left after taking it away is misplaced or another thing.
+    missed = luma(lr) - there[:, :1] * _gain(luma(lr), there[:, :1])
     error = _box((missed - blur(missed, LIGHT_SIGMA)).abs(), 5)
-    geometric = reference.geometric * inside(flow, (reference.lr.shape[-2], reference.lr.shape[-1]))
-    share = geometric * trust(error, PHOTOMETRIC_LEVELS)
-    if reference.preference == 1:
-        share = share * there[:, 1:]  # somebody's picture has to show its own frame; our own does
+    share = _inside(reference) * trust(error, PHOTOMETRIC_LEVELS)
+    # Somebody's picture has to show its own frame; our own does.
+    return share * there[:, 1:] if reference.preference == 1 else share
+
+
+def carry(lr: Tensor, reference: Reference) -> Carried:
+    """Bring a keyframe's picture to the frame ``(1, 3, h, w)`` along the motion."""
+    share = judge(lr, reference) if reference.share is None else reference.share
     importance = reference.preference / (1 + float(reference.distance))
-    return Carried(kernels.warp_by_lr_flow(reference.hr, flow), share, geometric, importance)
+    return Carried(CPU_KERNELS.warp_by_lr_flow(reference.hr, reference.flow), share, _inside(reference), importance)
+
+
+def _inside(reference: Reference) -> Tensor:
+    return reference.geometric * inside(reference.flow, (reference.lr.shape[-2], reference.lr.shape[-1]))
 
 
 def agreement(key_hr: Tensor, key_lr: Tensor) -> Tensor:
@@ -94,9 +102,18 @@ def compose(lr: Tensor, base: Tensor, carried: Sequence[Carried], guidance: floa
         picture = torch.lerp(picture, one.picture, _wide(part))
         share = torch.lerp(share, _share(one, further), part)
         weight = weight + other
-    light = blur(lr - CPU_KERNELS.shrink(picture), LIGHT_SIGMA)
-    picture = picture + CPU_KERNELS.upscale(light * (1 - further))
+    if further < 1:
+        shown = CPU_KERNELS.shrink(picture)
+        gain = torch.lerp(_gain(luma(lr), luma(shown)), torch.ones(()), further)
+        light = blur(lr - shown * gain, LIGHT_SIGMA) * (1 - further)
+        picture = torch.addcmul(CPU_KERNELS.upscale(light), picture, _wide(gain))
     return torch.lerp(base, picture, _wide(share)).clamp_(0, 1)
+
+
+def _gain(now: Tensor, before: Tensor) -> Tensor:
+    """How much brighter one LR luma is than another, by place, ``(1, 1, h, w)``."""
+    ratio = (blur(now, LIGHT_SIGMA) + _DARK) / (blur(before, LIGHT_SIGMA) + _DARK)
+    return ratio.clamp(1 / _MOST_GAIN, _MOST_GAIN)
 
 
 def _share(one: Carried, further: float) -> Tensor:
@@ -104,7 +121,9 @@ def _share(one: Carried, further: float) -> Tensor:
 
 
 def _weight(one: Carried) -> Tensor:
-    return (one.importance * (_box(one.share, 5) + _TINY)) ** _SHARPNESS
+    # The fourth power, not by pow: its last bit depends on the number of threads.
+    squared = torch.square(one.importance * (_box(one.share, 5) + _TINY))
+    return torch.square(squared)
 
 
 def blur(image: Tensor, sigma: float) -> Tensor:
@@ -119,4 +138,4 @@ def _box(image: Tensor, side: int) -> Tensor:
 
 def _wide(share: Tensor) -> Tensor:
     size = (share.shape[-1] * SCALE, share.shape[-2] * SCALE)
-    return to_tensor(cv2.resize(to_numpy(share), size, interpolation=cv2.INTER_LINEAR)).clamp(0, 1)
+    return to_tensor(cv2.resize(to_numpy(share), size, interpolation=cv2.INTER_LINEAR))

@@ -24,11 +24,10 @@ from sparkvsr.models.lite.propagate import (
     Observation,
     PassState,
     ShotPropagator,
-    mean_trust,
     ready,
     tracked,
 )
-from sparkvsr.models.lite.vivid import agreement, carry, compose
+from sparkvsr.models.lite.vivid import agreement, carry, compose, judge
 
 OWN_EVERY = 12
 """Frames between two keyframes that a session makes by itself."""
@@ -85,8 +84,9 @@ class VividPropagator(ShotPropagator):
             if reference is not None:
                 if index in self._made_here:
                     reference.preference = _OWN_PREFERENCE
+                reference.share = judge(lr, reference)
                 references.append(reference)
-                best = max(best, mean_trust(lr, reference))
+                best = max(best, float(reference.share.mean()))
         return references, best < _POOR_TRUST
 
     def _load(self, index: int) -> ActiveKeyframe:
