@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sparkvsr.errors import DecodeError
 from sparkvsr.hooks import Hook
+from sparkvsr.keyframes.coverage import Coverage
 from sparkvsr.keyframes.cuts import detect_cuts
 from sparkvsr.keyframes.frame_watch import FrameWatch
 from sparkvsr.keyframes.makers.interface import ReferenceMaker
@@ -70,6 +71,7 @@ def look_through(
     on_frame: Callable[[int], None] | None = None,
     *,
     judge: bool = False,
+    coverage: Coverage | None = None,
 ) -> tuple[list[Shot], ClipRecord]:
     """One pass over frames with bounded memory: cuts, times, hashes, colour.
 
@@ -78,6 +80,7 @@ def look_through(
         start: index of the first one.
         on_frame: called with the number of frames seen so far.
         judge: also look for frames that no automatic keyframe should lie on.
+        coverage: gets every frame, to place keyframes by the motion.
 
     Returns:
         The shots, none when there was no frame, and what else was found.
@@ -94,6 +97,8 @@ def look_through(
                 record.colour = max(record.colour, float(spread.max()))
             if watch is not None:
                 watch.see(frame.pixels)
+            if coverage is not None:
+                coverage.take(frame.pixels)
             yield frame.pixels
 
     cuts, count = detect_cuts(noted(), on_frame=on_frame)
@@ -104,7 +109,14 @@ def look_through(
 
 
 def read_through(
-    info: VideoInfo, start: int, stop: int, deinterlace: str, hook: Hook, *, judge: bool = False
+    info: VideoInfo,
+    start: int,
+    stop: int,
+    deinterlace: str,
+    hook: Hook,
+    *,
+    judge: bool = False,
+    coverage: Coverage | None = None,
 ) -> tuple[list[Shot], ClipRecord]:
     """``look_through`` for the frames ``[start, stop)`` of a file.
 
@@ -119,7 +131,7 @@ def read_through(
             hook({"event": "analysis", "done": done, "total": total})
 
     with VideoReader(info.path, start=start, frames=total, deinterlace=deinterlace, stream=info.stream_index) as reader:
-        shots, record = look_through(reader, start, report, judge=judge)
+        shots, record = look_through(reader, start, report, judge=judge, coverage=coverage)
         record.warnings += reader.warnings
         record.side_data = frozenset(reader.side_data)
     if not shots:

@@ -16,12 +16,19 @@ from sparkvsr.inference.clip.output_names import (
     compare_path,
     resolve_output,
 )
+from sparkvsr.inference.clip.own_keyframes import (
+    add_own_keyframes,
+    completed_maker,
+    resolve_references,
+    wants_own_keyframes,
+)
 from sparkvsr.inference.clip.planning import plan_run
 from sparkvsr.inference.clip.store import default_work_folder, was_joining
 from sparkvsr.inference.events import input_event
 from sparkvsr.inference.options import ModelChoice, UpscaleOptions, WorkPolicy, check_options
 from sparkvsr.keyframes.checks import content_notes
 from sparkvsr.keyframes.choice import KeyframeChoice
+from sparkvsr.keyframes.coverage import Coverage
 from sparkvsr.keyframes.references import ReferenceMaker, make_reference_maker
 from sparkvsr.keyframes.select import Selection, selection_notes
 from sparkvsr.keyframes.shots import Shot
@@ -63,7 +70,7 @@ class ClipJob:
         maker: what ``make_reference_maker`` makes them with.
         has_own_images: whether they are a folder of the user's, which invites another edit.
         model: which model another process has to load.
-        model_name, model_device, model_dtype: of the loaded one, for the user.
+        model_name, model_device, model_dtype, look: of the loaded one, for the user.
         state_bytes: size of the model's state between two segments of a shot.
         memory_bytes: estimated peak of the model's working memory.
         encode: codec settings.
@@ -89,6 +96,7 @@ class ClipJob:
     model_name: str
     model_device: str
     model_dtype: str
+    look: str | None
     state_bytes: int
     memory_bytes: int
     encode: EncodeOptions
@@ -183,16 +191,20 @@ def prepare(
         )
         raise EncodeError(msg)
     choice = options.keyframes
-    maker = make_reference_maker(options.references, model.device) if choice.kind != "none" else None
+    references = resolve_references(options.references, model)
+    maker = make_reference_maker(references, model.device) if choice.kind != "none" else None
     if maker is not None:
         maker.check_clip(path)
         is_part = options.frames is not None or options.start > 0
         given = maker.given(options.start, stop, is_part=is_part) if choice.kind == "default" else None
         choice = choice if given is None else KeyframeChoice("manual", indices=given)
     choice.check_early(options.start, stop)
+    coverage = Coverage() if wants_own_keyframes(choice.kind, options.guidance_scale, model) else None
 
     # 3. One pass over the clip: cuts, and the true number of frames.
-    shots, record = read_through(info, options.start, stop, options.deinterlace, hook, judge=choice.follows_shots)
+    shots, record = read_through(
+        info, options.start, stop, options.deinterlace, hook, judge=choice.follows_shots, coverage=coverage
+    )
     notes: list[str] = [size.note] if size.note else []
     notes += record.warnings
     notes += losses(info, target, options.encode, (size.height, size.width), record.side_data)
@@ -215,6 +227,12 @@ def prepare(
     notes += content_notes(
         maker, lambda indices: read_frames(path, indices, stream=info.stream_index), selection.indices
     )
+    has_own_images = maker.holds_images
+    own: tuple[int, ...] = ()
+    if coverage is not None:
+        wanted = [options.start + index for index in coverage.wanted]
+        selection, own = add_own_keyframes(selection, shots, wanted, maker, model, record.bad_frames)
+        maker = completed_maker(maker, own, model)
     is_grey = record.stays_grey(selection.indices, maker)
     if is_grey:
         notes.append("the clip is grey, and so will be the result; keyframe images of your own may bring colour")
@@ -243,18 +261,19 @@ def prepare(
         info=info,
         output=target,
         size=size,
-        settings=replace(plan.settings, is_grey=is_grey),
+        settings=replace(plan.settings, is_grey=is_grey, own_keyframes=frozenset(own)),
         shots=tuple(shots),
         clip_range=None if is_whole else (shots[0].start, num_frames),
         deinterlace=options.deinterlace,
         selection=selection,
         references=maker.name if selection.indices else None,
-        maker=options.references if selection.indices else NO_REFERENCES,
-        has_own_images=maker.holds_images,
+        maker=references if selection.indices else NO_REFERENCES,
+        has_own_images=has_own_images,
         model=options.model_choice,
         model_name=model.name,
         model_device=str(model.device),
         model_dtype=str(model.dtype).removeprefix("torch."),
+        look=model.look,
         state_bytes=plan.state_bytes,
         memory_bytes=plan.model.memory_bytes,
         encode=options.encode,

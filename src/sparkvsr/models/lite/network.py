@@ -219,6 +219,7 @@ class Reference:
         preference: how strongly it wins against other keyframes that are trusted as much.
         decided: 1 draws the weight of its detail to nothing or all, 0 leaves it as learned. Half the detail is right on
             average and looks like neither picture; what a keyframe's author drew should be seen.
+        share: ``(N, 1, h, w)``, how far its whole picture is trusted, for the vivid look only.
     """
 
     lr: Tensor
@@ -231,6 +232,7 @@ class Reference:
     distance: Tensor
     preference: float = 1.0
     decided: float = 0.0
+    share: Tensor | None = None
 
 
 def agreement_of(key_hr: Tensor, key_lr: Tensor) -> Tensor:

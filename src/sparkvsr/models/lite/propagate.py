@@ -58,7 +58,7 @@ _OWN_PREFERENCE = 0.08
 
 
 @dataclass
-class _ActiveKeyframe:
+class ActiveKeyframe:
     """A keyframe in use, ready for ``Reference``."""
 
     lr: Tensor
@@ -70,13 +70,15 @@ class _ActiveKeyframe:
 
 
 @dataclass
-class _PassState:
+class PassState:
+    """What one pass carries from frame to frame: ``(1, 3, 4h, 4w)`` and ``(1, hidden, h, w)``."""
+
     output: Tensor
     hidden: Tensor
 
 
 @dataclass
-class _Observation:
+class Observation:
     """All that is known of a frame before the network sees it.
 
     Attributes:
@@ -102,6 +104,8 @@ class ShotPropagator:
         guidance_scale: 0 blind, 1 keyframes, in between a mixture; above 1 further towards the keyframes themselves.
     """
 
+    own_every = OWN_EVERY
+
     def __init__(
         self,
         runner: NetworkRunner,
@@ -111,15 +115,15 @@ class ShotPropagator:
     ) -> None:
         self._runner = runner
         self._upscale = upscale
-        self._own: dict[str, tuple[int, _ActiveKeyframe]] = {}
+        self._own: dict[str, tuple[int, ActiveKeyframe]] = {}
         self._keyframes = keyframes
         self._indices = sorted(keyframes) if guidance_scale > 0 else []
         self._guidance = guidance_scale
-        self._active: dict[int, _ActiveKeyframe] = {}
+        self._active: dict[int, ActiveKeyframe] = {}
         self._cut_at = 0
         self.next_index = 0
         self._lr: Tensor | None = None
-        self._states: dict[str, _PassState] = {}
+        self._states: dict[str, PassState] = {}
         self._pass_names = ["keyed"] if self._indices else ["blind"]
         if self._indices and 0 < guidance_scale < 1:
             self._pass_names.append("blind")
@@ -136,7 +140,7 @@ class ShotPropagator:
         second thread while the network works on this one. The order of both, and so the result, is always the same.
         """
         with ThreadPoolExecutor(1, "sparkvsr-motion") as pool:
-            waiting: deque[Future[_Observation]] = deque()
+            waiting: deque[Future[Observation]] = deque()
             for frame in frames:
                 waiting.append(pool.submit(self._observe, frame))
                 if len(waiting) > 1:
@@ -145,7 +149,7 @@ class ShotPropagator:
                 yield self._render(waiting.popleft().result())
 
     @torch.inference_mode()
-    def _observe(self, frame: Tensor) -> _Observation:
+    def _observe(self, frame: Tensor) -> Observation:
         """Motion of the next frame, and keyframes of our own where help is welcome."""
         lr = frame.float()[None].contiguous(memory_format=torch.channels_last)
         grey = _grey(lr)
@@ -165,12 +169,12 @@ class ShotPropagator:
             elif name in self._own:
                 self._own[name][1].motion = None  # not followed meanwhile
             references[name] = found
-        observation = _Observation(lr, None if step_flow is None else self._lr, step_flow, references)
+        observation = Observation(lr, None if step_flow is None else self._lr, step_flow, references)
         self._lr = lr
         self.next_index += 1
         return observation
 
-    def _render(self, seen: _Observation) -> Tensor:
+    def _render(self, seen: Observation) -> Tensor:
         results = {}
         for name, references in seen.references.items():
             results[name] = propagate_step(
@@ -183,7 +187,7 @@ class ShotPropagator:
                 fuse=self._runner.fuse,
                 with_picture=self._guidance > 1,
             )
-            self._states[name] = _PassState(results[name].output, results[name].hidden)
+            self._states[name] = PassState(results[name].output, results[name].hidden)
         return self._guided(results)[0].contiguous()
 
     def export_state(self) -> dict[str, Tensor]:
@@ -207,7 +211,7 @@ class ShotPropagator:
         self._cut_at = int(state["cut_at"])
         self._lr = state["lr"].contiguous(memory_format=torch.channels_last) if "lr" in state else None
         self._states = {
-            name: _PassState(state[f"{name}.output"], state[f"{name}.hidden"])
+            name: PassState(state[f"{name}.output"], state[f"{name}.hidden"])
             for name in self._pass_names
             if f"{name}.output" in state
         }
@@ -220,7 +224,7 @@ class ShotPropagator:
         self._own = {}
         for name in self._pass_names:
             if f"own.{name}.index" in state:
-                active = _ready(state[f"own.{name}.lr"], state[f"own.{name}.hr"], 1.0)
+                active = ready(state[f"own.{name}.lr"], state[f"own.{name}.hr"], 1.0)
                 active.motion = _motion_from(state, f"own.{name}")
                 self._own[name] = int(state[f"own.{name}.index"]), active
 
@@ -230,7 +234,7 @@ class ShotPropagator:
         self._own = {}
         self._active = {index: one for index, one in self._active.items() if index >= self.next_index}
 
-    def _previous(self, name: str, seen: _Observation) -> Previous | None:
+    def _previous(self, name: str, seen: Observation) -> Previous | None:
         state = self._states.get(name)
         if state is None or seen.before is None or seen.step_flow is None:
             return None
@@ -248,11 +252,11 @@ class ShotPropagator:
         """The keyframe of the model's own making, made now if there is none or it is too old."""
         if self._upscale is None:
             return []
-        index, key = self._own.get(name, (-OWN_EVERY, None))
-        if key is None or self.next_index - index >= OWN_EVERY:
-            key = _ready(lr, self._upscale(lr[0])[None], 1.0)
+        index, key = self._own.get(name, (-self.own_every, None))
+        if key is None or self.next_index - index >= self.own_every:
+            key = ready(lr, self._upscale(lr[0])[None], 1.0)
             self._own[name] = self.next_index, key
-        reference = _tracked(key, grey, step_flow, self.next_index - self._own[name][0])
+        reference = tracked(key, grey, step_flow, self.next_index - self._own[name][0])
         if reference is None:
             return []
         # A picture that somebody gave beats our own, unless it can hardly be trusted at a place.
@@ -273,16 +277,16 @@ class ShotPropagator:
             key = self._active[index]
             if key.weight <= 0:
                 continue
-            reference = _tracked(key, grey, step_flow, abs(index - self.next_index))
+            reference = tracked(key, grey, step_flow, abs(index - self.next_index))
             if reference is not None:
                 references.append(reference)
-                best = max(best, _mean_trust(lr, reference))
+                best = max(best, mean_trust(lr, reference))
         return references, best < _POOR_TRUST
 
-    def _load(self, index: int) -> _ActiveKeyframe:
+    def _load(self, index: int) -> ActiveKeyframe:
         keyframe = self._keyframes[index]
         lr, hr = keyframe.lr.float()[None], keyframe.hr.float()[None]
-        return _ready(lr, hr, min(max(float(keyframe.weight), 0.0), 1.0) * keyframe_weight(hr, lr))
+        return ready(lr, hr, min(max(float(keyframe.weight), 0.0), 1.0) * keyframe_weight(hr, lr))
 
     def _guided(self, results: Mapping[str, StepResult]) -> Tensor:
         if "blind" in results and "keyed" in results:
@@ -296,13 +300,14 @@ class ShotPropagator:
         return result.output
 
 
-def _ready(lr: Tensor, hr: Tensor, weight: float) -> _ActiveKeyframe:
+def ready(lr: Tensor, hr: Tensor, weight: float) -> ActiveKeyframe:
+    """A keyframe ``(1, 3, h, w)``, ``(1, 3, 4h, 4w)`` with all that is known of it alone."""
     lr = lr.contiguous(memory_format=torch.channels_last)
     hr = hr.contiguous(memory_format=torch.channels_last)
-    return _ActiveKeyframe(lr, hr, _grey(lr), agreement_of(hr, lr), weight)
+    return ActiveKeyframe(lr, hr, _grey(lr), agreement_of(hr, lr), weight)
 
 
-def _tracked(key: _ActiveKeyframe, grey: Grey, step_flow: Flow | None, distance: int) -> Reference | None:
+def tracked(key: ActiveKeyframe, grey: Grey, step_flow: Flow | None, distance: int) -> Reference | None:
     """Follow a keyframe to the current frame; None if the frame shows another scene."""
     if distance == 0:
         zero = np.zeros((*grey.shape, 2), np.float32)
@@ -326,7 +331,8 @@ def _tracked(key: _ActiveKeyframe, grey: Grey, step_flow: Flow | None, distance:
     )
 
 
-def _mean_trust(lr: Tensor, reference: Reference) -> float:
+def mean_trust(lr: Tensor, reference: Reference) -> float:
+    """How far a keyframe covers a frame ``(1, 3, h, w)``, 0 to 1."""
     error = difference(warp(reference.lr, reference.flow), lr)
     return float((reference.geometric * trust(error, PHOTOMETRIC_LEVELS)).mean())
 
