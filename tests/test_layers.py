@@ -16,6 +16,7 @@ LAYERS = {
     "units": 0,
     "user_cache": 0,
     "version": 0,
+    "pages": 1,
     "shapes": 1,
     "hooks": 1,
     "threads": 1,
