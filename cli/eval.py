@@ -13,8 +13,8 @@ import typer
 from sparkvsr.errors import ConfigError, DatasetError
 from sparkvsr.units import human_seconds
 
+from . import options as shared
 from .logs import observed
-from .options import MODEL, ChunkFrames, Dtype, Model, Tile
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -67,11 +67,13 @@ def evaluate(
         int | None,
         typer.Option("--frames", min=1, help="Only the first N frames; the result says so.", rich_help_panel=BENCH),
     ] = None,
-    model: Model = "lite",
+    model: shared.Model = "lite",
     keyframes: Annotated[
         str,
         typer.Option(
-            "--keyframes", help="none, first, every:N, iframes, or frame numbers like 0,16.", rich_help_panel=MODEL
+            "--keyframes",
+            help="none, first, every:N, iframes, or frame numbers like 0,16.",
+            rich_help_panel=shared.MODEL,
         ),
     ] = "none",
     references: Annotated[
@@ -80,7 +82,7 @@ def evaluate(
             "--references",
             help="HR images of the keyframes: gt (the best possible), lite, a folder with CLIP/00000.png and so on, a "
             "weight file that spandrel reads, or another maker of `sparkvsr keyframes` (default: lite).",
-            rich_help_panel=MODEL,
+            rich_help_panel=shared.MODEL,
         ),
     ] = None,
     guidance: Annotated[
@@ -90,17 +92,20 @@ def evaluate(
             min=0.0,
             max=10.0,
             help="0 blind, 1 plain, above 1 closer to the keyframes.",
-            rich_help_panel=MODEL,
+            rich_help_panel=shared.MODEL,
         ),
     ] = 1.0,
     device: Annotated[
-        str, typer.Option("--device", help="auto, cpu, cuda; for the networks of metrics too.", rich_help_panel=MODEL)
+        str,
+        typer.Option(
+            "--device", help="auto, cpu, cuda; for the networks of metrics too.", rich_help_panel=shared.MODEL
+        ),
     ] = "auto",
-    dtype: Dtype = "auto",
-    chunk_frames: ChunkFrames = None,
-    tile: Tile = None,
+    dtype: shared.Dtype = "auto",
+    chunk_frames: shared.ChunkFrames = None,
+    tile: shared.Tile = None,
     save_frames: Annotated[
-        bool, typer.Option("--save-frames", help="Keep the restored frames as PNG.", rich_help_panel=MODEL)
+        bool, typer.Option("--save-frames", help="Keep the restored frames as PNG.", rich_help_panel=shared.MODEL)
     ] = False,
     pred: Annotated[
         Path | None,
