@@ -24,9 +24,10 @@ import torch
 from torch import Tensor
 
 import sparkvsr
-from sparkvsr.keyframes.references import make_reference_maker, resize_image
+from sparkvsr.keyframes.references import make_reference_maker
 from sparkvsr.metrics import psnr_y
 from sparkvsr.video import VideoReader
+from sparkvsr.video.pixels import resize_image
 
 SCALE = 4
 BORDER_PX = 8
