@@ -116,7 +116,13 @@ class SpandrelMaker(NetworkMaker):
         import spandrel
 
         try:
-            model = spandrel.ModelLoader(device=torch.device(device)).load_from_file(path)
+            loader = spandrel.ModelLoader(device=torch.device(device))
+            if path.suffix.lower() == ".pt":
+                # spandrel would run it as TorchScript first: a program, which can write files.
+                state = torch.load(path, map_location=loader.device, weights_only=True)
+                model = loader.load_from_state_dict(spandrel.canonicalize_state_dict(state))
+            else:
+                model = loader.load_from_file(path)
         except Exception as exc:  # spandrel raises whatever the file makes torch or pickle raise
             msg = (
                 f"{path} is not an upscaler that spandrel can read ({type(exc).__name__}); give a .pth or .safetensors"

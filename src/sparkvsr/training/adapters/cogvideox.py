@@ -305,8 +305,10 @@ def build_cogvideox_adapter(
             )
             raise WeightsError(msg)
     try:
-        transformer = CogVideoXTransformer3DModel.from_pretrained(folder / "transformer", torch_dtype=torch.float32)
-        vae = AutoencoderKLCogVideoX.from_pretrained(folder / "vae", torch_dtype=torch.float32)
+        transformer = CogVideoXTransformer3DModel.from_pretrained(
+            folder / "transformer", torch_dtype=torch.float32, use_safetensors=True
+        )
+        vae = AutoencoderKLCogVideoX.from_pretrained(folder / "vae", torch_dtype=torch.float32, use_safetensors=True)
     except (OSError, ValueError, RuntimeError) as exc:
         msg = f"model.path={path} cannot be loaded: {str(exc).splitlines()[0]}"
         raise WeightsError(msg) from exc
