@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from sparkvsr.errors import DecodeError
 from sparkvsr.hooks import Hook
+from sparkvsr.inference.clip.unchanged import FileIdentity, frame_digest
 from sparkvsr.inference.options import UpscaleOptions
 from sparkvsr.keyframes.cuts import detect_cuts
 from sparkvsr.keyframes.shots import Shot, shots_from_cuts
@@ -34,6 +34,9 @@ class ClipRecord:
         digests: hash of each frame's pixels.
         colour: largest difference between the channels of a pixel, 0 to 1; 0 for a grey clip.
         warnings: of the reader.
+        identity: of the file, None for several files.
+        references: identities of the reference images that the segments' keys were made with, by frame index.
+        others: hashes of frames that lie outside ``digests``, in a part.
     """
 
     start: int
@@ -41,10 +44,24 @@ class ClipRecord:
     digests: list[bytes] = field(default_factory=list)
     colour: float = 0.0
     warnings: list[str] = field(default_factory=list)
+    identity: FileIdentity | None = None
+    references: dict[int, str] = field(default_factory=dict)
+    others: dict[int, bytes] = field(default_factory=dict)
 
     def digest(self, index: int) -> bytes:
         """Hash of the frame at an index of the clip."""
-        return self.digests[index - self.start]
+        return self.others[index] if index in self.others else self.digests[index - self.start]
+
+    def part(self, start: int, stop: int, keyframes: Iterable[int]) -> ClipRecord:
+        """What rendering the frames ``[start, stop)`` with these keyframes has to know."""
+        keys = list(keyframes)
+        return ClipRecord(
+            start,
+            digests=self.digests[start - self.start : stop - self.start],
+            identity=self.identity,
+            references={index: self.references[index] for index in keys if index in self.references},
+            others={index: self.digest(index) for index in keys},
+        )
 
 
 def open_frames(path: Path, start: int, frames: int | None, deinterlace: str) -> Generator[Frame, None, None]:
@@ -67,7 +84,7 @@ def read_through(info: VideoInfo, options: UpscaleOptions, stop: int, hook: Hook
     def noted(reader: VideoReader) -> Iterator[Tensor]:
         for frame in reader:
             record.times.append((frame.pts, frame.duration))
-            record.digests.append(hashlib.blake2b(frame.pixels.numpy().tobytes(), digest_size=16).digest())
+            record.digests.append(frame_digest(frame.pixels))
             if record.colour <= GREY_SPREAD:
                 spread = frame.pixels.amax(0) - frame.pixels.amin(0)
                 record.colour = max(record.colour, float(spread.max()))

@@ -16,6 +16,7 @@ from sparkvsr.inference.clip.output_names import (
     resolve_output,
 )
 from sparkvsr.inference.clip.store import default_work_folder, was_joining
+from sparkvsr.inference.clip.unchanged import changed_error, held_frames, identity_of
 from sparkvsr.inference.events import input_event
 from sparkvsr.inference.options import UpscaleOptions, check_options
 from sparkvsr.keyframes.checks import content_notes
@@ -96,7 +97,26 @@ class ClipJob:
         """LR frames ``[start, stop)``, by default all of the job."""
         first = self.shots[0].start if start is None else start
         last = self.shots[-1].stop if stop is None else stop
-        return open_frames(self.info.path, first, last - first, self.options.deinterlace)
+        path, mode = self.info.path, self.options.deinterlace
+        return held_frames(
+            lambda begin, end: open_frames(path, begin, end - begin, mode),
+            *(first, last),
+            path=path,
+            origin=self.options.start,
+            size=(self.info.height, self.info.width),
+            digest=self.record.digest,
+            identity=self.record.identity,
+        )
+
+    def check_unchanged(self, *, look_inside: bool = False) -> None:
+        """Hold the clip's file against what it was.
+
+        Raises:
+            DecodeError: it is another one.
+        """
+        identity = self.record.identity
+        if identity is not None and identity.has_changed(self.info.path, look_inside=look_inside):
+            raise changed_error(self.info.path)
 
     def with_model(self, model: RestorationModel, maker: ReferenceMaker) -> UpscaleJob:
         """The job with what restores it."""
@@ -146,6 +166,7 @@ def prepare(
     check_options(options)
     hook = for_input(hook, path)
     started = time.monotonic()
+    identity = identity_of(path)
     info = probe(path)
     _log.info("%s: %s, %s, time base %s", path, info.summary(), info.pixel_format, info.time_base)
     hook(input_event(info))
@@ -188,6 +209,9 @@ def prepare(
 
     # 3. One pass over the clip: cuts, and the true number of frames.
     shots, record = read_through(info, options, stop, hook)
+    if identity is not None and identity.has_changed(path):
+        raise changed_error(path)
+    record.identity = identity
     notes: list[str] = [size.note] if size.note else []
     notes += record.warnings
     true_stop = shots[-1].stop

@@ -11,14 +11,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sparkvsr.errors import DecodeError
+from sparkvsr.errors import DecodeError, KeyframeError
 from sparkvsr.hooks import Hook, ProgressReporter
 from sparkvsr.inference.clip.engine import KeyframeLoader, RestoreSettings, SegmentEnd, restore_segments
 from sparkvsr.inference.clip.heap import release_free_memory
 from sparkvsr.inference.clip.job import UpscaleJob
 from sparkvsr.inference.clip.segments import SEGMENT_FRAMES, Segment, plan_segments
 from sparkvsr.inference.clip.store import WorkStore
-from sparkvsr.keyframes.references import FolderMaker, resize_image
+from sparkvsr.keyframes.references import FolderMaker, ReferenceMaker, resize_image
 from sparkvsr.threads import BackgroundSink, prefetch
 from sparkvsr.version import __version__
 from sparkvsr.video import Frame, VideoWriter, assemble, image_segments, output_kind
@@ -49,7 +49,14 @@ def settings_of(job: UpscaleJob) -> RestoreSettings:
 def keyframe_loader(job: UpscaleJob) -> KeyframeLoader:
     """The loader of a job's keyframes."""
     weights = job.maker.weights if isinstance(job.maker, FolderMaker) else None
-    return KeyframeLoader(job.open_frames, job.maker, job.working_size, weights)
+
+    def check(index: int) -> None:
+        planned = job.record.references.get(index)
+        if planned is not None and _identity(job.maker, index) != planned:
+            msg = f"the reference image of keyframe {index} was changed while it was used; run the same again"
+            raise KeyframeError(msg)
+
+    return KeyframeLoader(job.open_frames, job.maker, job.working_size, weights, check=check)
 
 
 def pixel_settings(job: UpscaleJob) -> dict[str, object]:
@@ -76,7 +83,13 @@ def pixel_settings(job: UpscaleJob) -> dict[str, object]:
 
 
 def segments_of(job: UpscaleJob) -> list[Segment]:
-    """The job's segments with their keys."""
+    """The job's segments with their keys; the record keeps what they were made from."""
+
+    def identity(index: int) -> str:
+        if index not in job.record.references:
+            job.record.references[index] = _identity(job.maker, index)
+        return job.record.references[index]
+
     return plan_segments(
         job.shots,
         job.selection.indices,
@@ -84,8 +97,16 @@ def segments_of(job: UpscaleJob) -> list[Segment]:
         longest=SEGMENT_FRAMES if job.model.is_resumable else None,
         settings=pixel_settings(job),
         frame_digest=job.record.digest,
-        keyframe_identity=job.maker.identity,
+        keyframe_identity=identity,
     )
+
+
+def _identity(maker: ReferenceMaker, index: int) -> str:
+    try:
+        return maker.identity(index)
+    except OSError as exc:
+        msg = f"the reference image of keyframe {index} cannot be read any more ({exc.strerror}); put it back"
+        raise KeyframeError(msg) from exc
 
 
 def in_grey(pixels: Tensor) -> Tensor:
@@ -174,6 +195,7 @@ class _SegmentEncoder:
             assert self._writer is not None
             writer, self._writer = self._writer, None
             partial = writer.close()
+            self._job.check_unchanged()
             self._store.take(item.segment.key, partial, item.segment.num_frames, item.state)
             _log.info("rendered frames %d to %d", item.segment.start, item.segment.stop - 1)
             return

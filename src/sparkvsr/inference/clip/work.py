@@ -169,6 +169,7 @@ class ClipWork:
         segments = [self.store.path(segment.key) for segment in self.segments]
         # Both names are taken by this run, or by an interrupted one (`prepare` has looked).
         check_output(job.output, job.options.overwrite or was_joining(self.folder), job.options.encode)
+        job.check_unchanged(look_inside=True)
         self.store.begin_joining()
         comparison = None
         if job.options.compare:

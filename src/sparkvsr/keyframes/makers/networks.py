@@ -57,7 +57,7 @@ class NetworkMaker(ReferenceMaker):
         name: what the plan shows.
         device: where it runs.
         tile: side of a tile in LR pixels; networks of this kind take about 2 kB of memory a pixel and feature.
-        weights: file that the network came from.
+        weights: ``file_identity`` of the file that the network came from, taken before it was read.
     """
 
     may_colour = False
@@ -69,7 +69,7 @@ class NetworkMaker(ReferenceMaker):
         name: str,
         device: str | torch.device = "cpu",
         tile: int = 256,
-        weights: Path | None = None,
+        weights: str | None = None,
     ) -> None:
         model.to(torch.device(device))
         model.model.eval().float()  # half-precision files run in float32: CPU convolutions need it
@@ -81,7 +81,7 @@ class NetworkMaker(ReferenceMaker):
 
     def identity(self, index: int) -> str:  # noqa: ARG002
         """See ``ReferenceMaker.identity``."""
-        return self.name if self._weights is None else f"{self.name} {file_identity(self._weights)} {self._tile}"
+        return self.name if self._weights is None else f"{self.name} {self._weights} {self._tile}"
 
     @torch.inference_mode()
     def make(self, lr: Tensor, size: tuple[int, int], index: int = 0) -> Tensor:  # noqa: ARG002
@@ -115,6 +115,7 @@ class SpandrelMaker(NetworkMaker):
     def __init__(self, path: Path, device: str | torch.device = "cpu", tile: int = 256) -> None:
         import spandrel
 
+        weights = file_identity(path)
         try:
             loader = spandrel.ModelLoader(device=torch.device(device))
             if path.suffix.lower() == ".pt":
@@ -131,7 +132,7 @@ class SpandrelMaker(NetworkMaker):
         if not isinstance(model, spandrel.ImageModelDescriptor) or model.input_channels != 3:
             msg = f"{path} holds {model.architecture.name}, not an image upscaler with three channels"
             raise WeightsError(msg)
-        super().__init__(model, path.name, device, tile, path)
+        super().__init__(model, path.name, device, tile, weights)
 
 
 def no_argument(name: str, argument: str) -> None:
