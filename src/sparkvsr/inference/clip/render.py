@@ -51,7 +51,8 @@ def keyframe_loader(job: UpscaleJob) -> KeyframeLoader:
     weights = job.maker.weights if isinstance(job.maker, FolderMaker) else None
 
     def check(index: int) -> None:
-        planned = job.record.references.get(index)
+        # Files of the user's; what a program or an endpoint gives is asked for once, under the key of its settings.
+        planned = job.record.references.get(index) if isinstance(job.maker, FolderMaker) else None
         if planned is not None and _identity(job.maker, index) != planned:
             msg = f"the reference image of keyframe {index} was changed while it was used; run the same again"
             raise KeyframeError(msg)
