@@ -10,6 +10,7 @@ import typer
 from sparkvsr.errors import ConfigError
 
 from .console import JsonReporter, TextReporter, human_bytes
+from .shown import printable
 
 
 def compare(
@@ -63,8 +64,7 @@ class CompareReporter(TextReporter):
         if event["event"] == "compared":
             self._stop()
             size = f", {human_bytes(event['bytes'])}" if event["bytes"] else ""
-            self._line(
-                f"Wrote    {event['output']} ({event['width']}x{event['height']}, {event['frames']} frames{size})"
-            )
+            name = printable(event["output"])
+            self._line(f"Wrote    {name} ({event['width']}x{event['height']}, {event['frames']} frames{size})")
         else:
             super().__call__(event)

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .shown import printable, printable_event
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -33,7 +35,7 @@ SHOWN = {"shown": True}
 
 def print_error(message: str) -> None:
     """One line on stderr."""
-    line = " ".join(message.split())
+    line = printable(" ".join(message.split(" ")).strip())
     write_stderr("Error: " + line)
     _log.error("%s", line, extra=SHOWN)
 
@@ -120,6 +122,7 @@ class TextReporter:
 
     def __call__(self, event: dict[str, Any]) -> None:
         _note(event)
+        event = printable_event(event)
         name = event["event"]
         if name == "input":
             self._line(f"Read     {event['summary']}")

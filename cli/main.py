@@ -18,6 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 from sparkvsr.errors import ConfigError, SparkVSRError
+from sparkvsr.spinning import sleep_between_tasks
 from sparkvsr.version import __version__
 
 from .clean import clean
@@ -62,11 +63,21 @@ class ErrorBoundary(TyperGroup):
             raise typer.Exit(EXIT_INTERRUPTED) from None
         except Exception as exc:
             # Typer's own ways out (usage errors, Exit) are exceptions, too.
+            if _is_out_of_memory(exc):
+                print_error("memory ran out; use a smaller --tile or --chunk-frames, or fewer --devices (`ulimit -v`?)")
+                raise typer.Exit(1) from None
             is_typers = type(exc).__module__.partition(".")[0] in ("typer", "click")
             if is_debugging or is_typers or isinstance(exc, BrokenPipeError):
                 raise
             print_error(crash_message(exc))
             raise typer.Exit(1) from None
+
+
+def _is_out_of_memory(exc: BaseException) -> bool:
+    text = f"{getattr(exc, 'kind', '')} {exc}"
+    return isinstance(exc, MemoryError) or any(
+        mark in text for mark in ("MemoryError", "bad_alloc", "can't allocate memory", "Cannot allocate memory")
+    )
 
 
 _log = logging.getLogger("sparkvsr.cli")
@@ -109,6 +120,7 @@ for command in _AFTER:
 
 def run() -> None:
     """Entry point of the console script."""
+    sleep_between_tasks()
     for stream in (sys.stdout, sys.stderr):
         # File names may hold bytes that are no text; showing them must not fail.
         if isinstance(stream, io.TextIOWrapper):

@@ -135,7 +135,7 @@ def test_an_image_of_a_sequence_that_changes_is_refused(tmp_path: Path, monkeypa
         result = run(folder, "-o", f"{tmp_path / 'out'}/", *FAST)
     assert result.exit_code == 1
     assert "was changed while it was read" in " ".join(result.stderr.split())
-    assert not (tmp_path / "out").exists()
+    assert not list((tmp_path / "out").rglob("*.png"))
 
 
 def test_a_reference_image_that_changes_is_refused(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,23 +176,23 @@ def test_workers_and_the_second_reader_hold_frames_too(clip: Path, tmp_path: Pat
 
     source = Path(shutil.copy2(clip, tmp_path / "in.mp4"))
     options = UpscaleOptions(
-        model="bicubic", scale=2, references="bicubic", keyframes=KeyframeChoice("manual", indices=(0, 70))
+        model="bicubic", scale=2, references="bicubic", keyframes=KeyframeChoice("manual", indices=(0, 40))
     )
     worker = RenderWorker(WorkerSettings("cpu"))
     prepared = worker.answer(PrepareRequest(source, tmp_path / "out.mp4", options, into_folder=False), lambda _: None)
     assert isinstance(prepared, Prepared)
     sent = []
     with WorkStore(tmp_path / "work") as store:
-        request = render_request(prepared, prepared.segments[1:], store, by_mail=True)
+        request = render_request(prepared, prepared.segments[:1], store, by_mail=True)
         worker.answer(request, sent.append)
-        assert [event["key"] for event in sent if event["event"] == "segment"] == [prepared.segments[1].key]
+        assert [event["key"] for event in sent if event["event"] == "segment"] == [prepared.segments[0].key]
         other_clip(source)
         for by_mail in (True, False):
             sent.clear()
             with pytest.raises(DecodeError, match="was changed while it was read"):
-                worker.answer(render_request(prepared, prepared.segments[1:], store, by_mail=by_mail), sent.append)
+                worker.answer(render_request(prepared, prepared.segments[:1], store, by_mail=by_mail), sent.append)
             assert not [event for event in sent if event["event"] == "segment"]
         assert store.is_empty
     job = prepared.job.with_model(load_model("bicubic"), make_reference_maker("bicubic"))
     with pytest.raises(DecodeError, match="was changed while it was read"):
-        keyframe_loader(job).load(70)
+        keyframe_loader(job).load(40)

@@ -20,6 +20,7 @@ from sparkvsr.evaluation.measuring import ClipTask, MeasureOptions, make_folder,
 from sparkvsr.evaluation.outputs import CLIPS_FOLDER, write_outputs
 from sparkvsr.evaluation.record import build_record
 from sparkvsr.evaluation.run_options import MetricChoice, RunOptions
+from sparkvsr.evaluation.whole_files import write_whole
 from sparkvsr.hooks import Hook
 from sparkvsr.metrics.catalogue import MetricSpec
 from sparkvsr.metrics.colour import Frame
@@ -229,4 +230,4 @@ def _save_frame(path: Path, frame: Frame) -> None:
     if not done:
         msg = f"cannot encode {path}"
         raise SparkVSRError(msg)
-    path.write_bytes(encoded.tobytes())
+    write_whole(path, encoded.tobytes())

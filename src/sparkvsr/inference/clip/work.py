@@ -20,6 +20,7 @@ from torch import Tensor
 from sparkvsr.hooks import Hook, for_input
 from sparkvsr.inference.clip.disk import DiskNeed, disk_need
 from sparkvsr.inference.clip.job import ClipJob
+from sparkvsr.inference.clip.output_lock import OutputLock
 from sparkvsr.inference.clip.output_names import compare_path
 from sparkvsr.inference.clip.render import missing_runs, segment_suffix
 from sparkvsr.inference.clip.segments import Segment
@@ -82,6 +83,7 @@ class ClipWork:
         self.hook = for_input(hook, job.info.path)
         self.folder = job.options.work or default_work_folder(job.output)
         self.store = WorkStore(self.folder, job.options.work_limit_bytes, suffix=segment_suffix(job.output))
+        self._output_lock = OutputLock(job.output)
         self.need: DiskNeed = disk_need(job, self.segments, self.folder)
         self._started = time.monotonic()
         self._kept_frames = 0
@@ -106,11 +108,13 @@ class ClipWork:
         existed = self.folder.exists()
         self.store.__enter__()
         try:
+            self._output_lock.__enter__()
             self.check_disk(self.store.stored_bytes)
         except BaseException:
             self.store.__exit__(None, None, None)
             if not existed:
                 self.store.remove()
+            self._output_lock.__exit__(None, None, None)
             raise
         return self
 
@@ -124,6 +128,7 @@ class ClipWork:
         elif not options.keep_work or (self.store.is_empty and options.work is None):
             self.store.remove()
         self.store.__exit__(kind, error, trace)
+        self._output_lock.__exit__(kind, error, trace)
 
     @property
     def kept_folder(self) -> Path | None:

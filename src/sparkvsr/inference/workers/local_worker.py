@@ -22,6 +22,7 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
 from sparkvsr.errors import SparkVSRError
+from sparkvsr.spinning import sleep_between_tasks
 
 if TYPE_CHECKING:
     from sparkvsr.inference.workers.tasks import Emit, Prepared, Request, WorkerSettings
@@ -104,10 +105,25 @@ class LocalWorker:
             self._connection.send(request)
             return final_answer(iter(self._connection.recv, None), emit, self.name)
         except (EOFError, ConnectionError) as exc:
-            code = self._process.poll() if self._process is not None else None
+            how = self._how_it_ended()
             self.kill()
-            msg = f"{self.name} died (exit code {code})"
+            msg = f"{self.name} died ({how})"
             raise WorkerLost(msg) from exc
+
+    def _how_it_ended(self) -> str:
+        """Exit code or signal; the socket may close a moment before the process is gone."""
+        if self._process is None:
+            return "it was ended"
+        try:
+            code = self._process.wait(CLOSE_SECONDS)
+        except subprocess.TimeoutExpired:
+            return "it closed its connection"
+        if code >= 0:
+            return f"exit code {code}"
+        try:
+            return signal.Signals(-code).name
+        except ValueError:
+            return f"signal {-code}"
 
     @property
     def pid(self) -> int | None:
@@ -139,6 +155,7 @@ class LocalWorker:
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
         environment = dict(os.environ)
+        sleep_between_tasks(environment)
         if self._settings.threads is not None:
             # Libraries read it when they are loaded, before anybody can tell them.
             environment["OMP_NUM_THREADS"] = str(self._settings.threads)

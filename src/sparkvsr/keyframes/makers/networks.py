@@ -118,8 +118,9 @@ class SpandrelMaker(NetworkMaker):
         weights = file_identity(path)
         try:
             loader = spandrel.ModelLoader(device=torch.device(device))
-            if path.suffix.lower() == ".pt":
-                # spandrel would run it as TorchScript first: a program, which can write files.
+            if path.suffix.lower() != ".safetensors":
+                # spandrel's own unpickler is safe, but before it torch would run a TorchScript archive, whatever its
+                # suffix: a program, which can write files.
                 state = torch.load(path, map_location=loader.device, weights_only=True)
                 model = loader.load_from_state_dict(spandrel.canonicalize_state_dict(state))
             else:
