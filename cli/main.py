@@ -10,7 +10,9 @@ from __future__ import annotations
 import io
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
@@ -118,9 +120,21 @@ for command in _AFTER:
     app.command()(observed(command))
 
 
+def _interrupt(number: int, frame: Any) -> None:
+    """Ctrl-C; while torch or another large library loads, an exception would end in an abort within its own code."""
+    for name in ("torch", "cv2", "av", "numpy"):
+        spec = getattr(sys.modules.get(name), "__spec__", None)
+        if getattr(spec, "_initializing", False):
+            print_error("interrupted; nothing was written")
+            os._exit(EXIT_INTERRUPTED)
+    signal.default_int_handler(number, frame)
+
+
 def run() -> None:
     """Entry point of the console script."""
     sleep_between_tasks()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, _interrupt)
     for stream in (sys.stdout, sys.stderr):
         # File names may hold bytes that are no text; showing them must not fail.
         if isinstance(stream, io.TextIOWrapper):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -87,7 +88,7 @@ class FileClip(ClipSource):
         digest = hashlib.sha256()
         for file in files:
             state = file.stat()
-            digest.update(f"{file.name} {state.st_size} {state.st_mtime_ns}\n".encode())
+            digest.update(os.fsencode(file.name) + f" {state.st_size} {state.st_mtime_ns}\n".encode())
         return f"{self.path.resolve()} {digest.hexdigest()[:16]} {self._limit}"
 
     def describe(self) -> str:
@@ -190,7 +191,9 @@ def refuse_no_numbers(path: Path) -> None:
     kind = np.dtype(np.float32 if "f32" in name else np.float16).newbyteorder(">" if name.endswith("be") else "<")
     per_pixel = len(frame.format.components) // len(frame.planes) * kind.itemsize
     for plane in frame.planes:
-        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width * per_pixel]
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[
+            : plane.height, : plane.width * per_pixel
+        ]
         if not np.isfinite(np.ascontiguousarray(rows).view(kind)).all():
             msg = f"{path} holds values that are no numbers (NaN or infinity); write it again without them"
             raise DecodeError(msg)

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sparkvsr.errors import DecodeError, KeyframeError
+from sparkvsr.errors import DecodeError, EncodeError, KeyframeError
 from sparkvsr.hooks import Hook, ProgressReporter
 from sparkvsr.inference.clip.engine import KeyframeLoader, RestoreSettings, SegmentEnd, restore_segments
 from sparkvsr.inference.clip.heap import release_free_memory
@@ -192,6 +192,13 @@ class _SegmentEncoder:
 
     def take(self, item: tuple[Frame, Tensor] | SegmentEnd[Segment]) -> None:
         """Encode a frame, or finish the segment."""
+        try:
+            self._take(item)
+        except EncodeError as exc:
+            # It is the work folder's disk that is full, wherever the output lies.
+            raise EncodeError(str(exc).replace("another --output", "another --work")) from exc
+
+    def _take(self, item: tuple[Frame, Tensor] | SegmentEnd[Segment]) -> None:
         if isinstance(item, SegmentEnd):
             assert self._writer is not None
             writer, self._writer = self._writer, None

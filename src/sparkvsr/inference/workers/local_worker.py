@@ -18,6 +18,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
@@ -159,7 +160,10 @@ class LocalWorker:
         if self._settings.threads is not None:
             # Libraries read it when they are loaded, before anybody can tell them.
             environment["OMP_NUM_THREADS"] = str(self._settings.threads)
-        with theirs:
+        # Ctrl-C reaches every process of the terminal, also one that has not come as far as to ignore it.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        with theirs, ExitStack() as stack:
+            stack.callback(signal.pthread_sigmask, signal.SIG_SETMASK, before)
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "sparkvsr.inference.workers.local_worker", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
@@ -176,6 +180,7 @@ def serve(connection: Connection) -> None:
     """Answer requests until the other end closes."""
     # Ctrl-C reaches every process of the terminal; the first process decides what becomes of this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), name="sparkvsr-parent", daemon=True).start()
     sending = threading.Lock()
 
