@@ -274,15 +274,15 @@ def test_threads_sleep_unless_the_user_chose(variable: str, monkeypatch: pytest.
 
     given: dict[str, str] = {}
 
-    class Started(Exception):
+    class StartedError(Exception):
         pass
 
     def popen(words: object, *, env: dict[str, str], **options: object) -> None:
         given.update(env)
-        raise Started
+        raise StartedError
 
     monkeypatch.setattr(local_worker.subprocess, "Popen", popen)
-    with pytest.raises(Started):
+    with pytest.raises(StartedError):
         local_worker.LocalWorker(WorkerSettings("cpu"), "worker-0")._start()
     assert f"{given.get('GOMP_SPINCOUNT')} {given.get('OMP_WAIT_POLICY')}" == expected
 
