@@ -139,6 +139,7 @@ def _config_of(checkpoint: dict[str, Any], path: Path, own_targets: Collection[s
     """The configuration kept in a checkpoint or beside it. It is data: ``check_targets`` says what it may name."""
     kept = checkpoint.get(CHECKPOINT_KEY, {}).get("config")
     if kept:
+        check_stored(kept, str(path))
         found = config_from_dict(kept)
     else:
         beside = [folder / "config.yaml" for folder in (path.parent, path.parent.parent)]

@@ -33,7 +33,7 @@ _DEGRADATIONS = (
 _OWN = {
     "model": (
         "training.adapters.cogvideox.build_cogvideox_adapter",
-        "training.adapters.cogvideox.build_nano_adapter",
+        "training.adapters.nano.build_nano_adapter",
         "training.adapters.lite.build_lite_adapter",
     ),
     "loss": ("losses.latent.LatentLoss", "losses.pixel.PixelLoss"),
