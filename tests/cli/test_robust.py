@@ -348,3 +348,14 @@ def test_control_characters_are_no_business_of_json(clip: Path, tmp_path: Path) 
     assert result.exit_code == 0
     assert result.stdout.isascii()
     assert json.loads(result.stdout.splitlines()[0])["input"] == str(source)
+
+
+def test_a_gif_that_declares_too_much_is_refused_by_its_header(tmp_path: Path) -> None:
+    side = (16000).to_bytes(2, "little") * 2
+    frame = b"\x2c\x00\x00\x00\x00" + side + b"\x00\x02\x16" + bytes(22) + b"\x00\x3b"
+    (tmp_path / "a.gif").write_bytes(b"GIF89a" + side + b"\x80\x00\x00\x00\x00\x00\xff\xff\xff" + frame)
+    started = time.monotonic()
+    result = run(tmp_path / "a.gif", "-o", tmp_path / "out.mp4", *FAST)
+    assert result.exit_code == 1
+    assert "declares a GIF of 16000x16000" in " ".join(result.stderr.split())
+    assert time.monotonic() - started < 5
