@@ -20,6 +20,8 @@ LAYERS = {
     "shapes": 1,
     "hooks": 1,
     "threads": 1,
+    "spinning": 1,
+    "unpickling": 1,
     "pretrained": 2,
     "video": 2,
     "config": 2,
