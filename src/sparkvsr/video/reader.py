@@ -128,10 +128,14 @@ class VideoReader:
         """Release the file; each iteration opens and closes its own handle, so nothing is held in between."""
 
     def __iter__(self) -> Generator[Frame, None, None]:
+        yield from self.frames_from(self.start)
+
+    def frames_from(self, start: int) -> Generator[Frame, None, None]:
+        """Iterate from any frame to the reader's end, without looking through the file again."""
         if self._scan is None:
-            yield from self._image_frames(range(self.start, self.stop))
+            yield from self._image_frames(range(start, self.stop))
         else:
-            yield from self._video_frames(self._scan, self.start, self.stop, None)
+            yield from self._video_frames(self._scan, start, self.stop, None)
 
     def _warn(self, text: str) -> None:
         """Note `text` once, however often the clip is iterated."""
