@@ -31,6 +31,7 @@ from .logs import observed
 from .metrics import metrics
 from .models import bench, models
 from .schema import schema
+from .studio import studio
 from .train import train
 from .upscale import upscale
 
@@ -98,7 +99,7 @@ def main(
     """Keyframe-driven video super-resolution."""
 
 
-_BEFORE: list[Callable[..., None]] = [upscale, keyframes, compare]
+_BEFORE: list[Callable[..., None]] = [upscale, studio, keyframes, compare]
 _AFTER: list[Callable[..., None]] = [metrics, train, export, models, bench, schema, clean]
 for command in _BEFORE:
     app.command()(observed(command))

@@ -28,6 +28,7 @@ LAYERS = {
     "data": 5,
     "training": 6,
     "evaluation": 6,
+    "studio": 6,
     "cli": 7,
 }
 
@@ -40,6 +41,8 @@ ALLOWED = {
     "lightning": {"training", "data"},
     "av": {"video", "degradation"},
     "diffusers": {"models", "training"},
+    "starlette": {"studio"},
+    "uvicorn": {"studio"},
 }
 
 

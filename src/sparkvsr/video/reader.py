@@ -113,6 +113,11 @@ class VideoReader:
         """Number of frames that this reader gives (approximate where `info.num_frames_is_exact` is False)."""
         return max(0, self.stop - self.start)
 
+    @property
+    def times(self) -> Sequence[int] | None:
+        """When each frame of the whole file is shown, in `time_base` units; None when the file does not say."""
+        return self._scan.times if self._scan is not None and self._scan.times else None
+
     def __len__(self) -> int:
         return self.num_frames
 

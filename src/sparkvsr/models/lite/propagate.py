@@ -121,7 +121,7 @@ class ShotPropagator:
         self._lr: Tensor | None = None
         self._states: dict[str, _PassState] = {}
         self.keyframe_shares: list[float] = []
-        """Of every frame since this object was made, how much is covered by given keyframes that are trusted, 0 to 1."""
+        """Of every frame since this object was made, how much trusted keyframes cover, 0 to 1."""
         self._pass_names = ["keyed"] if self._indices else ["blind"]
         if self._indices and 0 < guidance_scale < 1:
             self._pass_names.append("blind")
