@@ -64,6 +64,8 @@ class ClipSession:
         self.info = probe(clip)
         self.project = Project(folder, clip)
         deinterlace = str(values.get("deinterlace") or "auto")
+        status = clip.stat() if clip.exists() else self.info.files[0].stat()
+        self.version = f"{status.st_mtime_ns:x}-{status.st_size:x}"
         self.frames = FrameSource(clip, cache, f"{number}", deinterlace)
         self._thumbs = FrameSource(clip, cache, f"{number}", deinterlace)
         kept = self.project.load(STATE)
@@ -111,6 +113,7 @@ class ClipSession:
             return {
                 "clip": {
                     "name": self.clip.name,
+                    "version": self.version,
                     "width": info.width,
                     "height": info.height,
                     "frames": self.num_frames,

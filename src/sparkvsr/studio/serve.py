@@ -67,6 +67,8 @@ def serve(
     threading.Thread(target=lambda: server.told(lambda: told(address)), daemon=True).start()
     try:
         server.run(sockets=[listener])
+    except KeyboardInterrupt:
+        pass  # the way to stop it; uvicorn has ended in peace and passes it on
     finally:
         studio.close()
 

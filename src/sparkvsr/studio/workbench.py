@@ -187,7 +187,7 @@ class Workbench:
         everything = segments_of(job)
         segments = segments_between(job, message["start"], message["stop"])
         # The shot that is looked at comes first.
-        here = int(message.get("here", message["start"]))
+        here = int(message["here"])
         segments.sort(key=lambda one: (one.shot.stop <= here, one.start))
         watched, state = self._watched(job, everything, message)
         folder = inside(clip.folder, "store")
