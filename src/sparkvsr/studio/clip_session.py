@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +32,11 @@ MAX_CANDIDATES = 24
 OPEN_SEGMENTS = 6
 STATE, CANDIDATES = "state.json", "candidates.json"
 PREVIEW_SECONDS = 1.0
+
+TELL_SECONDS = 0.03
+"""Changes within so short a time are told together."""
+
+_log = logging.getLogger(__name__)
 
 
 class ClipSession:
@@ -93,12 +99,15 @@ class ClipSession:
         )
         self.events = EventStream(self.state)
         self._told = threading.Event()
+        self._closed = threading.Event()
         threading.Thread(target=self._tell, name="sparkvsr-state", daemon=True).start()
         self.watch()
         self.references.write(self.history.table)
 
     def close(self) -> None:
         """Let go of files and folder."""
+        self._closed.set()
+        self._told.set()
         self.events.close()
         self._checker.shutdown(wait=False, cancel_futures=True)
         self.project.close()
@@ -318,10 +327,9 @@ class ClipSession:
 
     def _known_findings(self, index: int, image: str) -> list[dict[str, str | None]] | None:
         known = self._findings.get((index, image))
-        if known is None and (index, image) not in self._findings:
+        if known is None and not self._closed.is_set():
             self._findings[index, image] = []
             self._checker.submit(self._check, index, image)
-            return None
         return known
 
     def _check(self, index: int, image: str) -> None:
@@ -337,6 +345,10 @@ class ClipSession:
         while True:
             self._told.wait()
             self._told.clear()
-            threading.Event().wait(0.03)
+            if self._closed.wait(TELL_SECONDS):
+                return
             self._told.clear()
-            self.events.send({"event": "state", "state": self.state()})
+            try:
+                self.events.send({"event": "state", "state": self.state()})
+            except (OSError, RuntimeError, SparkVSRError):
+                _log.exception("the state of %s could not be told", self.clip)

@@ -90,6 +90,11 @@ class ReferenceFolder:
         Returns:
             The table with it, what was done in words, and what could not be taken over; None when nothing was done.
         """
+        if not self.folder.is_dir():
+            if not self._seen:
+                return None
+            self._seen = {}
+            return table, [], [f"{self.folder} is gone; what is edited now cannot be kept, put the folder back"]
         now = self._look()
         if now == self._seen:
             return None

@@ -90,7 +90,7 @@ function keyframeEditor(keyframe, candidates) {
       button("output", "Take output", "The result of this frame, to mend it (O)", takeOutput)),
     makerLine("Make another", (maker, more) => act("add", { index, maker, ...more }),
       button("remove", "Remove", "Delete", () => edit("remove", { index }))),
-    element("p", { class: "hint" }, "Edit it in any program: ", element("code", {}, file), ". What you save appears here."),
+    element("p", { class: "hint" }, "What another program saves as ", element("code", {}, file), " appears here."),
   ];
 }
 
