@@ -54,6 +54,10 @@ class Shown:
         current = {key for _, _, key in self.segments} | set(self._last.values())
         self._starts = {key: start for key, start in self._starts.items() if key in current}
 
+    def keys_between(self, start: int, stop: int) -> list[str]:
+        """Keys of the segments that some frames lie in, as they would be now."""
+        return [key for first, last, key in self.segments if first < stop and start < last]
+
     def segment_done(self, key: str, shares: list[float] | None) -> None:
         """A segment has entered the store."""
         for start, stop, own in self.segments:

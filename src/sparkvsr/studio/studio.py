@@ -69,6 +69,7 @@ class Studio:
         self.error: str | None = None
         self._heres: dict[int, int] = {}
         self._number = 0
+        self._running_keys: list[str] = []
         self._closing = threading.Event()
         maker = options.maker
         settings = {
@@ -262,6 +263,7 @@ class Studio:
 
     def _render_message(self, item: Item) -> Message:
         clip = self._sessions[item["clip"]]
+        self._running_keys = clip.shown.keys_between(item["start"], item["stop"])
         return {**item, "do": "render", "guidance": clip.history.table["guidance"]}
 
     def _queue_changed(self, number: int) -> None:
@@ -349,10 +351,9 @@ class Studio:
         running = self.queue.running
         if running is None or running["clip"] != clip.number or running["kind"] == "export":
             return
-        keys = [key for start, stop, key in clip.shown.segments if start < running["stop"] and running["start"] < stop]
-        known = running.get("keys")
-        running["keys"] = keys
-        if known is not None and known != keys:
+        keys = clip.shown.keys_between(running["start"], running["stop"])
+        if keys != self._running_keys:
+            self._running_keys = keys
             self.queue.restart()
 
     def _ended(self, clip: ClipSession, event: str, message: Message) -> None:
