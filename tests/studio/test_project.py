@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -103,7 +104,7 @@ def test_a_disabled_keyframe_has_weight_0_in_the_list_and_comes_back_with_its_ow
     assert manifest is not None
     assert manifest.keyframes[0].weight == 0
     assert used_indices(clip.history.table) == []
-    assert not clip.watch()  # what the studio wrote itself is no change from outside
+    assert not clip.watch(0)  # what the studio wrote itself is no change from outside
     edits.enable(clip, {"index": 5})
     manifest = read_manifest(clip.project.path("refs"))
     assert manifest is not None
@@ -117,7 +118,7 @@ def test_what_other_programs_do_to_the_folder_is_taken_over(studio: Studio) -> N
     (folder / "00005.png").write_bytes(reference(5, 40))
     (folder / "00012.png").write_bytes(reference(12))
     (folder / "notes.txt").write_text("mine")
-    assert clip.watch()
+    assert clip.watch(0)
     table = clip.history.table
     assert sorted(table["keyframes"]) == ["12", "5"]
     assert torch.equal(clip.project.load_image(table["keyframes"]["5"]["image"]), read_image(folder / "00005.png"))
@@ -131,12 +132,12 @@ def test_what_other_programs_do_to_the_folder_is_taken_over(studio: Studio) -> N
     content = json.loads((folder / "keyframes.json").read_text())
     content["keyframes"][0]["weight"] = 0.25
     (folder / "keyframes.json").write_text(json.dumps(content))
-    assert clip.watch()
+    assert clip.watch(0)
     assert clip.history.table["keyframes"]["5"]["weight"] == 0.25
     (folder / "00012.png").unlink()
-    assert clip.watch()
+    assert clip.watch(0)
     assert sorted(clip.history.table["keyframes"]) == ["5"]
-    assert not clip.watch()
+    assert not clip.watch(0)
 
 
 def test_changes_made_while_the_studio_was_closed_are_taken_over(studio: Studio) -> None:
@@ -166,13 +167,50 @@ def test_a_crash_between_the_version_and_the_folder_is_mended(studio: Studio, mo
     studio.close()
 
 
+def test_images_under_other_names_are_taken_over_and_put_aside(studio: Studio) -> None:
+    clip = studio.clip(0)
+    edits.upload(clip, 5, reference(5))
+    folder = clip.project.path("refs")
+    (folder / "frame_12.bmp").write_bytes(
+        bmp := cv2.imencode(".bmp", np.full((128, 192, 3), 80, np.uint8))[1].tobytes()
+    )
+    (folder / "7.png").write_bytes(reference(7))
+    edits.weight(clip, {"index": 5, "weight": 0.5})  # before anybody looked
+    assert clip.watch(0)
+    assert sorted(map(int, clip.history.table["keyframes"])) == [5, 7, 12]
+    assert (folder / "originals" / "frame_12.bmp").read_bytes() == bmp
+    assert FolderMaker(folder).indices == [5, 7, 12]
+    assert not clip.watch(0)
+
+
+def test_a_file_that_is_being_written_is_waited_for(studio: Studio) -> None:
+    clip = studio.clip(0)
+    edits.upload(clip, 5, reference(5))
+    path = clip.project.path("refs", "00005.png")
+    path.write_bytes(reference(5, 40)[:500])
+    assert not clip.watch()
+    path.write_bytes(reference(5, 40))
+    assert not clip.watch()
+    until(clip.watch, 5)
+    assert clip.history.undo_label == "edit 5 outside"
+
+
+def test_an_edit_here_loses_no_edit_outside(studio: Studio) -> None:
+    clip = studio.clip(0)
+    edits.upload(clip, 5, reference(5))
+    clip.project.path("refs", "00005.png").write_bytes(reference(5, 40))
+    edits.weight(clip, {"index": 5, "weight": 0.5})  # before anybody looked
+    kept = [one["image"] for one in clip.candidates(5)]
+    assert [clip.project.image_path(image).read_bytes() for image in kept] == [reference(5), reference(5, 40)]
+
+
 def test_a_broken_image_outside_is_told_and_changes_nothing(studio: Studio) -> None:
     clip = studio.clip(0)
     edits.upload(clip, 5, reference(5))
     told: list[dict[str, object]] = []
     clip.tell = told.append  # type: ignore[method-assign]
     clip.project.path("refs", "00005.png").write_bytes(b"half an image")
-    assert not clip.watch()
+    assert not clip.watch(0)
     assert "not an image" in str(told[0]["text"])
     assert clip.history.undo_label == "upload 5"
 

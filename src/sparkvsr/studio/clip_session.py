@@ -22,7 +22,7 @@ from sparkvsr.studio.frames import FrameSource, Picture, PictureCache
 from sparkvsr.studio.history import History, Table
 from sparkvsr.studio.messages import Message
 from sparkvsr.studio.project import Project
-from sparkvsr.studio.references import ReferenceFolder, used_indices
+from sparkvsr.studio.references import SETTLE_SECONDS, ReferenceFolder, used_indices
 from sparkvsr.studio.shown import Shown
 from sparkvsr.video import probe
 
@@ -101,8 +101,8 @@ class ClipSession:
         self._told = threading.Event()
         self._closed = threading.Event()
         threading.Thread(target=self._tell, name="sparkvsr-state", daemon=True).start()
-        self.watch()
-        self.references.write(self.history.table)
+        self.watch(settle_seconds=0.0)
+        self.write_references()
 
     def close(self) -> None:
         """Let go of files and folder."""
@@ -242,9 +242,15 @@ class ClipSession:
     def refresh(self) -> None:
         """After the version changed: refs, plan, page."""
         with self.lock:
-            self.references.write(self.history.table)
+            self.write_references()
             self.ask_plan()
             self.changed()
+
+    def write_references(self) -> None:
+        """Make `refs/` show the current version; what another program put there meanwhile is not lost."""
+        for index, image in self.references.write(self.history.table):
+            self.add_candidate(index, image, "edited outside")
+            self.tell({"event": "note", "text": f"An image that was saved for frame {index} is among its candidates"})
 
     def ask_plan(self) -> None:
         """Have the segments worked out anew."""
@@ -263,10 +269,10 @@ class ClipSession:
             self.changed()
             return True
 
-    def watch(self) -> bool:
+    def watch(self, settle_seconds: float = SETTLE_SECONDS) -> bool:
         """Look whether another program changed `refs/`; whether something was taken over."""
         with self.lock:
-            found = self.references.changed(self.history.table)
+            found = self.references.changed(self.history.table, settle_seconds)
             if found is None:
                 return False
             table, done, problems = found

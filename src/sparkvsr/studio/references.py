@@ -8,17 +8,23 @@ keyframes.json) is seen and becomes a version of its own.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from sparkvsr.errors import SparkVSRError
+from sparkvsr.keyframes.folder import frame_of_name
 from sparkvsr.keyframes.manifest import MANIFEST_NAME, KeyframeEntry, Manifest, read_manifest, write_manifest
 from sparkvsr.studio.files import write_file
 from sparkvsr.studio.history import Table
 from sparkvsr.studio.project import Project
+from sparkvsr.video import IMAGE_SUFFIXES
 
 WRITTEN = "refs.json"
+SETTLE_SECONDS = 0.4
+ORIGINALS = "originals"
+"""Inside `refs/`: images that others put there under other names, once the studio has its own of them."""
 
 
 def image_name(index: int) -> str:
@@ -59,8 +65,13 @@ class ReferenceFolder:
         """Where the images lie."""
         return self._project.path("refs")
 
-    def write(self, table: Table) -> None:
-        """Make the folder show a version."""
+    def write(self, table: Table) -> list[tuple[int, str]]:
+        """Make the folder show a version.
+
+        Returns:
+            Frames and images that another program had just put in the way; they are kept among the candidates.
+        """
+        in_the_way = self._foreign_images()
         wanted: dict[str, bytes] = {}
         for index, entry in table["keyframes"].items():
             wanted[image_name(int(index))] = self._project.image_path(entry["image"]).read_bytes()
@@ -82,10 +93,33 @@ class ReferenceFolder:
             manifest.unlink(missing_ok=True)
             self._written.pop(MANIFEST_NAME, None)
         self._project.save(WRITTEN, self._written)
-        self._seen = self._look()
+        # What the studio did not write is still to be taken over.
+        self._seen = {name: seen for name, seen in self._look().items() if name in self._written}
+        used = {entry["image"] for entry in table["keyframes"].values()}
+        return [(index, image) for index, image in in_the_way if image not in used]
 
-    def changed(self, table: Table) -> tuple[Table, list[str], list[str]] | None:
+    def _foreign_images(self) -> list[tuple[int, str]]:
+        found = []
+        for name in self._look():
+            index = _index(name)
+            if index is None or index >= self._num_frames or name != image_name(index):
+                continue
+            path = self.folder / name
+            try:
+                if self._written.get(name) != _digest(path):
+                    found.append((index, self._project.keep_bytes(path.read_bytes(), self._lr_size)))
+            except (OSError, SparkVSRError):
+                continue  # no image that could be used
+        return found
+
+    def changed(
+        self, table: Table, settle_seconds: float = SETTLE_SECONDS
+    ) -> tuple[Table, list[str], list[str]] | None:
         """What another program did to the folder since it was last looked at.
+
+        Args:
+            table: the current version.
+            settle_seconds: a file that is younger may still be being written and waits for the next look.
 
         Returns:
             The table with it, what was done in words, and what could not be taken over; None when nothing was done.
@@ -98,15 +132,18 @@ class ReferenceFolder:
         now = self._look()
         if now == self._seen:
             return None
-        self._seen = now
         done: list[str] = []
         problems: list[str] = []
         keyframes = table["keyframes"]
-        for name in sorted(now):
+        clock = time.time_ns()
+        young = {name for name, (written, _) in now.items() if 0 <= clock - written < settle_seconds * 1e9}
+        young = {name for name in young if self._seen.get(name) != now[name]}
+        self._seen = {name: seen for name, seen in now.items() if name not in young}
+        for name in sorted(self._seen):
             index = _index(name)
             if index is None or index >= self._num_frames:
                 continue
-            path = self._project.path("refs", name)
+            path = self.folder / name
             try:
                 digest = _digest(path)
                 if self._written.get(name) == digest:
@@ -118,7 +155,8 @@ class ReferenceFolder:
             except SparkVSRError as exc:
                 problems.append(f"{name}: {exc}")
                 continue
-            self._written[name] = digest
+            self._written[image_name(index)] = digest if name == image_name(index) else ""
+            self._put_aside(name, index)
             old = keyframes.get(str(index))
             if old is None or old["image"] != image:
                 new = {"weight": 1.0, "enabled": True, **(old or {}), "image": image, "maker": "edited outside"}
@@ -126,10 +164,12 @@ class ReferenceFolder:
                 keyframes[str(index)] = new
                 done.append(f"{'add' if old is None else 'edit'} {index} outside")
         for index in [index for index in keyframes if image_name(int(index)) not in now]:
-            if self._written.pop(image_name(int(index)), None) is not None:
+            if self._written.get(image_name(int(index))):  # not one that was just put aside
+                del self._written[image_name(int(index))]
                 del keyframes[index]
                 done.append(f"remove {index} outside")
-        self._read_weights(keyframes, done, problems)
+        if MANIFEST_NAME not in young:
+            self._read_weights(keyframes, done, problems)
         return table, done, problems
 
     def _read_weights(self, keyframes: dict[str, Any], done: list[str], problems: list[str]) -> None:
@@ -154,6 +194,14 @@ class ReferenceFolder:
                 done.append(f"weight of {entry.index} outside")
             if entry.maker and own.get("maker") == "edited outside":
                 own["maker"] = entry.maker
+
+    def _put_aside(self, name: str, index: int) -> None:
+        """Two images for one frame would be refused by `upscale`; the studio's own has the plain name."""
+        if name != image_name(index):
+            folder = self._project.path("refs", ORIGINALS)
+            folder.mkdir(exist_ok=True)
+            (self.folder / name).replace(folder / name)
+            self._seen.pop(name, None)
 
     def _look(self) -> dict[str, tuple[int, int]]:
         seen = {}
@@ -192,8 +240,9 @@ def used_indices(table: Table) -> list[int]:
 
 
 def _index(name: str) -> int | None:
-    stem, _, suffix = name.rpartition(".")
-    return int(stem) if suffix == "png" and stem.isascii() and stem.isdigit() and len(stem) < 10 else None
+    """The frame that `upscale` would use an image of this name for."""
+    path = Path(name)
+    return frame_of_name(path) if path.suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".") else None
 
 
 def _digest(path: Path) -> str:

@@ -341,7 +341,7 @@ class Studio:
             clip.shots, clip.iframes = message["shots"], message["iframes"]
             clip.size, clip.notes, clip.analysis = message["size"], message["notes"], None
             clip.num_frames = message["frames"]
-            clip.references.write(clip.history.table)
+            clip.write_references()
             clip.ask_plan()
             clip.changed()
         self.queue.advance()

@@ -19,7 +19,7 @@ from sparkvsr.inference.clip.disk import disk_need
 from sparkvsr.inference.clip.job import UpscaleJob, prepare
 from sparkvsr.inference.clip.render import missing_runs, render_segments, segment_suffix, segments_of
 from sparkvsr.inference.clip.segments import Segment
-from sparkvsr.inference.clip.store import WorkStore
+from sparkvsr.inference.clip.store import SEGMENTS, WorkStore
 from sparkvsr.inference.compare.comparison import CompareOptions, compare_clips
 from sparkvsr.inference.upscale import load_for, make_options, run
 from sparkvsr.keyframes.makers.interface import MakerOptions, ReferenceMaker
@@ -216,7 +216,10 @@ class Workbench:
         watched, state = self._watched(job, segments_of(job), message, pictures=False)
         del state
         self._wait_for_store(inside(clip.folder, "store"))
-        result = run(watched, self._progress(message, 0, job.num_frames))
+        missing = missing_runs(segments_of(job), WorkStore(inside(clip.folder, "store"), suffix=segment_suffix(output)))
+        total = job.num_frames - missing[1]
+        self._send({"event": "rendering", "clip": message["clip"], "id": message["id"], "total": max(1, total)})
+        result = run(watched, self._progress(message, 0, total))
         self._stop_if_unwanted(message["id"])
         page = None
         if message["compare"]:
@@ -256,6 +259,8 @@ class Workbench:
         job = self._job(clip, inside(clip.folder, "refs"), message["guidance"])
         keys = _keys(segments_of(job))
         folder = inside(clip.folder, "previews")
+        if inside(clip.folder, "store", SEGMENTS, f"{keys[message['here']]}.json").is_file():
+            return  # the result itself is there
 
         def before() -> None:
             if number in self._previews or message["id"] in self._cancelled:
