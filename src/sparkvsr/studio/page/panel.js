@@ -170,7 +170,8 @@ export function drawPanel() {
   const { studio, state } = model;
   byId("engine").textContent = studio.failed ? `Nothing can be rendered: ${studio.failed}`
     : state.error ? state.error
-      : studio.ready ? `Model ${studio.ready.model} on ${studio.ready.device}` : "Loading the model...";
+      : studio.ready ? "" : "Loading the model...";
+  if (studio.ready) byId("clip-name").title = `${state.clip.summary}; model ${studio.ready.model} on ${studio.ready.device}`;
   byId("undo").disabled = !state.undo;
   byId("redo").disabled = !state.redo;
   byId("undo").title = state.undo ? `Undo: ${state.undo} (Ctrl+Z)` : "Nothing to undo";
