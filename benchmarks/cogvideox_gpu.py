@@ -5,9 +5,9 @@
     python benchmarks/cogvideox_gpu.py --device cuda --frames 201 --size 1080 1920
     python benchmarks/cogvideox_gpu.py --device cuda --memory-gib 24     # the plan for a 24 GB card
 
-The reference is our own code for what guide/method.md describes: the library's blocks, contiguous layout, VAE slicing
-and tiling on, every chunk encoded again with an overlap of 8, hard cuts, keyframes repeated four times in time and
-encoded for every chunk. Its text encoder is left out (with it, it is slower still). Weights are the same tensors.
+The reference is our own code for what the published script does (docs/method.md 3, 8): the library's blocks, contiguous
+layout, VAE slicing and tiling on, every chunk encoded again with an overlap of 8, hard cuts, keyframes repeated four
+times in time and encoded for every chunk. Its text encoder is left out (it would be slower still); same weights.
 """
 
 from __future__ import annotations
@@ -36,21 +36,12 @@ from sparkvsr.models.cogvideox.plan.flops import plan_flops
 from sparkvsr.models.cogvideox.plan.geometry import pad_to_network, upsample
 from sparkvsr.models.interface import Keyframe, ShotRequest
 from sparkvsr.models.stage_cost import StageMeter, measure_matmul_rate
+from sparkvsr.training.adapters.nano import SCHEDULER
 
 REFERENCE_OVERLAP = 8
 SCALE = 4
 GIB = 1 << 30
 
-SCHEDULER = {
-    "num_train_timesteps": 1000,
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "prediction_type": "v_prediction",
-    "rescale_betas_zero_snr": True,
-    "snr_shift_scale": 1.0,
-    "timestep_spacing": "trailing",
-}
 REAL_TRANSFORMER = {
     "num_attention_heads": 48,
     "attention_head_dim": 64,
@@ -124,7 +115,7 @@ def reference_order(
     coefficients: Any,
     meter: StageMeter,
 ) -> Tensor:
-    """Restore a clip the way the published script does (guide 2.2 to 2.9, defaults of the published commands)."""
+    """Restore a clip the way the published script does (docs/method.md 3 and 8, defaults of the published commands)."""
     device, dtype = prompt.device, prompt.dtype
     vae.enable_tiling()
     vae.use_slicing = True

@@ -1,6 +1,6 @@
 """How far a keyframe reaches: PSNR gain over the blind result by distance to the keyframe.
 
-    python benchmarks/keyframe_reach.py ../shared/data/public/gt -o docs/keyframe_reach.png
+    python benchmarks/keyframe_reach.py CLIPS -o docs/keyframe_reach.png
 
 Each clip is reduced by 4 (antialiased bicubic, 8 bit) and restored three times: blind, with one keyframe made by lite,
 and with one perfect keyframe (the original frame), which is what an edit by hand or a strong image model comes close

@@ -116,7 +116,7 @@ def measure(model: LiteModel, clips: dict[str, Tensor], indices: list[int] | Non
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clips", type=Path, default=Path("../shared/data/public/gt"))
+    parser.add_argument("--clips", type=Path, default=Path("data/public"), help="ground truth, a file a clip")
     parser.add_argument("--weights", type=Path)
     args = parser.parse_args()
     clips = {path.stem: load_clip(path) for path in sorted(args.clips.iterdir()) if path.suffix in (".mp4", ".mkv")}

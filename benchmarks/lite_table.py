@@ -69,7 +69,7 @@ def psnr_y(restored: Tensor, truth: Tensor) -> float:
 
 
 def flow_and_blend(lr: NDArray, key_hr: NDArray) -> Tensor:
-    """The classical baseline of guide/embedded_model.md, one direct flow to frame 0."""
+    """A classical baseline without any network: one direct flow to frame 0."""
     dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     dis.setFinestScale(0)
     h, w = lr.shape[1:3]
@@ -151,7 +151,7 @@ def measure(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clips", type=Path, default=Path("../shared/data/public/gt"))
+    parser.add_argument("--clips", type=Path, default=Path("data/public"), help="ground truth, a file a clip")
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--rows", nargs="+", default=[*ROWS, *WRONG_ROWS, "blind_before_cut", *CRF_ROWS])
     parser.add_argument("--json", type=Path)

@@ -1,6 +1,6 @@
 """The figures of docs/recipes.md: each recipe is walked on a public clip, as its page says.
 
-    python benchmarks/recipes.py ../shared/data/public [face sign film style cuts]
+    python benchmarks/recipes.py DATA [face sign film style cuts]
 
 Clips, folders of references and results are made by `sparkvsr keyframes` and `sparkvsr upscale` (results as lossless
 FFV1) in a temporary folder, read back, and measured: PSNR of the BT.601 luma without a border of 8 pixels.

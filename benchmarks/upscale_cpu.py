@@ -1,6 +1,6 @@
 """Speed, memory and quality of whole upscaling commands on the CPU, side by side in one run.
 
-    python benchmarks/upscale_cpu.py --weights ../shared/weights/isr [--clip GT.mp4] [--frames 60] [--json out.json]
+    python benchmarks/upscale_cpu.py --weights DIR [--clip GT.mp4] [--frames 60] [--json out.json]
 
 Each method reads the same 320x180 (or GT/4) H.264 clip and writes a 4x H.264 file, in a process of its own:
 
@@ -91,7 +91,7 @@ def commands(weights: Path, lr: Path, out: Path) -> dict[str, tuple[list[str], l
 def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", type=Path, default=HERE.parent.parent / "shared" / "weights" / "isr")
+    parser.add_argument("--weights", type=Path, required=True, help="folder of Real-ESRGAN weight files")
     parser.add_argument("--clip", type=Path, help="ground truth; default Big Buck Bunny 720p, see demo.py")
     parser.add_argument("--frames", type=int, default=60)
     parser.add_argument("--slow-frames", type=int, default=3, help="frames for x4plus")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import webbrowser
 from pathlib import Path
@@ -13,8 +12,10 @@ import typer
 from sparkvsr.errors import ConfigError
 
 from .console import private_paths, write_stderr
+from .crash import state_folder
+from .options import MODEL, SIZE, Deinterlace, Device, Dtype, Model, Seed
 
-SIZE, MODEL, ENCODER, MAKER, SERVER = "Output size", "Model", "Encoder", "Makers of keyframes", "Server"
+ENCODER, MAKER, SERVER = "Encoder", "Makers of keyframes", "Server"
 
 
 def studio(
@@ -70,14 +71,10 @@ def studio(
         float,
         typer.Option("--guidance", help="Of a new project: 0 blind, 1 plain, above closer.", rich_help_panel=MODEL),
     ] = 1.0,
-    model: Annotated[
-        str, typer.Option("--model", help="lite, bicubic, a model folder or a hub id.", rich_help_panel=MODEL)
-    ] = "lite",
-    device: Annotated[
-        str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.", rich_help_panel=MODEL)
-    ] = "auto",
-    dtype: Annotated[str, typer.Option("--dtype", help="auto, fp32, bf16, fp16.", rich_help_panel=MODEL)] = "auto",
-    seed: Annotated[int, typer.Option("--seed", help="For models and makers that sample.", rich_help_panel=MODEL)] = 42,
+    model: Model = "lite",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    seed: Seed = 42,
     codec: Annotated[
         str, typer.Option("--codec", help="h264, hevc, av1, ffv1 (lossless), prores.", rich_help_panel=ENCODER)
     ] = "h264",
@@ -85,7 +82,7 @@ def studio(
     pixel_format: Annotated[
         str | None, typer.Option("--pixel-format", help="e.g. yuv420p.", rich_help_panel=ENCODER)
     ] = None,
-    deinterlace: Annotated[str, typer.Option("--deinterlace", help="auto, on, off.", rich_help_panel=ENCODER)] = "auto",
+    deinterlace: Deinterlace = "auto",
 ) -> None:
     """Look at a clip, mend keyframes, see them carried: a page in the browser, on this machine only.
 
@@ -144,7 +141,6 @@ def studio(
     except BaseException:
         made.close()
         raise
-    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "sparkvsr"
 
     def told(address: str) -> None:
         sys.stdout.write(f"Studio   {address}\n         everything is kept in {options.folder(0)}\n")
@@ -153,4 +149,4 @@ def studio(
         if not no_browser:
             webbrowser.open(address)
 
-    serve(made, listener, host, state, told)
+    serve(made, listener, host, state_folder(), told)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sparkvsr.errors import ConfigError, SparkVSRError
-from sparkvsr.keyframes.select import parse_indices
+from sparkvsr.errors import SparkVSRError
 
+from . import options as shared
 from .console import JsonReporter, Reporter, TextReporter, print_error, private_paths
 from .crash import crash_message
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sparkvsr.inference.batch import Inputs, Outcome
     from sparkvsr.inference.options import UpscaleOptions
 
-SIZE, KEYFRAMES, MODEL, ENCODER, SCALE_OUT = "Output size", "Keyframes", "Model", "Encoder", "Several devices"
+ENCODER, SCALE_OUT = "Encoder", "Several devices"
 LARGE = "cogvideox models only"
 
 
@@ -39,35 +39,31 @@ def upscale(
             "Default: in_x4.mp4 beside the input (mkv and mov keep their container).",
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
+    overwrite: shared.Overwrite = False,
     scale: Annotated[
         float | None,
-        typer.Option("--scale", help="Factor from 1 to 4, may be fractional (default: 4).", rich_help_panel=SIZE),
+        typer.Option(
+            "--scale", help="Factor from 1 to 4, may be fractional (default: 4).", rich_help_panel=shared.SIZE
+        ),
     ] = None,
     height: Annotated[
-        int | None, typer.Option("--height", help="Output height, e.g. 1080.", rich_help_panel=SIZE)
+        int | None, typer.Option("--height", help="Output height, e.g. 1080.", rich_help_panel=shared.SIZE)
     ] = None,
     size: Annotated[
         str | None,
         typer.Option(
-            "--size", help="Box the output fits into, e.g. 1920x1080; keeps the aspect ratio.", rich_help_panel=SIZE
+            "--size",
+            help="Box the output fits into, e.g. 1920x1080; keeps the aspect ratio.",
+            rich_help_panel=shared.SIZE,
         ),
     ] = None,
-    iframes: Annotated[
-        bool, typer.Option("--iframes", help="The codec's I-frames.", rich_help_panel=KEYFRAMES)
-    ] = False,
-    keyframes: Annotated[
-        str | None, typer.Option("--keyframes", help="Frame numbers, e.g. 0,48,96.", rich_help_panel=KEYFRAMES)
-    ] = None,
-    random: Annotated[
-        int | None, typer.Option("--random", help="N frames at random, see --seed.", rich_help_panel=KEYFRAMES)
-    ] = None,
-    every: Annotated[int | None, typer.Option("--every", help="Every N-th frame.", rich_help_panel=KEYFRAMES)] = None,
-    scenes: Annotated[
-        bool, typer.Option("--scenes", help="The first frame of each shot.", rich_help_panel=KEYFRAMES)
-    ] = False,
+    iframes: shared.Iframes = False,
+    keyframes: shared.FrameNumbers = None,
+    random: shared.Random = None,
+    every: shared.Every = None,
+    scenes: shared.Scenes = False,
     no_keyframes: Annotated[
-        bool, typer.Option("--no-keyframes", help="Blind restoration.", rich_help_panel=KEYFRAMES)
+        bool, typer.Option("--no-keyframes", help="Blind restoration.", rich_help_panel=shared.KEYFRAMES)
     ] = False,
     references: Annotated[
         str,
@@ -76,37 +72,16 @@ def upscale(
             help="HR images of the keyframes: a folder of images named by frame number, or a maker: lite, bicubic, "
             "realesrgan, a weight file that spandrel reads, 'command:PROGRAM {input} {output}', diffusers:PATH, or an "
             "endpoint's URL.",
-            rich_help_panel=KEYFRAMES,
+            rich_help_panel=shared.KEYFRAMES,
         ),
     ] = "lite",
-    guidance: Annotated[
-        float,
-        typer.Option(
-            "--guidance",
-            help="0 blind, 1 plain, above 1 closer to the keyframes (up to 10; lite is at the keyframe at 2).",
-            rich_help_panel=KEYFRAMES,
-        ),
-    ] = 1.0,
-    model: Annotated[
-        str, typer.Option("--model", help="lite, bicubic, a model folder or a hub id.", rich_help_panel=MODEL)
-    ] = "lite",
-    device: Annotated[
-        str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.", rich_help_panel=MODEL)
-    ] = "auto",
-    dtype: Annotated[str, typer.Option("--dtype", help="auto, fp32, bf16, fp16.", rich_help_panel=MODEL)] = "auto",
-    chunk_frames: Annotated[
-        int | None,
-        typer.Option("--chunk-frames", help="Frames restored at once (default: by memory).", rich_help_panel=MODEL),
-    ] = None,
-    tile: Annotated[
-        int | None,
-        typer.Option(
-            "--tile", help="Tile side in LR pixels, 0 for whole frames (default: by memory).", rich_help_panel=MODEL
-        ),
-    ] = None,
-    seed: Annotated[
-        int, typer.Option("--seed", help="For --random and for models that sample.", rich_help_panel=MODEL)
-    ] = 42,
+    guidance: shared.Guidance = 1.0,
+    model: shared.Model = "lite",
+    device: shared.Device = "auto",
+    dtype: shared.Dtype = "auto",
+    chunk_frames: shared.ChunkFrames = None,
+    tile: shared.Tile = None,
+    seed: shared.Seed = 42,
     precision: Annotated[
         str | None,
         typer.Option("--precision", help="bf16, fp16, fp32, fp8, int8 (default: by device).", rich_help_panel=LARGE),
@@ -137,8 +112,8 @@ def upscale(
     lora: Annotated[
         list[str] | None, typer.Option("--lora", help="LoRA file to merge; may be repeated.", rich_help_panel=LARGE)
     ] = None,
-    start: Annotated[int, typer.Option("--start", help="First frame, counted from 0.")] = 0,
-    frames: Annotated[int | None, typer.Option("--frames", help="Number of frames (default: to the end).")] = None,
+    start: shared.Start = 0,
+    frames: shared.Frames = None,
     preview: Annotated[
         str | None, typer.Option("--preview", help="Only a few seconds around a moment, e.g. 3s@0:42.")
     ] = None,
@@ -167,7 +142,8 @@ def upscale(
             "--pixel-format", help="e.g. yuv420p, yuv444p10le (default: by codec and input).", rich_help_panel=ENCODER
         ),
     ] = None,
-    deinterlace: Annotated[str, typer.Option("--deinterlace", help="auto, on, off.", rich_help_panel=ENCODER)] = "auto",
+    deinterlace: shared.Deinterlace = "auto",
+    stream: shared.Stream = None,
     devices: Annotated[
         int | None,
         typer.Option(
@@ -188,25 +164,14 @@ def upscale(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say the plan, the disk it takes among others, and stop.")
     ] = False,
-    json: Annotated[
-        bool,
-        typer.Option("--json", help="One JSON object a line on stdout (see `sparkvsr schema`), nothing else there."),
-    ] = False,
+    json: shared.Json = False,
 ) -> None:
     """Upscale videos or images, guided by keyframes.
 
     Example: sparkvsr upscale in.mp4 --iframes
     """
-    choice = _one_choice(
-        {
-            "--iframes": "iframes" if iframes else None,
-            "--keyframes": None if keyframes is None else parse_indices(keyframes),
-            "--random": None if random is None else f"random:{random}",
-            "--every": None if every is None else f"every:{every}",
-            "--scenes": "scenes" if scenes else None,
-            "--no-keyframes": "none" if no_keyframes else None,
-        }
-    )
+    blind = {"--no-keyframes": "none" if no_keyframes else None}
+    choice = shared.keyframe_choice(iframes, keyframes, random, every, scenes, blind)
     large = {
         "precision": precision,
         "offload": offload,
@@ -244,6 +209,7 @@ def upscale(
             compare=compare,
             overwrite=overwrite,
             deinterlace=deinterlace,
+            stream=stream,
             codec=codec,
             crf=crf,
             pixel_format=pixel_format,
@@ -327,14 +293,6 @@ def _dry_run(found: Inputs, output: str | None, options: UpscaleOptions, report:
     target = None if output is None else as_output(output, into_folder=into_folder)
     for path in found.paths:
         job = prepare(path, target, options, model, report, into_folder=into_folder)
-        work = ClipWork(job.clip(), segments_of(job), report)
+        work = ClipWork(job.clip, segments_of(job), report)
         work.announce()
         work.check_disk()
-
-
-def _one_choice(given: dict[str, str | list[int] | None]) -> str | list[int] | None:
-    named = {name: value for name, value in given.items() if value is not None}
-    if len(named) > 1:
-        msg = f"{' and '.join(named)} exclude each other; give one of them"
-        raise ConfigError(msg)
-    return next(iter(named.values()), None)

@@ -16,7 +16,7 @@ from sparkvsr.data.synthetic import SyntheticClips
 from sparkvsr.errors import ConfigError, DatasetError
 from sparkvsr.video import VideoWriter
 
-# guide 4.3, read off the published code for 33 frames
+# docs/method.md 4.3, read off the published code for 33 frames
 PAPER_33 = {
     1: [0],
     2: [0, 32],

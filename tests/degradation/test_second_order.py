@@ -1,4 +1,4 @@
-"""The second-order pipeline: sizes, reproducibility, and the parameters of guide 6."""
+"""The second-order pipeline: sizes, reproducibility, and the parameters of docs/method.md 5.3."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_kernels_sum_to_one_and_sinc_has_its_known_centre() -> None:
         assert np.allclose(kernel, kernel[::-1, ::-1])
     cutoff = math.pi / 2
     kernel = sinc_kernel(15, cutoff)
-    # guide 6.5: centre w^2 / (4 pi) against w J1(w) / (2 pi) one pixel away
+    # docs/method.md 5.4: centre w^2 / (4 pi) against w J1(w) / (2 pi) one pixel away
     ratio = (cutoff**2 / (4 * math.pi)) / (
         cutoff * float(torch.special.bessel_j1(torch.tensor(cutoff))) / (2 * math.pi)
     )

@@ -91,7 +91,7 @@ def test_a_tile_must_exceed_its_overlap() -> None:
         spans(65, 16, 8, 16)
 
 
-def test_slots_follow_the_guide() -> None:
+def test_slots_floor_as_trained_and_exact_where_asked() -> None:
     assert [keyframe_slot(i) for i in (0, 3, 4, 5, 8)] == [0, 0, 1, 1, 2]
     assert [keyframe_slot(i, "exact") for i in (0, 3, 4, 5, 8)] == [0, 1, 1, 2, 2]
     assert all(keyframe_slot(i) == keyframe_slot(i, "exact") for i in range(0, 200, 4))
@@ -114,7 +114,7 @@ def test_keyframes_fill_only_their_slot() -> None:
         place_keyframes(lr_latents, {20: lr_latents[:, :1]})
 
 
-def test_coefficients_are_those_of_the_guide() -> None:
+def test_coefficients_exact_and_as_the_library_rounds_them() -> None:
     exact = velocity_coefficients(SCHEDULER, torch.float32)
     assert exact.signal == pytest.approx(0.627331, abs=1e-6)
     assert exact.noise == pytest.approx(0.778753, abs=1e-6)

@@ -67,7 +67,7 @@ def test_real_transformer_has_the_published_tensors(shared_dir: Path) -> None:
     assert len(state) == 1028
     assert sum(tensor.numel() for tensor in state.values()) == 5_571_594_880
     assert index["metadata"]["total_size"] == 2 * 5_571_594_880
-    # One of each kind of guide 1.2.
+    # One tensor of each kind (docs/method.md 2.2).
     shapes = {
         "patch_embed.proj.weight": (3072, 256),
         "patch_embed.text_proj.weight": (3072, 4096),

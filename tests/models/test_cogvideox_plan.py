@@ -21,7 +21,7 @@ from sparkvsr.models.cogvideox.plan.flops import plan_flops
 from sparkvsr.models.cogvideox.plan.memory import SAFETY, MemoryModel
 from sparkvsr.models.cogvideox.plan.settings import RunSettings
 from sparkvsr.models.interface import ShotRequest
-from sparkvsr.models.stage_cost import bench_model, measure_matmul_rate
+from sparkvsr.models.stage_cost import measure_matmul_rate, profile_model
 from sparkvsr.models.tracing import peak_bytes
 
 GIB = 1 << 30
@@ -49,12 +49,12 @@ def real(shared_dir: Path) -> MemoryModel:
 
 
 @pytest.mark.shared
-def test_traces_agree_with_the_guide(real: MemoryModel, shared_dir: Path) -> None:
-    """Guide metrics_perf B2: 269 / 345 / 567 TFLOP; 19.8 / 1.4 / 39.3 GiB with the library's own blocks."""
+def test_traces_agree_with_the_documented_work(real: MemoryModel, shared_dir: Path) -> None:
+    """docs/method.md 7.1: 269 / 345 / 567 TFLOP; 19.8 / 1.4 / 39.3 GiB with the library's own blocks."""
     cells = (90, 160)
     assert real.encode_flops(cells, 33) / 1e12 == pytest.approx(269, rel=0.01)
     assert real.transformer_flops((9, *cells)) / 1e12 == pytest.approx(345, rel=0.01)
-    # The lean norm convolves small latents instead of enlarged ones: a little less than the guide's 567.
+    # The lean norm convolves small latents instead of enlarged ones: a little less than the 567 of the library's.
     assert real.decode_flops(cells, 9) / 1e12 == pytest.approx(564, rel=0.01)
     assert real.transformer_bytes((9, *cells)) / GIB == pytest.approx(1.4, rel=0.05)
     assert real.transformer_weights == 2 * 5_571_594_880
@@ -78,7 +78,7 @@ def test_little_work_is_wasted(size: tuple[int, int], num_frames: int, real: Mem
 
 
 @pytest.mark.shared
-def test_the_reference_order_wastes_what_the_guide_says(real: MemoryModel) -> None:
+def test_the_published_order_wastes_as_much_as_documented(real: MemoryModel) -> None:
     reference = RunSettings(33, vae=VaeTiling(reference=True))
     assert plan_flops(real, reference, HD, 33).ratio == pytest.approx(1.30, abs=0.01)
 
@@ -155,7 +155,7 @@ def test_plans_are_used_by_the_session(model: CogVideoXModel) -> None:
 
 
 def test_bench_measures_every_stage(model: CogVideoXModel) -> None:
-    result = bench_model(
+    result = profile_model(
         model,
         lr_size=(8, 8),
         size=(16, 16),
@@ -178,7 +178,7 @@ def test_bench_measures_every_stage(model: CogVideoXModel) -> None:
 def test_bench_takes_any_model() -> None:
     from sparkvsr.models.bicubic import BicubicModel
 
-    result = bench_model(BicubicModel(CPU), lr_size=(8, 8), size=(32, 32), num_frames=4, keyframe_index=None)
+    result = profile_model(BicubicModel(CPU), lr_size=(8, 8), size=(32, 32), num_frames=4, keyframe_index=None)
     assert list(result.stages) == ["restore"]
     assert result.fps > 0
     assert measure_matmul_rate(CPU, torch.float32, 0.05) > 0

@@ -77,7 +77,7 @@ def test_lean_blocks_equal_the_library(frames: int, library_vae: torch.nn.Module
     assert restored.shape == (1, frames, 3, 32, 48)
 
 
-def test_frame_counts_of_the_guide(codec: VideoVAE) -> None:
+def test_odd_frame_counts_come_back_as_documented(codec: VideoVAE) -> None:
     for frames, latents, decoded in ((5, 2, 8), (13, 4, 16), (4, 1, 1), (16, 4, 16)):
         code = codec.encode(clip(frames, 16, 16))
         assert code.shape[1] == latents

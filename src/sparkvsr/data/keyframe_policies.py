@@ -1,4 +1,4 @@
-"""Which frames of a training clip are keyframes (guide 4.3). Pure arithmetic on indices."""
+"""Which frames of a training clip are keyframes (docs/method.md 4.3). Pure arithmetic on indices."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class StepSampler(Sampler[list[SampleRequest]]):
         accumulate: micro-batches per step.
         rank: this process.
         world_size: processes.
-        image_ratio: probability that a micro-batch holds stills; all processes draw the same (guide 5.2).
+        image_ratio: probability that a micro-batch holds stills; all processes draw the same (docs/method.md 4.6).
         seed: of the run.
         start_step: first step to give; the length stays that of the whole run, as Lightning counts on.
 

@@ -1,4 +1,4 @@
-"""Blur kernels of the second-order pipeline (guide 6.5) and their application."""
+"""Blur kernels of the second-order pipeline (docs/method.md 5.4) and their application."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def draw_kernels(
         num_frames: F.
         rng: decides.
         flickering_shape: draw the shape of generalised and plateau kernels anew for each frame, between 1 and the
-            clip's own, as the published code does by accident (guide 6.5).
+            clip's own, as the published code does by accident (docs/method.md 5.5).
 
     Returns:
         ``(F, k, k)`` float32, or None for no blur.

@@ -31,7 +31,7 @@ _X264_OPTIONS = {"x264-params": "mbtree=0"}
 
 
 def compress_bit_rate(clip: Tensor, codec: str, bit_rate: int) -> Tensor:
-    """Compress at a bit rate with one frame a second, so that ``bit_rate`` is bits per frame (guide 6.3).
+    """Compress at a bit rate with one frame a second, so that ``bit_rate`` is bits per frame (docs/method.md 5.3).
 
     Args:
         clip: ``(F, 3, h, w)`` float in [0, 1].

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def draw_qualities(num_frames: int, quality: tuple[float, float], walk: float, rng: np.random.Generator) -> list[int]:
-    """JPEG quality per frame: a random start and a bounded random walk (guide 6.3)."""
+    """JPEG quality per frame: a random start and a bounded random walk (docs/method.md 5.3)."""
     current = float(round(rng.uniform(*quality)))
     qualities = []
     for _ in range(num_frames):
@@ -25,7 +25,7 @@ def compress_jpeg(clip: Tensor, qualities: list[int], *, swapped: bool) -> Tenso
         clip: ``(F, 3, H, W)``; clipped to [0, 1] and cut down to 8 bit first, as the published code does.
         qualities: F values from 1 to 100.
         swapped: let the encoder take red for blue: colours survive, but luma and chroma are computed with the wrong
-            weights, as in the published code (guide 6.5).
+            weights, as in the published code (docs/method.md 5.5).
 
     Returns:
         ``(F, 3, H, W)`` float32 in [0, 1], 8-bit values.

@@ -1,4 +1,4 @@
-"""Noise of the second-order pipeline (guide 6.3, 6.5)."""
+"""Noise of the second-order pipeline (docs/method.md 5.3, 5.4)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_GREY = (0.299, 0.587, 0.114)
+from sparkvsr.colour import grey as to_grey
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def add_noise(clip: Tensor, spec: NoiseRange, rng: np.random.Generator, *, weak_
         clip: ``(F, 3, H, W)`` in [0, 1]; the result may leave that range.
         spec: ranges.
         rng: decides.
-        weak_poisson: Poisson noise on the 0 to 255 scale, 16 times weaker, as the published code (guide 6.5).
+        weak_poisson: Poisson noise on the 0 to 255 scale, 16 times weaker, as the published code (docs/method.md 5.5).
     """
     is_gaussian, is_grey = rng.random() < 0.5, rng.random() < spec.grey_probability
     if is_gaussian:
@@ -53,7 +53,7 @@ def _poisson(frame: Tensor, rng: np.random.Generator, unit: float, *, grey: bool
     """Zero-mean Poisson noise of one frame on the scale 0 to ``unit``, ``(3 or 1, H, W)``."""
     image = frame
     if grey:
-        image = (frame * torch.tensor(_GREY).view(3, 1, 1)).sum(0, keepdim=True)
+        image = to_grey(frame)
     levels = image.mul(255).round().clamp(0, 255)
     # Counting the levels is 30 times faster than sorting the pixels, which torch.unique does.
     distinct = int(np.count_nonzero(np.bincount(levels.to(torch.uint8).numpy().ravel(), minlength=256)))

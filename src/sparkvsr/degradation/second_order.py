@@ -1,4 +1,4 @@
-"""The second-order degradation of RealBasicVSR as adapted by DOVE and SparkVSR (guide 6).
+"""The second-order degradation of RealBasicVSR as adapted by DOVE and SparkVSR (docs/method.md 5).
 
 Video: blur, resize, noise, JPEG, codec, blur, resize, noise, JPEG, then codec and (resize to the final size, sinc) in
 random order. Stills: the same without the codecs. Parameters are constant over a clip, so that a clip stays one clip;
@@ -40,7 +40,7 @@ class ResizeRange:
 
 
 class SecondOrderDegradation:
-    """Guide 6.2 and 6.3.
+    """docs/method.md 5.2 and 5.3.
 
     Args:
         quirks: reproduce what the published code does by accident: a kernel shape that flickers, Poisson noise 16 times
@@ -52,7 +52,7 @@ class SecondOrderDegradation:
         jpeg_quality: range.
         jpeg_walk: largest change from frame to frame.
         bit_rate: of the codecs, bits per frame.
-        margin: crop to degrade over crop to train on (guide 6.1).
+        margin: crop to degrade over crop to train on (docs/method.md 5.1).
         extra_frames: more frames than trained on.
 
     Raises:
@@ -117,7 +117,7 @@ class SecondOrderDegradation:
         final = (hr.shape[-2] // scale, hr.shape[-1] // scale)
         clip = hr
         for order in (0, 1):
-            # Blur and resize run on 8-bit frames, except after a codec, whose output the reference keeps in float.
+            # Blur and resize run on 8-bit frames, except after a codec, whose output the published code keeps in float.
             is_8bit = order == 0 or is_image
             clip = self._blurred(clip, order, rng, is_8bit=is_8bit)
             clip = _resized(clip, _draw_size(clip, self._resizes[order], rng), rng, is_8bit=is_8bit)

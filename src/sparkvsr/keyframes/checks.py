@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sparkvsr.colour import GREY_WEIGHTS
 from sparkvsr.errors import KeyframeError
 from sparkvsr.keyframes.folder import FolderMaker
 from sparkvsr.keyframes.makers.interface import ReferenceMaker
@@ -44,6 +45,9 @@ FAR_BETTER = 0.1
 MAX_BRIGHTNESS = 12.0
 MAX_CAST = 8.0
 """In codes of 255: mean brightness, and the difference of a channel from it."""
+
+FADED = 0.35
+"""Share of the frame's colourfulness (mean distance of the channels) below which an image counts as faded."""
 
 STRUCTURE_CELLS = 48
 """Long side of the coarse structure: faces and objects, not texture."""
@@ -178,7 +182,7 @@ def _cells(image: Tensor) -> tuple[int, int]:
 
 
 def _grey(image: Tensor) -> Grey:
-    weights = np.array([0.299, 0.587, 0.114], np.float32)
+    weights = np.array(GREY_WEIGHTS, np.float32)
     return np.ascontiguousarray(np.tensordot(weights, image.numpy(), 1), dtype=np.float32)
 
 
@@ -201,4 +205,8 @@ def _colour_notes(lr: Tensor, hr: Tensor) -> list[str]:
     if max(map(abs, cast)) > MAX_CAST:
         shown = ", ".join(f"{name} {value:+.0f}" for name, value in zip(("red", "green", "blue"), cast, strict=True))
         notes.append(f"has a colour cast ({shown} of 255 against the frame)")
+    colourful = [float((image.amax(0) - image.amin(0)).mean()) * 255 for image in (lr, hr)]
+    if colourful[0] > MAX_CAST and colourful[1] < FADED * colourful[0]:
+        what = "is grey" if colourful[1] < 1 else "has lost most of its colour"
+        notes.append(f"{what} where the frame is in colour: a colour cast over all that it guides")
     return notes

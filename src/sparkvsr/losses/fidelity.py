@@ -36,7 +36,7 @@ def fidelity(kind: str) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def frame_difference(sr: Tensor, hr: Tensor) -> Tensor:
-    """Mean absolute error of the change from frame to frame (guide 5.3); 0 for a single frame.
+    """Mean absolute error of the change from frame to frame (docs/method.md 4.7); 0 for a single frame.
 
     Args:
         sr: ``(B, F, 3, H, W)``.

@@ -1,4 +1,4 @@
-"""Distance of restored latents to the latents of the ground truth (guide 4.5)."""
+"""Distance of restored latents to the latents of the ground truth (docs/method.md 4.5)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from sparkvsr.losses.fidelity import fidelity
 class LatentLoss(nn.Module):
     """Mean distance over all latent frames, in float32.
 
-    The leading copies that make the number of latent frames even are dropped before, by the model: the reference
-    counts the first frame twice (guide 10.1 no. 10).
+    The leading copies that make the number of latent frames even are dropped before, by the model: the published
+    code counts the first frame twice (docs/method.md 4.5).
 
     Args:
         kind: ``mse`` (paper) or ``charbonnier``.

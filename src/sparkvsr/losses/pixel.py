@@ -1,4 +1,4 @@
-"""The pixel-space loss of stage 2 (guide 5.3)."""
+"""The pixel-space loss of stage 2 (docs/method.md 4.7)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from sparkvsr.errors import ConfigError
 from sparkvsr.losses.fidelity import fidelity, frame_difference
-from sparkvsr.losses.perceptual import EdgeAware, PerceptualDistance, dists_network, lpips_network
+from sparkvsr.losses.perceptual import EdgeAware, dists_network, lpips_network
+from sparkvsr.pretrained.perceptual import PerceptualDistance
 
 
 class PixelLoss(nn.Module):
@@ -23,7 +24,7 @@ class PixelLoss(nn.Module):
         weights: folder searched first for perceptual weights.
 
     Raises:
-        ConfigError: a weight is negative or two perceptual terms are asked for (the reference silently takes one).
+        ConfigError: a weight is negative or two perceptual terms are asked for (the published code silently takes one).
         MetricError: the perceptual network's weights are missing; names the ways to get them.
     """
 

@@ -9,7 +9,7 @@ Two ways in:
   A session must give what ``restore`` gives for the same shot within the model's stated tolerance,
   however the frames are cut into ``push`` calls.
 
-This module knows nothing about files, shots detection, progress or devices other than the model's own.
+This module knows nothing about files, the detection of shots, progress or devices other than the model's own.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ class RestorationModel(ABC):
             keyframes: ``(K, 3, H, W)`` float in [0, 1] at the output size, or None.
             keyframe_indices: K frame indices in ``[0, F)``, strictly increasing.
             scale: output size over input size, 1 to 4.
-            guidance_scale: see guide "2.8": 0 equals the blind result, 1 needs one pass.
+            guidance_scale: see docs/method.md 3.4: 0 equals the blind result, 1 needs one pass.
 
         Returns:
             ``(F, 3, H, W)`` float32 in [0, 1], H = round(h * scale), W = round(w * scale).
@@ -195,9 +195,9 @@ class RestorationModel(ABC):
         """About how large ``Session.export_state`` is for LR frames of ``(h, w)``; 0 without a state."""
         return 0
 
+    @abstractmethod
     def fingerprint(self) -> str:
         """Text that changes whenever the weights or the way they are run change (for caches)."""
-        raise NotImplementedError
 
 
 def check_restore_arguments(
@@ -230,5 +230,5 @@ def check_restore_arguments(
 
 
 def needs_blind_pass(guidance_scale: float, num_keyframes: int) -> bool:
-    """Whether a second, keyframe-free pass is needed (guide 2.8: only if |g - 1| > 1e-3 and there are keyframes)."""
+    """Whether a pass without keyframes is needed too: |g - 1| > 1e-3 and there are some (docs/method.md 3.4)."""
     return num_keyframes > 0 and abs(guidance_scale - 1.0) > 1e-3

@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from sparkvsr.hooks import Hook, silent
-from sparkvsr.inference.clip.analysis import GREY_SPREAD, ClipRecord, read_through
+from sparkvsr.inference.clip.analysis import ClipRecord, read_through
 from sparkvsr.inference.clip.job import UpscaleJob, prepare
+from sparkvsr.inference.clip.planning import plan_run
 from sparkvsr.inference.clip.render import segments_of
 from sparkvsr.inference.clip.segments import Segment
 from sparkvsr.inference.options import UpscaleOptions, check_options
 from sparkvsr.keyframes.choice import KeyframeChoice
 from sparkvsr.keyframes.references import FolderMaker
 from sparkvsr.keyframes.shots import Shot
-from sparkvsr.models.device import working_memory
-from sparkvsr.models.interface import RestorationModel, needs_blind_pass
+from sparkvsr.models.interface import RestorationModel
 from sparkvsr.video import probe
 
 Analysis = tuple[list[Shot], ClipRecord]
@@ -45,7 +45,7 @@ def clip_identity(path: Path, deinterlace: str) -> str:
 def analyse(path: Path, options: UpscaleOptions, hook: Hook = silent) -> Analysis:
     """The pass over the whole clip."""
     info = probe(path)
-    return read_through(info, options, info.num_frames, hook)
+    return read_through(info, 0, info.num_frames, options.deinterlace, hook)
 
 
 def analysis_to_json(analysis: Analysis, identity: str) -> dict[str, Any]:
@@ -58,6 +58,7 @@ def analysis_to_json(analysis: Analysis, identity: str) -> dict[str, Any]:
         "digests": [digest.hex() for digest in record.digests],
         "colour": record.colour,
         "warnings": record.warnings,
+        "side_data": sorted(record.side_data),
     }
 
 
@@ -69,7 +70,8 @@ def analysis_from_json(kept: Any, identity: str) -> Analysis | None:
         shots = [Shot(int(start), int(stop)) for start, stop in kept["shots"]]
         times = [(pts, duration) for pts, duration in kept["times"]]
         digests = [bytes.fromhex(digest) for digest in kept["digests"]]
-        record = ClipRecord(0, times, digests, float(kept["colour"]), [str(text) for text in kept["warnings"]])
+        warnings, side_data = [str(text) for text in kept["warnings"]], frozenset(map(str, kept["side_data"]))
+        record = ClipRecord(0, times, digests, float(kept["colour"]), warnings, side_data)
     except (KeyError, TypeError, ValueError):
         return None
     return (shots, record) if shots and shots[-1].stop == len(digests) == len(times) else None
@@ -98,6 +100,7 @@ class ClipPlanner:
     ) -> None:
         plain = replace(options, keyframes=KeyframeChoice("none"), overwrite=True, compare=False)
         self.analysis = analysis
+        self._options = plain
         self.base = prepare(path, output, plain, model, hook, analysis=analysis)
 
     def job(self, references: Path | None, guidance: float) -> UpscaleJob:
@@ -106,40 +109,29 @@ class ClipPlanner:
         Raises:
             KeyframeError: the folder cannot be used.
         """
-        base = self.base
-        shots, record = self.analysis
-        options = replace(base.options, guidance_scale=guidance)
+        base, shots, record = self.base, *self.analysis
+        options = replace(self._options, guidance_scale=guidance)
         check_options(options)
         maker = folder_maker(references)
+        inside = () if maker is None else tuple(index for index in maker.indices if index < shots[-1].stop)
+        selection = KeyframeChoice("manual" if inside else "none", indices=inside).select(shots, list, options.seed)
+        plan = plan_run(
+            base.model,
+            (base.clip.info.height, base.clip.info.width),
+            base.clip.settings.size,
+            base.clip.num_frames,
+            num_keyframes=len(selection.indices),
+            guidance_scale=guidance,
+            chunk_frames=options.chunk_frames,
+            tile=options.tile,
+            seed=options.seed,
+        )
+        settings = replace(plan.settings, is_grey=record.stays_grey(selection.indices, maker))
+        clip = replace(base.clip, settings=settings, selection=selection, state_bytes=plan.state_bytes)
         if maker is None:
-            return replace(base, options=options)
-        inside = [index for index in maker.indices if shots[0].start <= index < shots[-1].stop]
-        selection = KeyframeChoice("manual", indices=tuple(inside)).select(shots, list, options.seed)
-        passes = 2 if needs_blind_pass(guidance, len(selection.indices)) else 1
-        model = base.model
-        lr_size = (base.info.height, base.info.width)
-        plan = model.plan(
-            lr_size,
-            base.working_size,
-            base.num_frames,
-            guided_passes=passes,
-            memory_bytes=int(working_memory(model.device)),
-        )
-        if options.chunk_frames is not None or options.tile is not None:
-            tile = plan.tile if options.tile is None else (options.tile or None)
-            plan = replace(plan, chunk_frames=options.chunk_frames or plan.chunk_frames, tile=tile)
-        return replace(
-            base,
-            options=replace(options, references=str(references)),
-            selection=selection,
-            references=maker.name if selection.indices else None,
-            has_own_images=True,
-            state_bytes=passes * model.state_bytes(lr_size),
-            plan=plan,
-            guided_passes=passes,
-            is_grey=record.colour <= GREY_SPREAD and not selection.indices,
-            maker=maker,
-        )
+            return replace(base, clip=clip)
+        clip = replace(clip, references=maker.name, maker=str(references), has_own_images=True)
+        return UpscaleJob(clip, base.model, maker)
 
 
 def folder_maker(references: Path | None) -> FolderMaker | None:

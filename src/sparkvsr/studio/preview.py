@@ -12,8 +12,9 @@ from contextlib import closing
 import torch
 from torch import Tensor
 
+from sparkvsr.inference.clip.engine import in_grey
 from sparkvsr.inference.clip.job import UpscaleJob
-from sparkvsr.inference.clip.render import in_grey, keyframe_loader, settings_of
+from sparkvsr.inference.clip.render import keyframe_loader
 from sparkvsr.keyframes.references import resize_image
 from sparkvsr.keyframes.shots import Shot
 from sparkvsr.models.interface import Keyframe, RestorationModel, ShotRequest
@@ -76,18 +77,18 @@ def render_preview(
     Yields:
         Frame number, pixels ``(3, H, W)`` float32 in [0, 1] at the output size, and how much keyframes cover, if known.
     """
-    shot = next(shot for shot in job.shots if here in shot)
-    keyframes = list(job.selection.indices)
+    shot = next(shot for shot in job.clip.shots if here in shot)
+    keyframes = list(job.clip.selection.indices)
     passed, shown = preview_frames(shot, keyframes, here, length)
     frames = [*passed, *shown]
     ahead = model.keyframe_lookahead or 0
     known = [*frames, *range(frames[-1] + 1, min(shot.stop, frames[-1] + 1 + ahead))]
-    settings = settings_of(job)
+    settings = job.clip.settings
     with closing(keyframe_loader(job)) as loader:
         session = model.open_session(
             ShotRequest(
                 num_frames=len(known) if model.is_resumable else len(frames),
-                lr_size=(job.info.height, job.info.width),
+                lr_size=(job.clip.info.height, job.clip.info.width),
                 size=settings.working_size,
                 keyframes=_Placed(known if model.is_resumable else frames, keyframes, loader.load),
                 guidance_scale=settings.guidance_scale,
@@ -105,10 +106,10 @@ def render_preview(
                 if index in wanted:
                     sized = resize_image(pixels, settings.size).clamp(0, 1)
                     share = None if shares is None else shares[place - len(restored)]
-                    yield index, in_grey(sized) if job.is_grey else sized, share
+                    yield index, in_grey(sized) if settings.is_grey else sized, share
 
         for run in _runs(frames):
-            with closing(job.open_frames(run[0], run[-1] + 1)) as opened:
+            with closing(job.clip.open_frames(run[0], run[-1] + 1)) as opened:
                 for frame in opened:
                     before()
                     yield from finished(session.push(frame.pixels[None].float()))

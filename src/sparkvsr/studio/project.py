@@ -13,17 +13,17 @@ analysis.json     cuts and hashes of the clip's frames
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import time
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from sparkvsr.errors import ConfigError, DecodeError, KeyframeError
-from sparkvsr.keyframes.makers.interface import ASPECT_TOLERANCE
+from sparkvsr.shapes import ASPECT_TOLERANCE
 from sparkvsr.studio.files import inside, read_json, write_file, write_json
 from sparkvsr.video import read_image
 from sparkvsr.video.images import encode_image
@@ -61,7 +61,7 @@ class Project:
     def __init__(self, folder: Path, clip: Path) -> None:
         self.folder = folder
         self.clip = clip
-        self._lock: int | None = None
+        self._lock: FileLock | None = None
         self._open()
 
     def _open(self) -> None:
@@ -90,25 +90,18 @@ class Project:
             raise ConfigError(msg) from exc
 
     def _take_lock(self) -> None:
-        handle = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
-        until = time.monotonic() + LOCK_WAIT_SECONDS
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() < until:
-                    time.sleep(0.2)
-                    continue
-                os.close(handle)
-                msg = f"another sparkvsr studio has {self.folder} open; use that one, or stop it first"
-                raise ConfigError(msg) from None
-        self._lock = handle
+        lock = FileLock(self.path("lock"), timeout=LOCK_WAIT_SECONDS, thread_local=False)
+        try:
+            lock.acquire()
+        except Timeout as exc:
+            msg = f"another sparkvsr studio has {self.folder} open; use that one, or stop it first"
+            raise ConfigError(msg) from exc
+        self._lock = lock
 
     def close(self) -> None:
         """Let others have the folder."""
         if self._lock is not None:
-            os.close(self._lock)
+            self._lock.release()
             self._lock = None
 
     def path(self, *names: str) -> Path:

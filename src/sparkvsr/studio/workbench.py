@@ -16,6 +16,7 @@ from torch import Tensor
 from sparkvsr.errors import ConfigError, EncodeError, KeyframeError
 from sparkvsr.hooks import Event
 from sparkvsr.inference.clip.disk import disk_need
+from sparkvsr.inference.clip.engine import in_grey
 from sparkvsr.inference.clip.job import UpscaleJob, prepare
 from sparkvsr.inference.clip.render import missing_runs, render_segments, segment_suffix, segments_of
 from sparkvsr.inference.clip.segments import Segment
@@ -23,7 +24,7 @@ from sparkvsr.inference.clip.store import SEGMENTS, WorkStore
 from sparkvsr.inference.compare.comparison import CompareOptions, compare_clips
 from sparkvsr.inference.upscale import load_for, make_options, run
 from sparkvsr.keyframes.makers.interface import MakerOptions, ReferenceMaker
-from sparkvsr.keyframes.references import make_reference_maker
+from sparkvsr.keyframes.references import make_reference_maker, resize_image
 from sparkvsr.studio.clip_plan import (
     ClipPlanner,
     analyse,
@@ -112,7 +113,7 @@ class Workbench:
         planner = ClipPlanner(path, output, options, self._model, analysis)
         with self._lock:
             self._clips[clip] = _Clip(path, folder, planner)
-        base = planner.base
+        base = planner.base.clip
         self._send(
             {
                 "event": "opened",
@@ -121,7 +122,7 @@ class Workbench:
                 "iframes": iframe_indices(path) if base.info.kind == "video" else [],
                 "frames": base.num_frames,
                 "size": [base.size.height, base.size.width],
-                "working": list(base.working_size),
+                "working": list(base.settings.working_size),
                 "notes": list(base.notes),
             }
         )
@@ -142,7 +143,7 @@ class Workbench:
             raise ConfigError(msg)
         maker = self._maker(clip, number, message.get("prompt"), message.get("seed"))
         lr = read_frames(clip.path, [index], deinterlace=self._options.deinterlace)[index]
-        image = maker.make(lr, clip.planner.base.working_size, index)
+        image = maker.make(lr, clip.planner.base.clip.settings.working_size, index)
         name = keep_png(clip.folder, "candidates", encode_image(image, ".png", bits=8))
         self._send({**message, "event": "made", "image": name, "name": maker.name})
 
@@ -150,7 +151,7 @@ class Workbench:
         """Where the next keyframe helps most."""
         clip = self._clip(message)
         found = suggest_frame(
-            [(shot.start, shot.stop) for shot in clip.planner.base.shots],
+            [(shot.start, shot.stop) for shot in clip.planner.base.clip.shots],
             message["keyframes"],
             message["shares"],
             lambda wanted: read_frames(clip.path, wanted, deinterlace=self._options.deinterlace),
@@ -191,9 +192,9 @@ class Workbench:
         segments.sort(key=lambda one: (one.shot.stop <= here, one.start))
         watched, state = self._watched(job, everything, message)
         folder = inside(clip.folder, "store")
-        need = disk_need(job.clip(), segments, folder)
-        with _TellingStore(self, state, folder, job.options.work_limit_bytes, segment_suffix(job.output)) as store:
-            need.check(job.output, store.stored_bytes)
+        need = disk_need(job.clip, segments, folder)
+        with _TellingStore(self, state, folder, job.clip.work.limit_bytes, segment_suffix(job.clip.output)) as store:
+            need.check(job.clip.output, store.stored_bytes)
             runs, kept = missing_runs(segments, store)
             total = sum(one.num_frames for run in runs for one in run)
             self._send({"event": "rendering", "clip": message["clip"], "id": message["id"], "total": total})
@@ -217,7 +218,7 @@ class Workbench:
         del state
         self._wait_for_store(inside(clip.folder, "store"))
         missing = missing_runs(segments_of(job), WorkStore(inside(clip.folder, "store"), suffix=segment_suffix(output)))
-        total = job.num_frames - missing[1]
+        total = job.clip.num_frames - missing[1]
         self._send({"event": "rendering", "clip": message["clip"], "id": message["id"], "total": max(1, total)})
         result = run(watched, self._progress(message, 0, total))
         self._stop_if_unwanted(message["id"])
@@ -417,8 +418,6 @@ def _keys(segments: list[Segment]) -> dict[int, str]:
 
 
 def _sized(job: UpscaleJob, pixels: Tensor) -> Tensor:
-    from sparkvsr.inference.clip.render import in_grey
-    from sparkvsr.keyframes.references import resize_image
-
-    sized = resize_image(pixels, (job.size.height, job.size.width)).clamp(0, 1)
-    return (in_grey(sized) if job.is_grey else sized).clone()
+    settings = job.clip.settings
+    sized = resize_image(pixels, settings.size).clamp(0, 1)
+    return (in_grey(sized) if settings.is_grey else sized).clone()

@@ -1,4 +1,4 @@
-"""Colour transfer from the LR clip: the model's output tends to be washed out (guide 10.1 no. 16).
+"""Colour transfer from the LR clip: the model's output tends to be washed out (docs/method.md 8.6).
 
 ``wavelet`` gives the output the low frequencies of the upsampled LR frame and keeps its own detail; ``adain`` gives
 each channel the LR frame's mean and deviation. Both work per frame on float pixels in [0, 1], not clamped in between.

@@ -49,13 +49,13 @@ def load_cogvideox(
         precision: ``bf16``, ``fp16``, ``fp32``, or weight-only ``fp8`` and ``int8`` for the transformer; None takes
             bf16 on a GPU that has it and fp32 on the CPU.
         offload: ``auto``, ``none``, ``model``, ``sequential``.
-        vae_tiling: ``auto`` cuts frames where memory asks for it, ``on`` into the reference's tiles, ``off`` never.
+        vae_tiling: ``auto`` cuts frames where memory asks for it, ``on`` into the library's own tiles, ``off`` never.
         colour: ``none`` (parity), ``wavelet`` or ``adain``.
         carry: a chunk without a keyframe takes the last restored frame of its predecessor as one (off for parity).
         slot: ``floor`` (as trained) or ``exact``.
         lora: LoRA files to merge, in order.
-        posterior: ``mode`` is deterministic, ``sample`` draws as the reference does.
-        exact_coefficients: float32 coefficients instead of those rounded as the reference rounds them in bf16/fp16.
+        posterior: ``mode`` is deterministic, ``sample`` draws as the published code does.
+        exact_coefficients: float32 coefficients instead of those rounded as the library rounds them in bf16/fp16.
         compile_transformer: ``torch.compile`` the transformer blocks; the first chunk takes minutes.
 
     Raises:

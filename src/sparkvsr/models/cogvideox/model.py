@@ -1,4 +1,4 @@
-"""The paper's model behind the common interface: CogVideoX1.5-5B-I2V, SparkVSR weights, one step (guide 1, 2)."""
+"""The paper's model behind the common interface: CogVideoX1.5-5B-I2V in one step (docs/method.md 2, 3)."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class CogVideoXModel(RestorationModel):
     """See ``load_cogvideox``, which builds it.
 
     A session gives bit for bit what ``restore`` gives as long as the shot fits into one chunk without tiles. With
-    more chunks or tiles every chunk is an independent run of the network over its own frames, as in the reference, so
-    the result differs; how the shot is cut into ``push`` calls never matters.
+    more chunks or tiles every chunk is an independent run of the network over its own frames, as in the published code,
+    so the result differs; how the shot is cut into ``push`` calls never matters.
     """
 
     keyframe_multiple = 4
@@ -111,7 +111,7 @@ class CogVideoXModel(RestorationModel):
             swap=self.residency.mode == "model",
         )
         runner = self._runner(size, guidance_scale, settings, seed=42)
-        # Scale 0 is blind: keyframes are not even encoded (guide 2.8).
+        # Scale 0 is blind: keyframes are not even encoded (docs/method.md 3.4).
         blind = keyframes is None or abs(guidance_scale) <= 1e-3
         images = {} if blind else {i: (keyframes[k], 1.0) for k, i in enumerate(keyframe_indices)}  # type: ignore[index]
         try:
@@ -121,7 +121,7 @@ class CogVideoXModel(RestorationModel):
             # Tiles or chunks would be needed, and here there are none.
             msg = (
                 f"restoring {frames} frames of {size[1]}x{size[0]} at once needs more memory than {self.device} has; "
-                "open a session, which works in chunks and tiles, or use a smaller scale"
+                "call sparkvsr.upscale, which works in chunks and tiles, or use a smaller scale"
             )
             raise ResourceError(msg) from exc
 

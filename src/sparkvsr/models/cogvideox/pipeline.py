@@ -1,4 +1,4 @@
-"""One chunk through the three stages: encode, transformer, decode (guide 2.4 to 2.7).
+"""One chunk through the three stages: encode, transformer, decode (docs/method.md 3.1 to 3.3).
 
 Shapes: B regions (tiles) of one chunk, L frames of the chunk, h w LR pixels, H W output pixels. Regions are
 ``(top, bottom, left, right)`` in pixels of the padded output.

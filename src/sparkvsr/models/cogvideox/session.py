@@ -1,4 +1,4 @@
-"""One shot in chunks: buffering, keyframes of each chunk, carry, cross-fades (guide 10.1 no. 3 to 6)."""
+"""One shot in chunks: buffering, keyframes of each chunk, carry, cross-fades (docs/method.md 8.2 to 8.4)."""
 
 from __future__ import annotations
 

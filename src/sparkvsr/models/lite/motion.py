@@ -60,7 +60,7 @@ def flow_between(a: Grey, b: Grey, start: Flow | None = None, *, precise: bool =
         precise: with variational refinement (about twice the time); without it good enough for neighbouring frames and
             for consistency checks.
         doubled: match frames of twice the size, which follows small things better: 0.8 dB more with a true keyframe,
-            at four times the time (docs/experiments.md).
+            at four times the time (docs/internal/experiments.md).
     """
     if not doubled:
         return _match(a, b, start, precise=precise)
@@ -83,8 +83,8 @@ def _match(a: Grey, b: Grey, start: Flow | None, *, precise: bool, close: bool =
     engine = cv2.DISOpticalFlow.create(preset)
     engine.setFinestScale(0)
     if close:
-        # Settings for doubled frames (docs/experiments.md): as good as the preset, a third faster. From a start that
-        # was itself matched, the finest scale is enough.
+        # Settings for doubled frames (docs/internal/experiments.md): as good as the preset, a third faster.
+        # From a start that was itself matched, the finest scale is enough.
         engine.setUseSpatialPropagation(False)
         engine.setVariationalRefinementIterations(3 if precise else 0)
         if start is not None:

@@ -1,4 +1,4 @@
-"""Where keyframes enter: one latent per keyframe in the time slot it belongs to, zeros elsewhere (guide 2.5).
+"""Where keyframes enter: one latent per keyframe in the time slot it belongs to, zeros elsewhere (docs/method.md 3.2).
 
 Shapes: B batch, f latent frames, C channels, h w latent cells.
 """
@@ -20,7 +20,7 @@ def keyframe_slot(index: int, rule: SlotRule = "floor") -> int:
     """Return the latent frame that takes the keyframe of pixel frame ``index`` of a chunk.
 
     ``floor`` is what the published weights were trained with. In a clip of 8n + 1 frames the frame itself lives in
-    ``ceil(index / 4)``, so floor is one slot early unless the index is a multiple of 4 (guide 2.5 and 10.1 no. 2);
+    ``ceil(index / 4)``, so floor is one slot early unless the index is a multiple of 4 (docs/method.md 3.2);
     ``exact`` gives that slot.
     """
     if rule not in ("floor", "exact"):
@@ -30,7 +30,7 @@ def keyframe_slot(index: int, rule: SlotRule = "floor") -> int:
 
 
 def check_slots(indices: Iterable[int], rule: SlotRule = "floor") -> None:
-    """Refuse two keyframes that would share a latent frame (the reference silently keeps the later one).
+    """Refuse two keyframes that would share a latent frame (the published code silently keeps the later one).
 
     Raises:
         KeyframeError: names both indices.
@@ -45,6 +45,14 @@ def check_slots(indices: Iterable[int], rule: SlotRule = "floor") -> None:
             )
             raise KeyframeError(msg)
         taken[slot] = index
+
+
+def one_per_slot(indices: Iterable[int], rule: SlotRule = "floor") -> list[int]:
+    """Those of rising indices that ``check_slots`` accepts together: the first of each latent frame."""
+    first: dict[int, int] = {}
+    for index in indices:
+        first.setdefault(keyframe_slot(index, rule), index)
+    return list(first.values())
 
 
 def place_keyframes(lr_latents: Tensor, keyframe_latents: Mapping[int, Tensor], rule: SlotRule = "floor") -> Tensor:

@@ -1,6 +1,6 @@
 """Number types of the weights: full precision, or weight-only 8 bit for the transformer.
 
-Most of the time goes into the autoencoder (71 % of the work at 720p, guide metrics_perf B2), so 8-bit weights are for
+Most of the time goes into the autoencoder (71 % of the work at 720p, docs/method.md 7.1), so 8-bit weights are for
 memory, not for speed: they halve the 10.4 GiB of the transformer. The autoencoder stays in the compute type.
 """
 

@@ -1,6 +1,6 @@
 """The one diffusion timestep: coefficients that turn a velocity into the restored latents.
 
-The LR latents play the noisy sample at timestep 399 (guide 2.7): ``restored = a * lr - b * velocity`` with
+The LR latents play the noisy sample at timestep 399 (docs/method.md 3.3): ``restored = a * lr - b * velocity`` with
 ``a = sqrt(abar)``, ``b = sqrt(1 - abar)``. No sampling loop, no added noise.
 """
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from sparkvsr.errors import WeightsError
 
 TIMESTEP = 399
-"""The only timestep the weights were trained at (guide 2.7)."""
+"""The only timestep the weights were trained at (docs/method.md 3.3)."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,11 @@ class VelocityCoefficients:
 def velocity_coefficients(
     config: Mapping[str, Any], dtype: torch.dtype, timestep: int = TIMESTEP
 ) -> VelocityCoefficients:
-    """Compute the coefficients from a scheduler config, rounded as the reference rounds them.
+    """Compute the coefficients from a scheduler config, rounded as the library rounds them.
 
     The library casts the cumulative product to the sample's dtype *before* the square roots, so in bfloat16 they are
-    0.625 and 0.78125 and the published weights were fitted to those (guide 1.7). Pass ``torch.float32`` for the exact
-    ones (0.627331, 0.778753).
+    0.625 and 0.78125 and the published weights were fitted to those (docs/method.md 2.5). Pass ``torch.float32`` for
+    the exact ones (0.627331, 0.778753).
 
     Args:
         config: content of ``scheduler/scheduler_config.json``.

@@ -1,4 +1,4 @@
-"""One forward pass of the CogVideoX1.5 transformer as SparkVSR uses it (guide 1.3, 1.5, 2.7).
+"""One forward pass of the CogVideoX1.5 transformer as SparkVSR uses it (docs/method.md 2.2, 2.3, 3.3).
 
 Shapes: B batch, f latent frames, C channels, h w latent cells, all latents ``(B, f, C, h, w)`` and VAE-scaled.
 """
@@ -23,7 +23,7 @@ def rotary_embedding(
     """Return cos and sin of the rotary embedding on the integer grid.
 
     The "slice" helper fails when its bound is smaller than the grid, which is what happens to both published trainers
-    above 768x1360; the values do not depend on the bound, so the larger of both is taken (guide 1.5, 10.1 no. 11).
+    above 768x1360; the values do not depend on the bound, so the larger of both is taken (docs/method.md 2.3).
 
     Args:
         grid: tokens ``(time, height, width)``; time counted after the leading copies.
@@ -86,7 +86,7 @@ def restore_latents(
     guidance_scale: float = 1.0,
     batch_guidance: bool = True,
 ) -> Tensor:
-    """Turn LR latents into restored latents: guide 2.7, and 2.8 where the scale asks for it.
+    """Turn LR latents into restored latents: docs/method.md 3.3, and 3.4 where the scale asks for it.
 
     Args:
         transformer: see ``predict_velocity``.
@@ -100,7 +100,7 @@ def restore_latents(
     Returns:
         ``(B, f, 16, h, w)``.
     """
-    # 1. Even number of latent frames: copies of the first one lead (both halves), guide 2.7.
+    # 1. Even number of latent frames: copies of the first one lead (both halves), docs/method.md 3.3.
     config: Any = transformer.config
     copies = -lr_latents.shape[1] % config.patch_size_t
 

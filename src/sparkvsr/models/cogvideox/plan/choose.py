@@ -35,7 +35,7 @@ MOST_TILES_PER_SIDE = 12
 
 
 VAE_SHARE = 0.7
-"""Share of the autoencoder in the work of a 720p chunk (guide metrics_perf B2); weighs tile waste."""
+"""Share of the autoencoder in the work of a 720p chunk (docs/method.md 7.1); weighs tile waste."""
 
 
 @lru_cache(maxsize=64)

@@ -1,7 +1,7 @@
 """Cutting a shot into overlapping chunks. Pure functions.
 
 The autoencoder keeps the length only of clips of 8n + 1 frames, and the keyframe slots are exact only where a chunk
-starts at a multiple of 4; the reference breaks both (guide 10.1 no. 3 and 4). Here every chunk has 8n + 1 frames and
+starts at a multiple of 4; the published code breaks both (docs/method.md 8.2). Here every chunk has 8n + 1 frames and
 starts at a multiple of 8, none is merged or much shorter than the others, and overlaps have 8n + 1 frames, so that the
 last shared frame, which ``carry`` uses as a keyframe, has a local index that is a multiple of 8.
 """

@@ -2,7 +2,7 @@
 
 *Executed* is what a session with these settings runs: padding, overlaps of chunks and of tiles, tiles of the
 autoencoder, keyframes. *Useful* is the same chunks run on whole frames without tiles, counted only for the frames and
-pixels that come out. The ratio is what cutting costs (guide metrics_perf B7, G3).
+pixels that come out. The ratio is what cutting costs (docs/method.md 7.2).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sparkvsr.models.cogvideox.plan.settings import TILE_OVERLAP_PX, RunSettings
 
 REFERENCE_TILE = (30, 45)
 REFERENCE_STEPS = (25, 36)
-"""Latent cells of the library's tiles and of their steps (guide 1.6), for the real autoencoder's config."""
+"""Latent cells of the library's tiles and of their steps (docs/method.md 2.4), for the real autoencoder's config."""
 
 
 @dataclass(frozen=True)

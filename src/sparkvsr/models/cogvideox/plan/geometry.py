@@ -1,8 +1,8 @@
 """Sizes: upsampling to the output, padding to what the network needs, and back.
 
-The network needs output sides that are multiples of 16 (8 for the autoencoder, 2 for patches). The reference pads the
-LR clip with black, by the wrong multiple for some scales (guide 10.1 no. 13 to 15); here the upsampled clip is padded
-by replication and the result is cropped.
+The network needs output sides that are multiples of 16 (8 for the autoencoder, 2 for patches). The published code
+pads the LR clip with black, by the wrong multiple for some scales (docs/method.md 8.5); here the upsampled clip is
+padded by replication and the result is cropped.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def padded_size(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def upsample(lr: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear, as the weights were trained (guide 2.2): ``(n, 3, h, w)`` to ``(n, 3, H, W)`` float32."""
+    """Bilinear, as the weights were trained (docs/method.md 3.1): ``(n, 3, h, w)`` to ``(n, 3, H, W)`` float32."""
     if tuple(lr.shape[-2:]) == tuple(size):
         return lr.float()
     return F.interpolate(lr.float(), size=size, mode="bilinear", align_corners=False)
