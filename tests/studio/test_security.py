@@ -281,7 +281,7 @@ def test_makers_cannot_be_named_by_the_page_and_their_secrets_stay(studio: Studi
         ("choose", {"index": 0, "image": "a" * 32}),
         ("fix", {"index": 0, "fix": "rm"}),
         ("undo", {}),
-        ("render", {"what": "all"}),
+        ("render", {"what": "all", "here": None}),
         ("preview", {"here": 1.5}),
         ("export", {"output": "x.exe"}),
         ("export", {"output": "x.mp4", "codec": "; rm"}),

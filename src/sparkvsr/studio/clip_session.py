@@ -87,6 +87,7 @@ class ClipSession:
         self.notes: list[str] = []
         self.analysis: dict[str, int] | None = {"done": 0, "total": self.num_frames}
         self.error: str | None = None
+        self.held: list[Message] = []
         self.making: dict[int, dict[str, Any]] = {}
         self.queue_items: Callable[[], list[dict[str, Any]]] = list
         self._findings: dict[tuple[int, str], list[dict[str, str | None]]] = {}

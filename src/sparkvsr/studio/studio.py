@@ -192,7 +192,7 @@ class Studio:
         message |= {"prompt": prompt or None, "seed": seed, "replace": values.get("replace") is not False}
         label = self.makers()[maker]["label"]
         clip.making[self._number] = {"id": self._number, "index": index, "label": label, "message": message}
-        self.render.send(message)
+        self._send_when_open(clip, message)
         clip.changed()
 
     def preview(self, clip: ClipSession, values: Mapping[str, Any]) -> None:
@@ -204,19 +204,17 @@ class Studio:
         self._number += 1
         guidance = clip.history.table["guidance"]
         message = {"do": "preview", "id": -self._number, "clip": clip.number, "here": here, "length": length}
-        self.render.send({**message, "guidance": guidance})
+        self._send_when_open(clip, {**message, "guidance": guidance})
 
     def render_range(self, clip: ClipSession, values: Mapping[str, Any]) -> None:
         """Queue the shot of a frame, or everything."""
         here = clip.check_index(values.get("here"))
-        if not clip.shots:
-            msg = "the clip is still being looked through; try again in a moment"
-            raise KeyframeError(msg)
         if values.get("what") == "all":
             start, stop, label = 0, clip.num_frames, "all"
         else:
-            start, stop = next((a, b) for a, b in clip.shots if a <= here < b)
-            label = f"shot {start} to {stop - 1}"
+            # Its shot is not known while the clip is looked through; one frame of it says which one.
+            start, stop = next(((a, b) for a, b in clip.shots if a <= here < b), (here, here + 1))
+            label = f"shot {start} to {stop - 1}" if clip.shots else f"the shot of frame {here}"
         kind = "all" if values.get("what") == "all" else "shot"
         self.queue.add(
             {"clip": clip.number, "kind": kind, "start": start, "stop": stop, "here": here, "label": label},
@@ -257,7 +255,15 @@ class Studio:
         """Ask where the next keyframe helps most; the answer comes as an event."""
         indices = sorted(map(int, clip.history.table["keyframes"]))
         shares = clip.shown.shares(clip.num_frames)
-        self.render.send({"do": "suggest", "clip": clip.number, "keyframes": indices, "shares": shares})
+        self._send_when_open(clip, {"do": "suggest", "clip": clip.number, "keyframes": indices, "shares": shares})
+
+    def _send_when_open(self, clip: ClipSession, message: Message) -> None:
+        """What asks for shots waits until the clip was looked through."""
+        with clip.lock:
+            if not clip.shots:
+                clip.held = [*clip.held[-20:], message]
+                return
+        self.render.send(message)
 
     # The render process
 
@@ -302,8 +308,7 @@ class Studio:
             self.queue.lost()
             for session in list(self._sessions.values()):
                 session.shots = []
-                for made in session.making.values():
-                    self.render.send(made["message"])
+                session.held = [made["message"] for made in session.making.values()]
                 self._open(session)
                 session.tell({"event": "problem", "text": "The render process ended and was started again."})
 
@@ -343,7 +348,10 @@ class Studio:
             clip.num_frames = message["frames"]
             clip.write_references()
             clip.ask_plan()
+            held, clip.held = clip.held, []
             clip.changed()
+        for waiting in held:
+            self.render.send(waiting)
         self.queue.advance()
 
     def _drop_old_render(self, clip: ClipSession) -> None:
