@@ -19,7 +19,7 @@ export async function openExport() {
     const fits = name.value.endsWith(".mkv") || (codec.value === state.codec && name.value === state.output);
     if (!fits) name.value = name.value.replace(/\.[a-z0-9]+$/i, "") + SUFFIX[codec.value];
   });
-  const crf = element("input", { type: "number", min: "0", max: "63", placeholder: "as usual", "aria-label": "Quality (crf)", class: "small" });
+  const crf = element("input", { type: "number", min: "0", max: "63", placeholder: "auto", "aria-label": "Quality (crf)", class: "small" });
   const tall = element("input", { type: "number", min: "16", max: "16384", placeholder: String(height), "aria-label": "Height", class: "small" });
   const overwrite = element("input", { type: "checkbox", id: "export-overwrite" });
   const compare = element("input", { type: "checkbox", id: "export-compare" });

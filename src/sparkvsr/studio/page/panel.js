@@ -63,7 +63,8 @@ function makerLine(label, made, beside = null) {
     if (!words.hidden && seed.value !== "") more.seed = Number(seed.value);
     made(Number(select.value), more);
   }, { class: beside ? null : "strong" });
-  return element("div", {}, element("div", { class: "line" }, go, makers.length > 1 ? select : null, beside), words);
+  return element("div", { class: "maker" }, element("div", { class: "line" }, go, beside),
+    makers.length > 1 ? element("div", { class: "line" }, element("span", { class: "label" }, "Maker"), select) : null, words);
 }
 
 function keyframeEditor(keyframe, candidates) {
