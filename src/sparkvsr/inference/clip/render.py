@@ -41,7 +41,7 @@ def keyframe_loader(job: UpscaleJob) -> KeyframeLoader:
 
     def check(index: int) -> None:
         # Files of the user's; what a program or an endpoint gives is asked for once, under the key of its settings.
-        planned = clip.record.references.get(index) if isinstance(maker, FolderMaker) else None
+        planned = clip.record.references.get(index) if maker.holds_images else None
         if planned is not None and _identity(maker, index) != planned:
             msg = f"the reference image of keyframe {index} was changed while it was used; run the same again"
             raise KeyframeError(msg)
