@@ -19,6 +19,7 @@ from sparkvsr.evaluation.measuring import ClipTask, MeasureOptions, make_folder,
 from sparkvsr.evaluation.record import build_record
 from sparkvsr.evaluation.result_folder import CLIPS_FOLDER, write_outputs
 from sparkvsr.evaluation.run_options import MetricChoice, RunOptions
+from sparkvsr.evaluation.whole_files import write_whole
 from sparkvsr.hooks import Hook
 from sparkvsr.metrics.catalogue import MetricSpec
 from sparkvsr.metrics.colour import Image8
@@ -194,14 +195,12 @@ class BenchRun:
     def _filled(self, keyed: KeyedClip, model: RestorationModel) -> KeyedClip:
         """With keyframes of the model's own kind between the chosen ones, as ``sparkvsr upscale`` adds them."""
         from sparkvsr.inference.clip.own_keyframes import add_own_keyframes, completed_maker
-        from sparkvsr.keyframes.coverage import Coverage
         from sparkvsr.keyframes.select import Selection
 
         assert keyed.maker is not None
-        coverage = Coverage()
-        look = keyed.clip.look_through(keyed.clip.lr_frames(self.bench), judge=True, coverage=coverage)
+        look = keyed.clip.look_through(keyed.clip.lr_frames(self.bench), judge=True, follow=True)
         selection, own = add_own_keyframes(
-            Selection(keyed.indices), look[0], coverage.wanted, keyed.maker, model, look[1].bad_frames
+            Selection(keyed.indices), look[0], look[1].wanted or (), keyed.maker, model, look[1].bad_frames
         )
         maker = completed_maker(keyed.maker, own, model)
         return replace(keyed, indices=selection.indices, own=own, maker=maker, look=look)
@@ -283,4 +282,4 @@ def _save_frame(path: Path, frame: Image8) -> None:
     if not done:
         msg = f"cannot encode {path}"
         raise SparkVSRError(msg)
-    path.write_bytes(encoded.tobytes())
+    write_whole(path, encoded.tobytes())

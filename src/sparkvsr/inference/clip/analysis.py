@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from sparkvsr.errors import DecodeError
 from sparkvsr.hooks import Hook
+from sparkvsr.inference.clip.unchanged import FileIdentity, frame_digest
 from sparkvsr.keyframes.coverage import Coverage
 from sparkvsr.keyframes.cuts import detect_cuts
 from sparkvsr.keyframes.frame_watch import FrameWatch
@@ -38,6 +38,10 @@ class ClipRecord:
         warnings: of the reader.
         side_data: what the frames carry beside their pixels, see ``VideoInfo.side_data``.
         bad_frames: that no automatic keyframe should lie on; looked for where keyframes are automatic.
+        identity: of the file, None for several files.
+        wanted: frames where keyframes should lie by the motion; None where it was not followed.
+        references: identities of the reference images that the segments' keys were made with, by frame index.
+        others: hashes of frames that lie outside ``digests``, in a part.
     """
 
     start: int
@@ -47,10 +51,25 @@ class ClipRecord:
     warnings: list[str] = field(default_factory=list)
     side_data: frozenset[str] = frozenset()
     bad_frames: frozenset[int] = frozenset()
+    identity: FileIdentity | None = None
+    wanted: tuple[int, ...] | None = None
+    references: dict[int, str] = field(default_factory=dict)
+    others: dict[int, bytes] = field(default_factory=dict)
 
     def digest(self, index: int) -> bytes:
         """Hash of the frame at an index of the clip."""
-        return self.digests[index - self.start]
+        return self.others[index] if index in self.others else self.digests[index - self.start]
+
+    def part(self, start: int, stop: int, keyframes: Iterable[int]) -> ClipRecord:
+        """What rendering the frames ``[start, stop)`` with these keyframes has to know."""
+        keys = list(keyframes)
+        return ClipRecord(
+            start,
+            digests=self.digests[start - self.start : stop - self.start],
+            identity=self.identity,
+            references={index: self.references[index] for index in keys if index in self.references},
+            others={index: self.digest(index) for index in keys},
+        )
 
     def stays_grey(self, keyframes: Sequence[int], maker: ReferenceMaker | None) -> bool:
         """Whether the clip is grey and no keyframe image may bring colour into it."""
@@ -71,7 +90,7 @@ def look_through(
     on_frame: Callable[[int], None] | None = None,
     *,
     judge: bool = False,
-    coverage: Coverage | None = None,
+    follow: bool = False,
 ) -> tuple[list[Shot], ClipRecord]:
     """One pass over frames with bounded memory: cuts, times, hashes, colour.
 
@@ -80,18 +99,19 @@ def look_through(
         start: index of the first one.
         on_frame: called with the number of frames seen so far.
         judge: also look for frames that no automatic keyframe should lie on.
-        coverage: gets every frame, to place keyframes by the motion.
+        follow: also follow the motion, to place keyframes by it.
 
     Returns:
         The shots, none when there was no frame, and what else was found.
     """
     record = ClipRecord(start)
     watch = FrameWatch() if judge else None
+    coverage = Coverage() if follow else None
 
     def noted() -> Iterator[Tensor]:
         for frame in frames:
             record.times.append((frame.pts, frame.duration))
-            record.digests.append(hashlib.blake2b(frame.pixels.numpy().tobytes(), digest_size=16).digest())
+            record.digests.append(frame_digest(frame.pixels))
             if record.colour <= GREY_SPREAD:
                 spread = frame.pixels.amax(0) - frame.pixels.amin(0)
                 record.colour = max(record.colour, float(spread.max()))
@@ -103,6 +123,8 @@ def look_through(
 
     cuts, count = detect_cuts(noted(), on_frame=on_frame)
     shots = shots_from_cuts([start + cut for cut in cuts], start, start + count) if count else []
+    if coverage is not None:
+        record.wanted = tuple(start + index for index in coverage.wanted)
     if watch is not None:
         record.bad_frames = watch.bad(start, shots)
     return shots, record
@@ -116,7 +138,7 @@ def read_through(
     hook: Hook,
     *,
     judge: bool = False,
-    coverage: Coverage | None = None,
+    follow: bool = False,
 ) -> tuple[list[Shot], ClipRecord]:
     """``look_through`` for the frames ``[start, stop)`` of a file.
 
@@ -131,7 +153,7 @@ def read_through(
             hook({"event": "analysis", "done": done, "total": total})
 
     with VideoReader(info.path, start=start, frames=total, deinterlace=deinterlace, stream=info.stream_index) as reader:
-        shots, record = look_through(reader, start, report, judge=judge, coverage=coverage)
+        shots, record = look_through(reader, start, report, judge=judge, follow=follow)
         record.warnings += reader.warnings
         record.side_data = frozenset(reader.side_data)
     if not shots:

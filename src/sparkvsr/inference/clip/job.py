@@ -24,11 +24,11 @@ from sparkvsr.inference.clip.own_keyframes import (
 )
 from sparkvsr.inference.clip.planning import plan_run
 from sparkvsr.inference.clip.store import default_work_folder, was_joining
+from sparkvsr.inference.clip.unchanged import changed_error, held_frames, identity_of
 from sparkvsr.inference.events import input_event
 from sparkvsr.inference.options import ModelChoice, UpscaleOptions, WorkPolicy, check_options
 from sparkvsr.keyframes.checks import content_notes
 from sparkvsr.keyframes.choice import KeyframeChoice
-from sparkvsr.keyframes.coverage import Coverage
 from sparkvsr.keyframes.references import ReferenceMaker, make_reference_maker
 from sparkvsr.keyframes.select import Selection, selection_notes
 from sparkvsr.keyframes.shots import Shot
@@ -115,7 +115,26 @@ class ClipJob:
         """LR frames ``[start, stop)``, by default all of the job."""
         first = self.shots[0].start if start is None else start
         last = self.shots[-1].stop if stop is None else stop
-        return open_frames(self.info.path, first, last - first, self.deinterlace, self.info.stream_index)
+        path, mode, stream = self.info.path, self.deinterlace, self.info.stream_index
+        return held_frames(
+            lambda begin, end: open_frames(path, begin, end - begin, mode, stream),
+            *(first, last),
+            path=path,
+            origin=self.shots[0].start,
+            size=(self.info.height, self.info.width),
+            digest=self.record.digest,
+            identity=self.record.identity,
+        )
+
+    def check_unchanged(self, *, look_inside: bool = False) -> None:
+        """Hold the clip's file against what it was.
+
+        Raises:
+            DecodeError: it is another one.
+        """
+        identity = self.record.identity
+        if identity is not None and identity.has_changed(self.info.path, look_inside=look_inside):
+            raise changed_error(self.info.path)
 
 
 @dataclass(frozen=True)
@@ -142,6 +161,7 @@ def prepare(
     *,
     into_folder: bool = False,
     memory_share: float = 1.0,
+    analysis: tuple[list[Shot], ClipRecord] | None = None,
 ) -> UpscaleJob:
     """Read what is needed and decide everything; nothing is written.
 
@@ -150,6 +170,7 @@ def prepare(
         hook: gets ``input`` and ``analysis`` events.
         into_folder: ``output`` is a folder for several inputs.
         memory_share: of the free memory that this process may take, when several share a machine.
+        analysis: what an earlier pass over the same frames of the clip found, instead of another pass.
 
     Raises:
         SparkVSRError: anything that would make the job fail and can be known now.
@@ -163,6 +184,7 @@ def prepare(
         refuse_source(output, sources)
     hook = for_input(hook, path)
     started = time.monotonic()
+    identity = identity_of(path)
     info = probe(path, options.stream)
     _log.info("%s: %s, %s, time base %s", path, info.summary(), info.pixel_format, info.time_base)
     hook(input_event(info))
@@ -199,12 +221,17 @@ def prepare(
         given = maker.given(options.start, stop, is_part=is_part) if choice.kind == "default" else None
         choice = choice if given is None else KeyframeChoice("manual", indices=given)
     choice.check_early(options.start, stop)
-    coverage = Coverage() if wants_own_keyframes(choice.kind, options.guidance_scale, model) else None
+    places_own = wants_own_keyframes(choice.kind, options.guidance_scale, model)
 
     # 3. One pass over the clip: cuts, and the true number of frames.
-    shots, record = read_through(
-        info, options.start, stop, options.deinterlace, hook, judge=choice.follows_shots, coverage=coverage
-    )
+    if analysis is None or (places_own and analysis[1].wanted is None):
+        analysis = read_through(
+            info, options.start, stop, options.deinterlace, hook, judge=choice.follows_shots, follow=places_own
+        )
+    shots, record = analysis
+    if identity is not None and identity.has_changed(path):
+        raise changed_error(path)
+    record.identity = record.identity or identity
     notes: list[str] = [size.note] if size.note else []
     notes += record.warnings
     notes += losses(info, target, options.encode, (size.height, size.width), record.side_data)
@@ -229,9 +256,8 @@ def prepare(
     )
     has_own_images = maker.holds_images
     own: tuple[int, ...] = ()
-    if coverage is not None:
-        wanted = [options.start + index for index in coverage.wanted]
-        selection, own = add_own_keyframes(selection, shots, wanted, maker, model, record.bad_frames)
+    if places_own:
+        selection, own = add_own_keyframes(selection, shots, record.wanted or (), maker, model, record.bad_frames)
         maker = completed_maker(maker, own, model)
     is_grey = record.stays_grey(selection.indices, maker)
     if is_grey:

@@ -93,7 +93,7 @@ class NetworkMaker(ReferenceMaker):
         name: what the plan shows.
         device: where it runs.
         tile: side of a tile in LR pixels; None takes as large ones as the free memory allows.
-        weights: file that the network came from.
+        weights: ``file_identity`` of the file that the network came from, taken before it was read.
         dtype: of the network; None takes bf16 on CPUs that are fast at it if the network supports it, else float32.
     """
 
@@ -107,7 +107,7 @@ class NetworkMaker(ReferenceMaker):
         name: str,
         device: str | torch.device = "cpu",
         tile: int | None = None,
-        weights: Path | None = None,
+        weights: str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         self._device = torch.device(device)
@@ -125,7 +125,7 @@ class NetworkMaker(ReferenceMaker):
     def identity(self, index: int) -> str:  # noqa: ARG002
         """See ``ReferenceMaker.identity``. Tiles leave no trace beyond rounding."""
         kind = str(self.dtype).removeprefix("torch.")
-        return f"{self.name} {kind}" if self._weights is None else f"{self.name} {file_identity(self._weights)} {kind}"
+        return f"{self.name} {kind}" if self._weights is None else f"{self.name} {self._weights} {kind}"
 
     @torch.inference_mode()
     def make(self, lr: Tensor, size: tuple[int, int], index: int = 0) -> Tensor:  # noqa: ARG002
@@ -188,8 +188,16 @@ class SpandrelMaker(NetworkMaker):
     ) -> None:
         import spandrel
 
+        weights = file_identity(path)
         try:
-            model = spandrel.ModelLoader(device=torch.device(device)).load_from_file(path)
+            loader = spandrel.ModelLoader(device=torch.device(device))
+            if path.suffix.lower() != ".safetensors":
+                # spandrel's own unpickler is safe, but before it torch would run a TorchScript archive, whatever its
+                # suffix: a program, which can write files.
+                state = torch.load(path, map_location=loader.device, weights_only=True)
+                model = loader.load_from_state_dict(spandrel.canonicalize_state_dict(state))
+            else:
+                model = loader.load_from_file(path)
         except Exception as exc:  # spandrel raises whatever the file makes torch or pickle raise
             msg = (
                 f"{path} is not an upscaler that spandrel can read ({type(exc).__name__}); give a .pth or .safetensors"
@@ -198,7 +206,7 @@ class SpandrelMaker(NetworkMaker):
         if not isinstance(model, spandrel.ImageModelDescriptor) or model.input_channels != 3:
             msg = f"{path} holds {model.architecture.name}, not an image upscaler with three channels"
             raise WeightsError(msg)
-        super().__init__(model, path.name, device, tile, path, dtype)
+        super().__init__(model, path.name, device, tile, weights, dtype)
 
 
 def no_argument(name: str, argument: str) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sparkvsr.errors import ConfigError, WeightsError
-from sparkvsr.keyframes.makers.interface import MakerOptions
+from sparkvsr.keyframes.makers.interface import MakerOptions, file_identity
 from sparkvsr.keyframes.makers.ncnn import NcnnLayer, read_ncnn
 from sparkvsr.keyframes.makers.networks import NetworkMaker
 
@@ -59,8 +59,9 @@ class RealEsrganMaker(NetworkMaker):
             raise ConfigError(msg)
         folder = folder or package_folder()
         stem = folder / MODELS[model]
+        weights = file_identity(stem.with_suffix(".bin"))
         descriptor = load_ncnn_network(stem.with_suffix(".param"), stem.with_suffix(".bin"))
-        super().__init__(descriptor, f"realesrgan {model}", device, tile, stem.with_suffix(".bin"), dtype)
+        super().__init__(descriptor, f"realesrgan {model}", device, tile, weights, dtype)
 
 
 def package_folder() -> Path:

@@ -33,7 +33,6 @@ OWN_EVERY = 12
 """Frames between two keyframes that a session makes by itself."""
 
 _OWN_PREFERENCE = 0.08
-_POOR_TRUST = 0.05
 
 
 class VividPropagator(ShotPropagator):
@@ -69,7 +68,7 @@ class VividPropagator(ShotPropagator):
         # On a keyframe itself, or without anything behind, one is enough.
         return behind if behind == [self.next_index] else behind + ahead
 
-    def _references(self, lr: Tensor, grey: Grey, step_flow: Flow | None) -> tuple[list[Reference], bool]:
+    def _references(self, lr: Tensor, grey: Grey, step_flow: Flow | None) -> tuple[list[Reference], float]:
         wanted = [index for kind in self._kinds for index in self._neighbours(kind)]
         for index in [index for index in self._active if index not in wanted]:
             del self._active[index]
@@ -87,7 +86,7 @@ class VividPropagator(ShotPropagator):
                 reference.share = judge(lr, reference)
                 references.append(reference)
                 best = max(best, float(reference.share.mean()))
-        return references, best < _POOR_TRUST
+        return references, best
 
     def _load(self, index: int) -> ActiveKeyframe:
         if index not in self._made_here:
