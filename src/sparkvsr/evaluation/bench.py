@@ -23,7 +23,7 @@ LOOKS = ("vivid", "faithful")
 _REQUIRED = {"title", "kind", "scale", "degradation", "metrics", "primary", "gt_folders", "lr_folders", "get"}
 _OPTIONAL = {
     "folder", "clips", "num_clips", "frames", "gt_size", "gt_sizes", "fps", "lr_required", "channel",
-    "border", "published",
+    "border", "published", "look",
 }  # fmt: skip
 
 
