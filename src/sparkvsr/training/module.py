@@ -16,7 +16,9 @@ import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
+from sparkvsr.data.precomputed import TEACHER_KEY
 from sparkvsr.data.samples import TrainBatch
+from sparkvsr.losses.weighted import WeightedLoss
 from sparkvsr.training.adapters.interface import TrainingAdapter
 from sparkvsr.training.strategies import ShardedStrategy, has_shards, strategy_kind
 
@@ -84,6 +86,9 @@ class RestorationTraining(LightningModule):
             return {**terms, RELATIVE: self._relative(terms["loss"], latents.lr, latents.hr)}
         pixels = self.adapter.decode(restored, framewise=True)
         target = self.adapter.target_frames(batch.hr, pixels)
+        if isinstance(self.loss, WeightedLoss):
+            self.loss.step = int(self.global_step)
+            return dict(self.loss(pixels, target, batch.extras.get(TEACHER_KEY)))
         terms = self.loss(pixels, target)
         if getattr(self.loss, "perceptual", None) is not None:
             return dict(terms)  # the network would have to run once more
