@@ -16,6 +16,7 @@ from sparkvsr.losses.perceptual import dists_network
 from sparkvsr.losses.pixel import lpips_network_checked
 
 TARGETS = ("truth", "teacher")
+_DISTS_LEAST = 32
 
 
 class LossTerm(nn.Module):
@@ -113,6 +114,7 @@ class Dists(LossTerm):
 
     Args:
         weights: folder searched first for VGG16 and the DISTS weights.
+        crop: side of a random piece to compare, for speed; None takes the whole images.
         weight, target, every, start_step: see ``LossTerm``.
 
     Raises:
@@ -122,16 +124,34 @@ class Dists(LossTerm):
     def __init__(
         self,
         weights: str | Path | None = None,
+        crop: int | None = None,
         weight: float = 1.0,
         target: str = "truth",
         every: int = 1,
         start_step: int = 0,
     ) -> None:
         super().__init__(weight, target, every, start_step)
+        if crop is not None and crop < _DISTS_LEAST:
+            msg = f"loss term: crop={crop} must be at least {_DISTS_LEAST}, or null"
+            raise ConfigError(msg)
+        self.crop = crop
         self.distance = dists_network(weights) if weight > 0 else None
 
     def forward(self, sr: Tensor, target: Tensor) -> Tensor:
         """See ``LossTerm``."""
         assert self.distance is not None  # is_due
+        sr, target = piece(self.crop, sr, target)
         value: Tensor = self.distance(sr, target).mean()
         return value
+
+
+def piece(side: int | None, *images: Tensor) -> list[Tensor]:
+    """The same random square of several images; whole images where they are smaller.
+
+    Torch's own random state decides, which checkpoints keep.
+    """
+    height, width = images[0].shape[-2:]
+    if side is None or side >= min(height, width):
+        return list(images)
+    top, left = (int(torch.randint(full - side + 1, ())) for full in (height, width))
+    return [image[..., top : top + side, left : left + side] for image in images]
