@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sparkvsr.errors import ConfigError
+from sparkvsr.losses.adversarial import artefact_map
 from sparkvsr.losses.fidelity import charbonnier
 from sparkvsr.losses.perceptual import dists_network
 from sparkvsr.losses.pixel import lpips_network_checked
@@ -155,3 +156,11 @@ def piece(side: int | None, *images: Tensor) -> list[Tensor]:
         return list(images)
     top, left = (int(torch.randint(full - side + 1, ())) for full in (height, width))
     return [image[..., top : top + side, left : left + side] for image in images]
+
+
+class Artefacts(LossTerm):
+    """L1 where the result is wrong in a restless way (Liang et al. 2022, LDL, without its averaged second network)."""
+
+    def forward(self, sr: Tensor, target: Tensor) -> Tensor:
+        """See ``LossTerm``."""
+        return (artefact_map(sr, target) * (sr - target).abs()).mean()

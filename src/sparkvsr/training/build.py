@@ -146,6 +146,7 @@ def build_run(config: DictConfig, folder: Path, hook: Hook, kept: Mapping[str, A
         make_optimizer=build(config.optimizer.build, "optimizer.build"),
         make_schedule=build(config.optimizer.schedule, "optimizer.schedule"),
         run=kept,
+        adversary=build(config.adversary, "adversary") if config.get("adversary") else None,
     )
     pairs: Any = build_pairs(config, adapter, folder / SKIP_FILE)
     if config.data.precompute.enabled:
@@ -163,6 +164,9 @@ def build_run(config: DictConfig, folder: Path, hook: Hook, kept: Mapping[str, A
     )
     stop = StopRequest()
     trainer = build_trainer(config, folder, hook, stop, first_step=first_step)
+    if module.adversary is not None and trainer.world_size > 1:
+        msg = f"adversary: it trains in one process, this run has {trainer.world_size}; set trainer.devices=1"
+        raise ConfigError(msg)
     check_strategy(trainer.strategy, adapter, averages=config.optimizer.ema_decay > 0)
     return Run(adapter, module, data, trainer, stop)
 

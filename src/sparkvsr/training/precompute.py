@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from torch import Tensor
 from sparkvsr.config import plain
 from sparkvsr.data.datasets import PairedClips
 from sparkvsr.data.loader_errors import plain_worker_errors
-from sparkvsr.data.precomputed import TEACHER_KEY, PrecomputedPairs
+from sparkvsr.data.precomputed import TEACHER_KEY, LatentEncoder, PrecomputedPairs
 from sparkvsr.data.samples import TrainSample, collate
 from sparkvsr.errors import ConfigError
 from sparkvsr.training.adapters.interface import TrainingAdapter
@@ -56,7 +55,7 @@ def precomputed_pairs(
         assert latents.hr is not None  # asked for
         return {"lr_latents": latents.lr[0], "hr_latents": latents.hr[0]}
 
-    encode = encode_latents if with_latents else None
+    encode: LatentEncoder | None = encode_latents if with_latents else None
     if settings["teacher"]:
         encode = _teacher_encoder(settings["teacher"])
     kinds = [False] if config.data.image_ratio < 1 else []
@@ -72,7 +71,7 @@ def precomputed_pairs(
     return store
 
 
-def _teacher_encoder(path: str) -> Callable[[TrainSample], dict[str, Tensor]]:
+def _teacher_encoder(path: str) -> LatentEncoder:
     teacher: list[Teacher] = []
 
     def encode(sample: TrainSample) -> dict[str, Tensor]:
