@@ -59,7 +59,7 @@ def test_the_sum_takes_each_target_and_only_what_is_due(pair: tuple[Tensor, Tens
             "gone": None,
         }
     )
-    assert loss.wants_teacher
+    assert loss.taught == ["teacher"]
     to_truth, to_teacher = float((sr - truth).abs().mean()), float((sr - 0.5).abs().mean())
     expected = {0: 2 * to_truth + 0.5 * 2 * to_teacher, 1: 2 * to_truth}
     for step, value in expected.items():
@@ -72,7 +72,7 @@ def test_the_sum_takes_each_target_and_only_what_is_due(pair: tuple[Tensor, Tens
 
 def test_a_term_without_its_teacher_names_the_key(pair: tuple[Tensor, Tensor]) -> None:
     loss = WeightedLoss({"l1": L1(target="teacher")})
-    with pytest.raises(ConfigError, match="data.precompute.teacher"):
+    with pytest.raises(ConfigError, match="data.precompute.teacher=FILE"):
         loss(pair[0][:, None], pair[1][:, None])
 
 

@@ -99,6 +99,11 @@ def test_a_discriminator_needs_a_loss_of_terms_and_a_checkpoint_that_has_one(tra
         train_small(*SMALL, *GAN, "trainer.max_steps=4", f"ckpt={begun / 'last.ckpt'}", f"paths.output_dir={begun}")
 
 
+def test_a_loss_against_a_teacher_needs_one(train_small: Train) -> None:
+    with pytest.raises(ConfigError, match="data.precompute.teacher=FILE"):
+        train_small(*SMALL, "loss.terms.l1.target=teacher")
+
+
 def test_what_is_no_teacher_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="does not exist"):
         teacher_state(tmp_path / "none.pth")

@@ -36,9 +36,9 @@ class WeightedLoss(nn.Module):
             raise ConfigError(msg)
 
     @property
-    def wants_teacher(self) -> bool:
-        """Whether any term measures against a teacher's output."""
-        return any(term.target == "teacher" for term in self.terms.values())
+    def taught(self) -> list[str]:
+        """Names of the terms that measure against a teacher's output."""
+        return [name for name, term in self.terms.items() if term.target == "teacher" and term.weight]
 
     def forward(self, restored: Tensor, target: Tensor, teacher: Tensor | None = None) -> dict[str, Tensor]:
         """Terms by name, unweighted; ``loss`` is their weighted sum.
@@ -46,7 +46,7 @@ class WeightedLoss(nn.Module):
         Args:
             restored: ``(B, F, 3, H, W)``, about [0, 1].
             target: same shape, the ground truth.
-            teacher: same shape; must be there if ``wants_teacher``.
+            teacher: same shape; must be there if any term is ``taught``.
         """
         sr, truth = restored.float().flatten(0, 1), target.float().flatten(0, 1)
         made = None if teacher is None else teacher.float().flatten(0, 1)
@@ -58,8 +58,15 @@ class WeightedLoss(nn.Module):
                 continue
             against = truth if term.target == "truth" else made
             if against is None:
-                msg = f"loss.terms.{name}: target=teacher, but the samples carry no teacher's output; set data.teacher"
-                raise ConfigError(msg)
+                raise ConfigError(without_teacher(name))
             values[name] = term(sr, against)
             loss = loss + term.weight * term.every * values[name]
         return {**values, "loss": loss}
+
+
+def without_teacher(term: str) -> str:
+    """Message for a term whose target is not there."""
+    return (
+        f"loss.terms.{term}: target=teacher, but the samples carry no teacher's output; set "
+        "data.precompute.enabled=true and data.precompute.teacher=FILE"
+    )

@@ -20,6 +20,7 @@ from sparkvsr.data.datasets import SKIP_FILE, PairedClips, SkipReport, Validatio
 from sparkvsr.data.keyframe_policies import PaperPolicy
 from sparkvsr.degradation.interface import Degradation
 from sparkvsr.errors import ConfigError, SparkVSRError
+from sparkvsr.losses.weighted import WeightedLoss, without_teacher
 from sparkvsr.training.adapters.interface import TrainingAdapter
 from sparkvsr.training.callbacks import Progress, RandomStates, StepCheckpoint, StopRequest, ValidationClipWriter
 from sparkvsr.training.ema import MovingAverage
@@ -137,6 +138,9 @@ def build_run(config: DictConfig, folder: Path, hook: Hook, kept: Mapping[str, A
     """
     adapter = build_adapter(config)
     loss = build(config.loss, "loss")
+    precompute = config.data.precompute
+    if isinstance(loss, WeightedLoss) and loss.taught and not (precompute.enabled and precompute.get("teacher")):
+        raise ConfigError(without_teacher(loss.taught[0]))
     framewise = loss.domain == "pixel"
     adapter.check_data(config.data.num_frames, tuple(plain(config.data.crop)), framewise=framewise)
     adapter.check_data(config.data.validation_frames, tuple(plain(config.data.validation_crop)), framewise=False)

@@ -19,7 +19,7 @@ from sparkvsr.data.samples import TrainSample, collate
 from sparkvsr.errors import ConfigError
 from sparkvsr.training.adapters.interface import TrainingAdapter
 from sparkvsr.training.progress import Hook
-from sparkvsr.training.teacher import Teacher
+from sparkvsr.training.teacher import Teacher, teacher_identity
 
 _KEPT_KEYS = (
     *("clips", "images", "root", "image_root", "num_frames", "crop", "scale", "augment"),
@@ -42,7 +42,7 @@ def precomputed_pairs(
     if with_latents and adapter.family != "cogvideox":
         msg = f"data.precompute.latents=true: {adapter.family} has no VAE, its latents are the pixels; set it to false"
         raise ConfigError(msg)
-    if with_latents and settings["teacher"]:
+    if with_latents and settings.get("teacher"):
         msg = "data.precompute: latents=true and teacher exclude each other; set one of them to false or null"
         raise ConfigError(msg)
     folder = Path(settings["folder"]).expanduser() / _digest(config, framewise=framewise)
@@ -56,7 +56,7 @@ def precomputed_pairs(
         return {"lr_latents": latents.lr[0], "hr_latents": latents.hr[0]}
 
     encode: LatentEncoder | None = encode_latents if with_latents else None
-    if settings["teacher"]:
+    if settings.get("teacher"):
         encode = _teacher_encoder(settings["teacher"])
     kinds = [False] if config.data.image_ratio < 1 else []
     kinds += [True] if config.data.image_ratio > 0 else []
@@ -89,8 +89,8 @@ def _digest(config: DictConfig, *, framewise: bool) -> str:
     values |= {"degradation": plain(config.degradation), "seed": config.seed}
     if plain(config.model).get("_target_", "").endswith("lite_adapter"):
         values |= {"keyframes": plain(config.keyframes.policy)}  # their motion is kept too
-    if data["precompute"]["teacher"]:
-        values |= {"teacher": Path(data["precompute"]["teacher"]).name}
+    if data["precompute"].get("teacher"):
+        values |= {"teacher": teacher_identity(data["precompute"]["teacher"])}
     if data["precompute"]["latents"]:
         values |= {"model": plain(config.model), "framewise": framewise}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

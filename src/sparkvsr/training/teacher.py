@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import torch
@@ -30,8 +31,7 @@ def teacher_state(path: str | Path) -> dict[str, Tensor]:
         return _packaged_state()
     file = Path(path).expanduser()
     if not file.is_file():
-        msg = f"teacher {path} does not exist; give a .pth of Real-ESRGAN x4plus, or {PACKAGE_NAME}"
-        raise WeightsError(msg)
+        raise WeightsError(_missing(path))
     try:
         if file.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -49,10 +49,33 @@ def teacher_state(path: str | Path) -> dict[str, Tensor]:
     return {key: value.float() for key, value in state.items()}
 
 
-def _packaged_state() -> dict[str, Tensor]:
-    from sparkvsr.keyframes.makers.realesrgan import MODELS, load_ncnn_network, package_folder
+def teacher_identity(path: str | Path) -> str:
+    """SHA-256 of the weight file, so that results are kept apart.
 
-    stem = package_folder() / MODELS["x4plus"]
+    Raises:
+        WeightsError: there is no such file.
+    """
+    file = _packaged_stem().with_suffix(".bin") if str(path) == PACKAGE_NAME else Path(path).expanduser()
+    if not file.is_file():
+        raise WeightsError(_missing(path))
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _missing(path: str | Path) -> str:
+    return f"teacher {path} does not exist; give a .pth of Real-ESRGAN x4plus, or {PACKAGE_NAME}"
+
+
+def _packaged_stem() -> Path:
+    from sparkvsr.keyframes.makers.realesrgan import MODELS, package_folder
+
+    return package_folder() / MODELS["x4plus"]
+
+
+def _packaged_state() -> dict[str, Tensor]:
+    from sparkvsr.keyframes.makers.realesrgan import load_ncnn_network
+
+    stem = _packaged_stem()
     network = load_ncnn_network(stem.with_suffix(".param"), stem.with_suffix(".bin"))
     return {key: value.detach().float() for key, value in network.model.state_dict().items()}
 
