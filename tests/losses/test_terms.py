@@ -117,19 +117,19 @@ def test_pieces_are_of_one_place() -> None:
 def test_the_discriminator_judges_every_pixel_and_learns_to_tell_two_kinds_apart() -> None:
     torch.manual_seed(0)
     network = UNetDiscriminator(features=8)
-    optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)
+    optimizer = torch.optim.Adam(network.parameters(), lr=5e-4)
     real = torch.rand(2, 3, 32, 32)
     fake = torch.nn.functional.avg_pool2d(real, 3, 1, 1)
     assert network(real).shape == (2, 1, 32, 32)
     losses = []
-    for _ in range(40):
+    for _ in range(50):
         loss = looks_real(network(real)) + looks_fake(network(fake))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
     assert losses[0] == pytest.approx(2 * np.log(2), abs=0.15)
-    assert losses[-1] < 0.8 * losses[0]
+    assert min(losses[-10:]) < 0.7 * losses[0]
 
 
 def test_adversarial_losses_equal_torchs_cross_entropy() -> None:

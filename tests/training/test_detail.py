@@ -83,7 +83,7 @@ def test_a_run_with_a_discriminator_goes_on_as_if_it_had_not_stopped(train_small
         assert loss == pytest.approx(expected[step], rel=1e-4), step
     first, second = (read_checkpoint(run / "last.ckpt")["sparkvsr"]["adversary"] for run in (whole, resumed))
     for name, value in first["discriminator"].items():
-        assert torch.allclose(value, second["discriminator"][name], atol=1e-5), name
+        assert torch.allclose(value, second["discriminator"][name], atol=3e-5), name
     moments = first["optimizer"]["state"][0]["exp_avg"]
     assert float(moments.abs().max()) > 0
     assert torch.allclose(moments, second["optimizer"]["state"][0]["exp_avg"], atol=1e-6)
