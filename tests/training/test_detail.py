@@ -59,6 +59,9 @@ def test_a_run_learns_its_teachers_results_and_exports_a_network(
     assert exported.config == DetailConfig(8, 4, 1)
     trained = read_checkpoint(folder / "last.ckpt")["state_dict"]["adapter.network.conv_last.weight"]
     assert torch.equal(exported.conv_last.weight, trained.half().float())
+    from sparkvsr.models.lite.weights import embedded_folder, fingerprint_of
+
+    assert fingerprint_of(folder / "model") == fingerprint_of(embedded_folder())  # a whole lite folder
     assert "Xintao Wang" in (folder / "model" / "DETAIL_LICENCE.txt").read_text()
     # What the samples on disk carry is the teacher's output, whichever way they were turned.
     from safetensors.torch import load_file

@@ -24,6 +24,7 @@ from sparkvsr.models.lite.detail import (
     take_over,
 )
 from sparkvsr.models.lite.resampling import SCALE
+from sparkvsr.models.lite.weights import load_networks, save_lite
 from sparkvsr.training.adapters.interface import LatentBatch, TrainingAdapter
 from sparkvsr.training.teacher import teacher_state
 
@@ -104,9 +105,10 @@ class DetailAdapter(TrainingAdapter):
         return latents
 
     def save_folder(self, folder: Path, state: Mapping[str, Tensor] | None = None) -> None:
-        """See ``TrainingAdapter``: the file that belongs into a lite folder, and the licence it comes under."""
+        """See ``TrainingAdapter``: a whole lite folder, with the embedded networks beside this one, and its licence."""
         network = DetailUpscalerNet(self.network.config)
         network.load_state_dict(dict(state) if state is not None else self.network.state_dict())
+        save_lite(folder, *load_networks())
         save_detail_upscaler(folder, network)
         if self._from_teacher:
             (folder / LICENCE_FILE).write_text(LICENCE, encoding="utf-8")
