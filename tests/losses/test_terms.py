@@ -107,11 +107,11 @@ def test_perceptual_terms_are_the_metrics(shared_dir: Path) -> None:
 
 def test_pieces_are_of_one_place() -> None:
     image = torch.arange(3 * 20 * 30, dtype=torch.float32).view(1, 3, 20, 30)
-    first, second = piece(8, image, image + 1)
+    first, second = piece(8, 0, image, image + 1)
     assert first.shape == (1, 3, 8, 8)
     assert torch.equal(first + 1, second)
-    assert piece(None, image)[0] is image
-    assert {float(piece(8, image)[0][0, 0, 0, 0]) for _ in range(20)} != {float(first[0, 0, 0, 0])}
+    assert piece(None, 0, image)[0] is image
+    assert {float(piece(8, step, image)[0][0, 0, 0, 0]) for step in range(20)} != {float(first[0, 0, 0, 0])}
 
 
 def test_the_discriminator_judges_every_pixel_and_learns_to_tell_two_kinds_apart() -> None:

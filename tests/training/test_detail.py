@@ -31,6 +31,7 @@ SMALL = (
     "model.blocks=1",
 )
 GAN = ("adversary=unet", "adversary.discriminator.features=4", "adversary.crop=32", "adversary.start_step=1")
+STEADY = "optimizer.schedule.kind=constant"  # a cosine depends on the steps to come
 
 
 @pytest.fixture
@@ -76,17 +77,17 @@ def test_a_run_learns_its_teachers_results_and_exports_a_network(
 
 
 def test_a_run_with_a_discriminator_goes_on_as_if_it_had_not_stopped(train_small: Train) -> None:
-    whole, all_events = train_small(*SMALL, *GAN, "trainer.max_steps=4", name="whole")
-    begun, _ = train_small(*SMALL, *GAN, name="begun")
+    whole, all_events = train_small(*SMALL, *GAN, STEADY, "trainer.max_steps=4", name="whole")
+    begun, _ = train_small(*SMALL, *GAN, STEADY, name="begun")
     resumed, later = train_small(
-        *SMALL, *GAN, "trainer.max_steps=4", f"ckpt={begun / 'last.ckpt'}", f"paths.output_dir={begun}"
+        *SMALL, *GAN, STEADY, "trainer.max_steps=4", f"ckpt={begun / 'last.ckpt'}", f"paths.output_dir={begun}"
     )
     expected = all_events.losses()
     for step, loss in later.losses().items():
         assert loss == pytest.approx(expected[step], rel=1e-4), step
     first, second = (read_checkpoint(run / "last.ckpt")["sparkvsr"]["adversary"] for run in (whole, resumed))
     for name, value in first["discriminator"].items():
-        assert torch.allclose(value, second["discriminator"][name], atol=3e-5), name
+        assert torch.allclose(value, second["discriminator"][name], atol=1e-6), name
     moments = first["optimizer"]["state"][0]["exp_avg"]
     assert float(moments.abs().max()) > 0
     assert torch.allclose(moments, second["optimizer"]["state"][0]["exp_avg"], atol=1e-6)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -44,6 +45,8 @@ class LossTerm(nn.Module):
             msg = f"loss term: target={target} is unknown; use {' or '.join(TARGETS)}"
             raise ConfigError(msg)
         self.weight, self.target, self.every, self.start_step = weight, target, every, start_step
+        self.step = 0
+        """Of the run, set by the sum that the term is part of."""
 
     def is_due(self, step: int) -> bool:
         """Whether the term is taken in a step."""
@@ -115,7 +118,7 @@ class Dists(LossTerm):
 
     Args:
         weights: folder searched first for VGG16 and the DISTS weights.
-        crop: side of a random piece to compare, for speed; None takes the whole images.
+        crop: side of a piece to compare, elsewhere in every step, for speed; None takes the whole images.
         weight, target, every, start_step: see ``LossTerm``.
 
     Raises:
@@ -141,20 +144,21 @@ class Dists(LossTerm):
     def forward(self, sr: Tensor, target: Tensor) -> Tensor:
         """See ``LossTerm``."""
         assert self.distance is not None  # is_due
-        sr, target = piece(self.crop, sr, target)
+        sr, target = piece(self.crop, self.step, sr, target)
         value: Tensor = self.distance(sr, target).mean()
         return value
 
 
-def piece(side: int | None, *images: Tensor) -> list[Tensor]:
-    """The same random square of several images; whole images where they are smaller.
+def piece(side: int | None, step: int, *images: Tensor) -> list[Tensor]:
+    """The same square of several images, elsewhere in every step; whole images where they are smaller.
 
-    Torch's own random state decides, which checkpoints keep.
+    A function of the step alone: a run that goes on draws what it would have drawn.
     """
     height, width = images[0].shape[-2:]
     if side is None or side >= min(height, width):
         return list(images)
-    top, left = (int(torch.randint(full - side + 1, ())) for full in (height, width))
+    rng = np.random.default_rng([11, step])
+    top, left = (int(rng.integers(0, full - side + 1)) for full in (height, width))
     return [image[..., top : top + side, left : left + side] for image in images]
 
 

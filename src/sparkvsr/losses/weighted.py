@@ -59,6 +59,7 @@ class WeightedLoss(nn.Module):
             against = truth if term.target == "truth" else made
             if against is None:
                 raise ConfigError(without_teacher(name))
+            term.step = self.step
             values[name] = term(sr, against)
             loss = loss + term.weight * term.every * values[name]
         return {**values, "loss": loss}

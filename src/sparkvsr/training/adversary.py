@@ -24,7 +24,7 @@ class Adversary:
         weight: of the network's adversarial term.
         learning_rate: of the discriminator.
         start_step: first step that the network sees its judgement in; it learns from the first step on.
-        crop: side of the random piece that is judged, for speed; None takes the whole images.
+        crop: side of the piece that is judged, elsewhere in every step, for speed; None takes the whole images.
 
     Raises:
         ConfigError: a value is out of range.
@@ -67,7 +67,7 @@ class Adversary:
             ``adversarial``, the network's unweighted term (from ``start_step`` on); ``discriminator_real`` and
             ``discriminator_fake``, the discriminator's losses, without gradient.
         """
-        fake, real = piece(self.crop, sr.float().flatten(0, 1), hr.float().flatten(0, 1))
+        fake, real = piece(self.crop, step, sr.float().flatten(0, 1), hr.float().flatten(0, 1))
         fake, real = (image.contiguous(memory_format=torch.channels_last) for image in (fake, real))
         self.discriminator.requires_grad_(True)
         self.optimizer.zero_grad(set_to_none=True)
