@@ -21,6 +21,8 @@ LAYERS = {
     "shapes": 1,
     "hooks": 1,
     "threads": 1,
+    "spinning": 1,
+    "unpickling": 1,
     "pretrained": 2,
     "video": 2,
     "config": 2,
@@ -33,6 +35,7 @@ LAYERS = {
     "data": 5,
     "training": 6,
     "evaluation": 6,
+    "studio": 6,
     "cli": 7,
 }
 
@@ -45,6 +48,8 @@ ALLOWED = {
     "lightning": {"training", "data"},
     "av": {"video", "degradation"},
     "diffusers": {"models", "training"},
+    "starlette": {"studio"},
+    "uvicorn": {"studio"},
 }
 
 
