@@ -13,7 +13,7 @@ import numpy as np
 
 from sparkvsr.errors import DecodeError
 from sparkvsr.metrics.colour import Image8, to_uint8
-from sparkvsr.video.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from sparkvsr.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 _LOSSLESS_CODECS = {"ffv1", "rawvideo", "png", "bmp", "tiff", "utvideo", "huffyuv", "ffvhuff", "magicyuv", "qtrle"}
 

@@ -13,13 +13,13 @@ import av
 from torch import Tensor
 
 from sparkvsr.errors import DecodeError
+from sparkvsr.suffixes import IMAGE_SUFFIXES
 
 from .border import DECODER_OPTIONS, MAX_FRAME_PX, check_size, decoding
 from .colour_tags import UNSPECIFIED, ColourTags
 from .exif import exif_orientation
 from .orientation import DisplayMatrix, as_displayed
 from .pixels import frame_bit_depth, frame_to_pixels, has_alpha_format, pixels_to_frame, to_float
-from .suffixes import IMAGE_SUFFIXES
 
 DEFAULT_SEQUENCE_FPS = Fraction(24)
 MAX_IMAGE_BYTES = 2**30
