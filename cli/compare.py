@@ -67,5 +67,6 @@ class CompareReporter(TextReporter):
             self._line(
                 f"Wrote    {event['output']} ({event['width']}x{event['height']}, {event['frames']} frames{size})"
             )
+            self._notes(event)
         else:
             super().__call__(event)
