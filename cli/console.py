@@ -12,6 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sparkvsr.units import human_bytes, human_seconds
+
+from .shown import printable, printable_event
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -33,7 +37,7 @@ SHOWN = {"shown": True}
 
 def print_error(message: str) -> None:
     """One line on stderr."""
-    line = " ".join(message.split())
+    line = printable(" ".join(message.split(" ")).strip())
     write_stderr("Error: " + line)
     _log.error("%s", line, extra=SHOWN)
 
@@ -45,22 +49,6 @@ def write_stderr(line: str) -> None:
     else:
         sys.stderr.write(line + "\n")
         sys.stderr.flush()
-
-
-def human_bytes(count: float) -> str:
-    """``1536`` to ``1.5 kB``."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000 or unit == "GB":
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return ""
-
-
-def human_seconds(seconds: float) -> str:
-    """``95`` to ``1:35``."""
-    whole = round(seconds)
-    hours, minutes = divmod(whole // 60, 60)
-    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
 
 
 class Reporter(Protocol):
@@ -121,6 +109,7 @@ class TextReporter:
 
     def __call__(self, event: dict[str, Any]) -> None:
         _note(event)
+        event = printable_event(event)
         name = event["event"]
         if name == "input":
             self._line(f"Read     {event['summary']}")

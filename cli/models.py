@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .console import human_bytes
+from sparkvsr.units import human_bytes
 
 
 def models(

@@ -10,6 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
+from sparkvsr.units import human_seconds
+
+from .shown import printable
+
 
 def train(
     overrides: Annotated[
@@ -148,13 +152,9 @@ class TrainingScreen:
             self._say(f"use it with: sparkvsr upscale CLIP --model {event['model_folder']}")
 
     def _say(self, text: str) -> None:
-        self._console.print(text, markup=False, soft_wrap=True)
+        self._console.print(printable(text), markup=False, soft_wrap=True)
         sys.stderr.flush()
 
 
 def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "?"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+    return "?" if seconds is None else human_seconds(seconds)

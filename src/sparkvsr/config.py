@@ -22,6 +22,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sparkvsr.errors import ConfigError
+from sparkvsr.user_cache import user_cache
+
+OmegaConf.register_new_resolver("user_cache", lambda: str(user_cache()), replace=True)
 
 CONFIG_MODULE = "sparkvsr.conf"
 NEAREST = 3
@@ -38,6 +41,11 @@ _SYNONYMS = {
     "ema": "ema_decay",
     "resume": "ckpt",
     "output": "output_dir",
+}
+# Modules and functions that stored configurations name by where they were.
+_RENAMED_TARGETS = {
+    "sparkvsr.data.references": "sparkvsr.data.keyframe_images",
+    "sparkvsr.training.adapters.cogvideox.build_nano_adapter": "sparkvsr.training.adapters.nano.build_nano_adapter",
 }
 
 
@@ -105,12 +113,26 @@ def load_config(path: str | Path) -> DictConfig:
     if not isinstance(loaded, DictConfig):
         msg = f"{file} is no configuration of a run; expected keys like stage, model, data"
         raise ConfigError(msg)
-    return loaded
+    return _with_present_targets(loaded)
 
 
 def config_from_dict(values: dict[str, Any]) -> DictConfig:
     """A configuration kept in a checkpoint, as a node again."""
-    return OmegaConf.create(values)
+    return _with_present_targets(OmegaConf.create(values))
+
+
+def _with_present_targets(node: Any) -> Any:
+    """Bring the ``_target_`` names of an older version up to date, at every depth."""
+    children = list(node) if OmegaConf.is_dict(node) else range(len(node)) if OmegaConf.is_list(node) else ()
+    for key in children:
+        value = node._get_node(key)
+        if OmegaConf.is_config(value) and not value._is_none() and not value._is_missing():
+            _with_present_targets(value)
+        elif key == "_target_":
+            for old, new in _RENAMED_TARGETS.items():
+                if str(node[key]) == old or str(node[key]).startswith(f"{old}."):
+                    node[key] = new + str(node[key]).removeprefix(old)
+    return node
 
 
 def override_key(text: str) -> str:
@@ -226,8 +248,8 @@ def _unknown_key(key: str, name: str, overrides: Sequence[Override]) -> str:
 
 
 def _hinted(keys: Sequence[str]) -> list[str]:
-    """Keys that a user would set; ``recommended`` is how a model's recipe reaches the loss."""
-    return [key for key in keys if not key.startswith("recommended") and not key.endswith(("_target_", "_partial_"))]
+    """Keys that a user would set."""
+    return [key for key in keys if not key.endswith(("_target_", "_partial_"))]
 
 
 def _unknown_option(error: MissingConfigException, overrides: Sequence[Override]) -> str:
@@ -267,9 +289,11 @@ def _groups() -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     for entry in resources.files(CONFIG_MODULE).iterdir():
         if entry.is_dir():
-            options = tuple(sorted(f.name.removesuffix(".yaml") for f in entry.iterdir() if f.name.endswith(".yaml")))
+            files = (file.name for file in entry.iterdir())
+            # What several options share begins with an underscore.
+            options = sorted(f.removesuffix(".yaml") for f in files if f.endswith(".yaml") and not f.startswith("_"))
             if options:
-                found[entry.name] = options
+                found[entry.name] = tuple(options)
     return found
 
 

@@ -9,6 +9,8 @@ from sparkvsr.errors import ConfigError
 
 MAX_SCALE = 4.0
 DEFAULT_SCALE = 4.0
+ASPECT_TOLERANCE = 0.02
+"""Largest relative difference between the aspect ratios of two pictures of one thing (rounding of odd sizes)."""
 
 
 @dataclass(frozen=True)

@@ -37,8 +37,8 @@ def test_the_old_name_of_profile_works_and_says_the_new_one() -> None:
     assert len(result.stderr.splitlines()) == 1
     assert "write" in json.loads(result.stdout)["stages"]
     shown = run("--help").stdout
-    assert " profile " in shown
-    assert " bench " not in shown
+    assert "│ profile " in shown
+    assert "│ bench " not in shown
 
 
 def test_profile_measures_every_stage() -> None:

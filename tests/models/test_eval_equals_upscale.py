@@ -69,7 +69,7 @@ def frames_of(folder: Path) -> torch.Tensor:
         ("lite", 2, "iframes", {"guidance_scale": 1.5, "tile": 32, "chunk_frames": 3}),
         ("cogvideox", 2, "none", {}),
         ("cogvideox", 2, "every:6", {"chunk_frames": 9}),
-        ("cogvideox", 2, "iframes", {"guidance_scale": 2.0, "chunk_frames": 9, "tile": 32}),
+        ("cogvideox", 4, "iframes", {"guidance_scale": 2.0, "chunk_frames": 9, "tile": 32}),
     ],
 )
 def test_eval_and_upscale_give_the_same_frames(

@@ -36,10 +36,9 @@ def paired_by_number(sr: FrameClip, gt: FrameClip, *, trim: bool) -> tuple[Frame
         msg = f"{sr.name}: images are paired by their numbers, and {shown} are in one of the two folders only; {found}"
         raise MetricError(msg)
     note = f"paired by number: {len(common)} frames; without a partner: {shown}"
-    picked = (
-        WindowClip(
-            clip, clip.size, (0, 0), [place for place, number in enumerate(clip.numbers) if number in set(common)]
-        )
-        for clip in (sr, gt)
-    )
-    return *picked, [note]
+    return _only(sr, common), _only(gt, common), [note]
+
+
+def _only(clip: FrameClip, numbers: list[int]) -> FrameClip:
+    wanted = set(numbers)
+    return WindowClip(clip, clip.size, (0, 0), [place for place, number in enumerate(clip.numbers) if number in wanted])

@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import time
+import traceback
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -21,15 +22,9 @@ from sparkvsr.inference.options import UpscaleOptions, check_options
 from sparkvsr.inference.upscale import load_for, run
 from sparkvsr.inference.workers.scale_out import ScaleOut, Workers
 from sparkvsr.models.interface import RestorationModel
-from sparkvsr.video import IMAGE_SUFFIXES
+from sparkvsr.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from sparkvsr.video.images import natural_key
 from sparkvsr.video.own_files import refuse_source
-
-VIDEO_INPUT_SUFFIXES = (
-    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".vob", ".wmv"),
-    *(".flv", ".3gp", ".ogv", ".mxf", ".dv", ".y4m"),
-)
-"""What is taken from a folder of videos; a file that is named itself may have any suffix."""
 
 _MADE_BY_US = re.compile(r"_(x[\d.]+|\d+p)(_preview)?(_compare)?$")
 
@@ -123,7 +118,7 @@ def check_output_folder(output: str, count: int) -> None:
     if folder.exists() and not folder.is_dir():
         msg = f"-o {output} is a file, but there are {count} inputs; give a folder"
         raise ConfigError(msg)
-    if folder.suffix.lower() in (*VIDEO_INPUT_SUFFIXES, *IMAGE_SUFFIXES):
+    if folder.suffix.lower() in (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES):
         msg = f"-o {output} names one output, but there are {count} inputs; give a folder"
         raise ConfigError(msg)
     try:
@@ -188,7 +183,7 @@ def _one_by_one(
             refuse_source(job.clip.output, paths)
             result = run(job, hook)
         except Exception as exc:  # noqa: BLE001  (one bad file does not stop the rest; who asked reports it)
-            yield Outcome(path, "failed", error=exc, seconds=time.monotonic() - started)
+            yield Outcome(path, "failed", error=_lightened(exc), seconds=time.monotonic() - started)
         else:
             yield Outcome(path, "done", result, seconds=time.monotonic() - started)
 
@@ -207,10 +202,27 @@ def _on_workers(
         for clip in clips:
             path = paths[clip.number]
             if clip.error is not None:
-                yield Outcome(path, "failed", error=clip.error, seconds=time.monotonic() - started)
+                yield Outcome(path, "failed", error=_lightened(clip.error), seconds=time.monotonic() - started)
             else:
                 seconds = clip.result.seconds if clip.result is not None else 0.0
                 yield Outcome(path, "done", clip.result, seconds=seconds)
+
+
+def _lightened(error: BaseException) -> BaseException:
+    """An exception without the local variables of the calls it went through: clips, tensors, decoders.
+
+    Where it happened can still be told.
+    """
+    waiting: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while waiting:
+        one = waiting.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        traceback.clear_frames(one.__traceback__)
+        waiting += [one.__cause__, one.__context__]
+    return error
 
 
 def _judged(outcome: Outcome, claimed: dict[Path, Path]) -> Outcome:
@@ -243,7 +255,7 @@ def _is_folder(path: Path) -> bool:
 
 def _videos_in(folder: Path) -> list[Path]:
     files = [path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file()]
-    videos = sorted((path for path in files if path.suffix.lower() in VIDEO_INPUT_SUFFIXES), key=natural_key)
+    videos = sorted((path for path in files if path.suffix.lower() in VIDEO_SUFFIXES), key=natural_key)
     images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
     if videos and images:
         msg = (

@@ -7,10 +7,11 @@ everything else of the source over, `iframe_indices` finds the codec's I-frames 
 from .carry import losses
 from .colour_tags import ColourTags
 from .iframes import iframe_indices
-from .images import IMAGE_SUFFIXES, read_image
+from .images import read_image
 from .info import VideoInfo, probe
-from .options import VIDEO_SUFFIXES, EncodeOptions, check_output, output_kind
+from .options import EncodeOptions, check_output, output_kind
 from .reader import Frame, VideoReader, read_frames
+from .suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from .writer import VideoWriter
 
 __all__ = [

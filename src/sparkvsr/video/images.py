@@ -19,8 +19,8 @@ from .colour_tags import UNSPECIFIED, ColourTags
 from .exif import exif_orientation
 from .orientation import DisplayMatrix, as_displayed
 from .pixels import frame_bit_depth, frame_to_pixels, has_alpha_format, pixels_to_frame, to_float
+from .suffixes import IMAGE_SUFFIXES
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 DEFAULT_SEQUENCE_FPS = Fraction(24)
 MAX_IMAGE_BYTES = 2**30
 _MAGIC = (

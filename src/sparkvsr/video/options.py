@@ -63,7 +63,7 @@ MUXERS = {
 }
 MAX_NAME_BYTES = 255
 """Longest file name of all usual file systems."""
-VIDEO_SUFFIXES = tuple(sorted({suffix for spec in CODECS.values() for suffix in spec.containers}))
+WRITABLE_VIDEO_SUFFIXES = tuple(sorted({suffix for spec in CODECS.values() for suffix in spec.containers}))
 
 
 def output_kind(path: str | Path) -> Literal["video", "sequence", "image"]:
@@ -135,8 +135,9 @@ def _check_codec(path: Path, kind: str, options: EncodeOptions) -> None:
     if kind != "video":
         return
     suffix = path.suffix.lower()
-    if suffix not in VIDEO_SUFFIXES:
-        msg = f"{path}: the file type {suffix} is not written; use one of {', '.join(VIDEO_SUFFIXES)}, or a folder/"
+    if suffix not in WRITABLE_VIDEO_SUFFIXES:
+        allowed = ", ".join(WRITABLE_VIDEO_SUFFIXES)
+        msg = f"{path}: the file type {suffix} is not written; use one of {allowed}, or a folder/"
         raise EncodeError(msg)
     if suffix not in spec.containers:
         msg = f"{path}: {suffix} does not hold {options.codec}; use {', '.join(spec.containers)} or another --codec"

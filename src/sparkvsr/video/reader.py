@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from bisect import bisect_right
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -107,6 +108,18 @@ class VideoReader:
             self.warnings.append(
                 f"{self._path.name} is interlaced and is deinterlaced (bwdif); --deinterlace off keeps the fields"
             )
+
+    def part(self, start: int, frames: int) -> VideoReader:
+        """A reader of another part of the same file, without looking through its packets again.
+
+        Args:
+            start: first frame of the part, counted from the file's first frame.
+            frames: at most so many.
+        """
+        other = copy.copy(self)
+        other.warnings = list(self.warnings)
+        other.start, other.stop = start, min(self.info.num_frames, start + frames)
+        return other
 
     @property
     def time_base(self) -> Fraction:

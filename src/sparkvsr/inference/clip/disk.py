@@ -18,6 +18,7 @@ from sparkvsr.errors import ResourceError
 from sparkvsr.inference.clip.job import ClipJob
 from sparkvsr.inference.clip.output_names import compare_path
 from sparkvsr.inference.clip.segments import Segment
+from sparkvsr.units import human_bytes
 from sparkvsr.video import EncodeOptions, output_kind
 from sparkvsr.video.image_segments import image_suffix
 from sparkvsr.video.options import CODECS
@@ -144,8 +145,4 @@ def _is_same_disk(first: Path, second: Path) -> bool:
 
 
 def _human(count: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}"
-        count /= 1000
-    return f"{count:.1f} GB"
+    return human_bytes(count, digits=0)

@@ -8,7 +8,6 @@ broken disk, is deleted and rendered again. Nothing here is ever unpickled.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -19,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -29,6 +29,7 @@ from sparkvsr.video.durable import flush_file, flush_folder, temporary_path
 STORE_FORMAT = 2
 MARKER = "sparkvsr-work.json"
 SEGMENTS = "segments"
+LOCK = "lock"
 JOINING = "joining"
 """Exists while outputs are written: what has their names may be incomplete, and is ours."""
 MAX_RECORD_BYTES = 100_000
@@ -66,7 +67,7 @@ class WorkStore:
         self._segments = folder / SEGMENTS
         self._limit = limit_bytes
         self._is_guest = is_guest
-        self._lock: int | None = None
+        self._lock: FileLock | None = None
 
     def __enter__(self) -> WorkStore:
         if self._is_guest:
@@ -75,23 +76,24 @@ class WorkStore:
             if self.folder.exists() and not is_work_folder(self.folder) and any(self.folder.iterdir()):
                 msg = f"work folder {self.folder} holds other files; give an empty or new folder with --work"
                 raise EncodeError(msg)
+            self._refuse_newer()
             self._segments.mkdir(parents=True, exist_ok=True)
             if self._segments.is_symlink():
                 msg = f"{self._segments} is a link to another folder; give an empty or new folder with --work"
                 raise EncodeError(msg)
-            self._lock = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock = FileLock(self.folder / LOCK, timeout=0, thread_local=False)
+            lock.acquire()
+            self._lock = lock
             (self.folder / MARKER).write_text(json.dumps({"format": STORE_FORMAT}) + "\n")
             # What a process that died was writing.
             for path in self._segments.glob(".*"):
                 path.unlink()
-        except BlockingIOError as exc:
-            os.close(self._lock or -1)
-            self._lock = None
+        except Timeout as exc:
             msg = f"another sparkvsr works in {self.folder}; wait for it, or give another folder with --work"
             raise EncodeError(msg) from exc
-        except OSError as exc:
-            msg = f"work folder {self.folder} cannot be used ({exc.strerror}); give another with --work"
+        except (OSError, NotImplementedError) as exc:  # the latter: a file system without locks
+            reason = getattr(exc, "strerror", None) or exc
+            msg = f"work folder {self.folder} cannot be used ({reason}); give another with --work"
             raise EncodeError(msg) from exc
         return self
 
@@ -99,8 +101,25 @@ class WorkStore:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._lock is not None:
-            os.close(self._lock)
+            self._lock.release()
             self._lock = None
+
+    def _refuse_newer(self) -> None:
+        """What a later release keeps must not be taken for damaged, and deleted.
+
+        Raises:
+            EncodeError: the folder's format is newer than ours.
+        """
+        try:
+            known = json.loads((self.folder / MARKER).read_text())["format"]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return
+        if isinstance(known, int) and known > STORE_FORMAT:
+            msg = (
+                f"work folder {self.folder} is of a newer sparkvsr (format {known}, this one writes {STORE_FORMAT}); "
+                "update, or give another folder with --work"
+            )
+            raise EncodeError(msg)
 
     @property
     def is_empty(self) -> bool:
@@ -182,7 +201,11 @@ class WorkStore:
     def drop(self, key: str) -> None:
         """Delete a segment and all that belongs to it; the record first, so that a crash leaves no lie."""
         for suffix in (".json", self.suffix, ".safetensors"):
-            self.path(key).with_suffix(suffix).unlink(missing_ok=True)
+            path = self.path(key).with_suffix(suffix)
+            if path.is_dir() and not path.is_symlink():
+                msg = f"{path} is a folder where the work folder keeps a file; delete it, or give another --work"
+                raise EncodeError(msg)
+            path.unlink(missing_ok=True)
 
     def prune(self, used: set[str]) -> int:
         """Keep within the size limit by dropping segments that are not in ``used``, oldest first.
@@ -264,6 +287,8 @@ class WorkStore:
     def _read_record(self, key: str) -> dict[str, object] | None:
         path = self.path(key).with_suffix(".json")
         if not path.is_file():
+            if path.is_dir() or self.path(key).is_dir():
+                self.drop(key)  # says so
             return None
         with suppress(OSError, ValueError, RecursionError):
             if path.stat().st_size > MAX_RECORD_BYTES:
@@ -283,7 +308,7 @@ def is_work_folder(folder: Path) -> bool:
     """Whether a folder is a work folder, even one whose marker a power failure took."""
     if (folder / MARKER).is_file():
         return True
-    return (folder / SEGMENTS).is_dir() and {entry.name for entry in folder.iterdir()} <= {SEGMENTS, "lock", JOINING}
+    return (folder / SEGMENTS).is_dir() and {entry.name for entry in folder.iterdir()} <= {SEGMENTS, LOCK, JOINING}
 
 
 def remove_work_folder(folder: Path) -> int:

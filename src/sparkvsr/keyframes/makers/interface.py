@@ -18,10 +18,8 @@ import torch
 from torch import Tensor
 
 from sparkvsr.errors import KeyframeError
+from sparkvsr.shapes import ASPECT_TOLERANCE
 from sparkvsr.video.pixels import resize_image
-
-ASPECT_TOLERANCE = 0.02
-"""Largest relative difference between the aspect ratios of a reference and its clip (rounding of odd sizes)."""
 
 DEFAULT_TIMEOUT_SECONDS = 600.0
 DEFAULT_KEY_VARIABLE = "SPARKVSR_API_KEY"

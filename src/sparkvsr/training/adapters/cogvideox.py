@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from sparkvsr.data.samples import TrainBatch
 from sparkvsr.errors import ConfigError
-from sparkvsr.models.cogvideox.networks.conditioning import check_slots, place_keyframes
+from sparkvsr.models.cogvideox.networks.conditioning import check_slots, one_per_slot, place_keyframes
 from sparkvsr.models.cogvideox.networks.prompt import EMBEDDING_FOLDER, load_prompt_embedding, save_prompt_embedding
 from sparkvsr.models.cogvideox.networks.schedule import VelocityCoefficients, velocity_coefficients
 from sparkvsr.models.cogvideox.networks.transformer import restore_latents
@@ -117,6 +117,10 @@ class CogVideoXAdapter(TrainingAdapter):
                 f"use 8n + 1, for example {lower} or {lower + 8}"
             )
             raise ConfigError(msg)
+
+    def usable_keyframes(self, indices: Sequence[int], *, framewise: bool) -> list[int]:
+        """See ``TrainingAdapter``: one keyframe a latent frame, as inference demands; frames alone have one each."""
+        return list(indices) if framewise else one_per_slot(indices)
 
     @torch.no_grad()
     def encode(self, batch: TrainBatch, *, framewise: bool, with_hr: bool) -> LatentBatch:

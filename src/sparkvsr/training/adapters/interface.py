@@ -104,6 +104,16 @@ class TrainingAdapter(nn.Module, ABC):
         del lr, keyframe_indices
         return {}
 
+    def usable_keyframes(self, indices: Sequence[int], *, framewise: bool) -> list[int]:
+        """Those of a clip's keyframes that the model can take together; all of them by default.
+
+        Args:
+            indices: rising, as the policy chose them.
+            framewise: as in ``encode``.
+        """
+        del framewise
+        return list(indices)
+
     def target_frames(self, hr: Tensor, decoded: Tensor) -> Tensor:
         """Ground truth that belongs to the decoded frames."""
         return hr[:, : decoded.shape[1]]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from pathlib import Path
 
 import torch
@@ -17,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sparkvsr.errors import WeightsError
+from sparkvsr.user_cache import user_cache
 
 _log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ END_OF_SEQUENCE, PAD = 1, 0
 
 def cache_folder() -> Path:
     """Where a computed embedding goes when the model folder cannot be written."""
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "sparkvsr" / EMBEDDING_FOLDER
+    return user_cache(EMBEDDING_FOLDER)
 
 
 def load_prompt_embedding(folder: Path, tokens: int, dim: int, cache: Path | None = None) -> Tensor:
@@ -118,7 +118,9 @@ def _compute(text_encoder: Path, tokens: int) -> Tensor:
         )
         raise WeightsError(msg) from exc
     try:
-        encoder = T5EncoderModel.from_pretrained(text_encoder, dtype=torch.bfloat16, local_files_only=True)
+        encoder = T5EncoderModel.from_pretrained(
+            text_encoder, dtype=torch.bfloat16, local_files_only=True, use_safetensors=True
+        )
     except (OSError, ValueError, RuntimeError, SafetensorError) as exc:
         msg = f"{text_encoder} cannot be loaded as a T5 encoder ({str(exc).splitlines()[0]}); copy it again"
         raise WeightsError(msg) from exc
