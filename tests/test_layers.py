@@ -34,6 +34,7 @@ LAYERS = {
     "data": 5,
     "training": 6,
     "evaluation": 6,
+    "studio": 6,
     "cli": 7,
 }
 
@@ -46,6 +47,8 @@ ALLOWED = {
     "lightning": {"training", "data"},
     "av": {"video", "degradation"},
     "diffusers": {"models", "training"},
+    "starlette": {"studio"},
+    "uvicorn": {"studio"},
 }
 
 
