@@ -244,7 +244,7 @@ def _first_frames(
     decoder = alpha_decoder(stream)
     for number, packet in enumerate(container.demux(stream)):
         try:
-            frames += packet.decode() if decoder is None else decoder.decode(packet if packet.size else None)
+            frames += packet.decode() if decoder is None else decoder.decode(packet)
         except av.error.FFmpegError as exc:  # a damaged start does not make the rest unreadable
             error = exc
         if len(frames) >= _FRAMES_CHECKED_FOR_FIELDS or number > _MAX_PACKETS_TO_FIRST_FRAME:
