@@ -16,6 +16,7 @@ from sparkvsr.errors import DecodeError
 
 from .border import DECODER_OPTIONS, check_size, decoding
 from .colour_tags import UNSPECIFIED, ColourTags
+from .declared_size import check_memory, declared_size
 from .exif import exif_orientation
 from .orientation import DisplayMatrix, as_displayed
 from .pixels import frame_bit_depth, frame_to_pixels, has_alpha_format, pixels_to_frame, to_float
@@ -142,8 +143,12 @@ def is_animated_png(path: Path) -> bool:
     return False
 
 
-def decode_image(path: Path) -> tuple[av.VideoFrame, DisplayMatrix]:
+def decode_image(path: Path, of_sequence: tuple[int, int] | None = None) -> tuple[av.VideoFrame, DisplayMatrix]:
     """Decode one image file to a frame of its own pixel format, and tell how it is to be turned.
+
+    Args:
+        path: the file.
+        of_sequence: ``(height, width)`` of the sequence it belongs to, as it is or turned; None takes any.
 
     Raises:
         DecodeError: missing, not an image, damaged, or beyond the size limits (checked before pixels are decoded).
@@ -164,8 +169,17 @@ def decode_image(path: Path) -> tuple[av.VideoFrame, DisplayMatrix]:
             msg = f"{path} has {size / 2**20:.0f} MB; images up to {MAX_IMAGE_BYTES // 2**20} MB are read"
             raise DecodeError(msg)
         data = path.read_bytes()
-        if codec_name == "png":
-            check_size(path, int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big"))
+        declared = declared_size(data, codec_name)
+        if declared is not None:
+            height, width = declared
+            check_size(path, width, height)
+            check_memory(path, height, width)
+            if of_sequence is not None and of_sequence not in ((height, width), (width, height)):
+                msg = (
+                    f"{path} is {width}x{height} but the first image of the sequence is {of_sequence[1]}x"
+                    f"{of_sequence[0]}; a sequence needs one size"
+                )
+                raise DecodeError(msg)
         decoder = cast(av.VideoCodecContext, av.CodecContext.create(codec_name, "r"))
         decoder.options = dict(DECODER_OPTIONS)
         # One picture: threads only add memory.
