@@ -13,7 +13,9 @@ def side_data_names(frames: Iterable[av.VideoFrame]) -> frozenset[str]:
     """Names of the side data of some frames, such as ``A53_CC`` (captions) or ``DYNAMIC_HDR_PLUS``."""
     names: set[str] = set()
     for frame in frames:
-        for entry in cast(Iterable[Any], frame.side_data):  # a mapping by its stubs, a sequence in fact
-            with suppress(ValueError):  # a kind that is newer than PyAV's list
-                names.add(entry.type.name)
+        # A kind that is newer than PyAV's list fails already when the list is made (EXIF of a TIFF).
+        with suppress(ValueError):
+            for entry in cast(Iterable[Any], frame.side_data):  # a mapping by its stubs, a sequence in fact
+                with suppress(ValueError):
+                    names.add(entry.type.name)
     return frozenset(names)
