@@ -40,6 +40,7 @@ ENVIRONMENT = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "PY
 _PLAIN = re.compile(r"[\d.,:x@smhk+-]+")
 _WORDS = {
     "upscale", "keyframes", "compare", "eval", "metrics", "train", "export", "models", "bench", "clean", "schema",
+    "studio",
     "lite", "bicubic", "realesrgan", "auto", "on", "off", "none", "model", "sequential", "cpu", "cuda", "mps",
     "fp32", "bf16", "fp16", "fp8", "int8", "h264", "hevc", "av1", "ffv1", "prores", "wavelet", "adain", "floor",
     "exact", "gt", "demo", "REDS4", "Vid4", "UDM10", "local", "stage=1", "stage=2",

@@ -35,6 +35,7 @@ from .models import models
 from .profile import bench, profile
 from .schema import schema
 from .steady import steady_output
+from .studio import studio
 from .train import train
 from .upscale import upscale
 
@@ -112,7 +113,7 @@ def main(
     """Keyframe-driven video super-resolution."""
 
 
-_BEFORE: list[Callable[..., None]] = [upscale, keyframes, compare]
+_BEFORE: list[Callable[..., None]] = [upscale, studio, keyframes, compare]
 _AFTER: list[Callable[..., None]] = [metrics, train, export, models, profile, schema, clean]
 for command in _BEFORE:
     app.command()(observed(command))

@@ -60,7 +60,7 @@ class FolderMaker(ReferenceMaker):
                 continue
             index = named.get(path.name)
             if index is None:
-                index = _index_of(path)
+                index = frame_of_name(path)
             if index is None:
                 continue
             if index in found:
@@ -163,7 +163,7 @@ class FolderMaker(ReferenceMaker):
         return image
 
 
-def _index_of(path: Path) -> int | None:
+def frame_of_name(path: Path) -> int | None:
     """The last number in a file's name, None when there is none or it cannot be a frame."""
     numbers = re.findall(r"\d+", path.stem)
     if not numbers or len(numbers[-1]) > len(str(MAX_INDEX)) + 8:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sparkvsr.errors import DecodeError
 
-from .border import DECODER_OPTIONS, check_size, decoding
+from .border import DECODER_OPTIONS, MAX_FRAME_PX, check_size, decoding
 from .colour_tags import UNSPECIFIED, ColourTags
 from .declared_size import check_memory, declared_size
 from .exif import exif_orientation
@@ -143,12 +143,15 @@ def is_animated_png(path: Path) -> bool:
     return False
 
 
-def decode_image(path: Path, of_sequence: tuple[int, int] | None = None) -> tuple[av.VideoFrame, DisplayMatrix]:
+def decode_image(
+    path: Path, of_sequence: tuple[int, int] | None = None, *, max_pixels: int = MAX_FRAME_PX
+) -> tuple[av.VideoFrame, DisplayMatrix]:
     """Decode one image file to a frame of its own pixel format, and tell how it is to be turned.
 
     Args:
         path: the file.
         of_sequence: ``(height, width)`` of the sequence it belongs to, as it is or turned; None takes any.
+        max_pixels: the decoder refuses larger pictures before it takes memory for them.
 
     Raises:
         DecodeError: missing, not an image, damaged, or beyond the size limits (checked before pixels are decoded).
@@ -174,6 +177,9 @@ def decode_image(path: Path, of_sequence: tuple[int, int] | None = None) -> tupl
             height, width = declared
             check_size(path, width, height)
             check_memory(path, height, width)
+            if height * width > max_pixels:
+                msg = f"{path} is {width}x{height}; at most {max_pixels:,} pixels are read here"
+                raise DecodeError(msg)
             if of_sequence is not None and of_sequence not in ((height, width), (width, height)):
                 msg = (
                     f"{path} is {width}x{height} but the first image of the sequence is {of_sequence[1]}x"
@@ -181,7 +187,7 @@ def decode_image(path: Path, of_sequence: tuple[int, int] | None = None) -> tupl
                 )
                 raise DecodeError(msg)
         decoder = cast(av.VideoCodecContext, av.CodecContext.create(codec_name, "r"))
-        decoder.options = dict(DECODER_OPTIONS)
+        decoder.options = {**DECODER_OPTIONS, "max_pixels": str(min(max_pixels, MAX_FRAME_PX))}
         # One picture: threads only add memory.
         decoder.thread_count = 1
         frames = decoder.decode(av.Packet(data))
@@ -207,13 +213,14 @@ def image_to_pixels(frame: av.VideoFrame, matrix: DisplayMatrix) -> tuple[Tensor
     return as_displayed(pixels, matrix), None if alpha is None else as_displayed(alpha, matrix)
 
 
-def read_image(path: str | Path) -> Tensor:
+def read_image(path: str | Path, max_pixels: int = MAX_FRAME_PX) -> Tensor:
     """Read one image file.
 
     Alpha is dropped (the colour under it is kept), EXIF rotation is applied, embedded colour profiles are not.
 
     Args:
         path: PNG, JPEG, WebP, TIFF or BMP; 8 or 16 bit, colour, grey or palette.
+        max_pixels: larger pictures are refused before they are decoded.
 
     Returns:
         ``(3, h, w)`` float32 RGB in [0, 1].
@@ -223,7 +230,7 @@ def read_image(path: str | Path) -> Tensor:
     """
     path = Path(path)
     with decoding(path):
-        return image_to_pixels(*decode_image(path))[0]
+        return image_to_pixels(*decode_image(path, max_pixels=max_pixels))[0]
 
 
 def image_facts(frame: av.VideoFrame) -> tuple[int, bool]:

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from sparkvsr.colour import grey
 from sparkvsr.errors import DecodeError
-from sparkvsr.keyframes.references import ReferenceMaker, resize_image
+from sparkvsr.keyframes.references import ReferenceMaker
 from sparkvsr.keyframes.shots import Shot
 from sparkvsr.models.interface import Keyframe, RestorationModel, Session, ShotRequest
+from sparkvsr.video.pixels import resize_image
 
 if TYPE_CHECKING:
     from sparkvsr.video import Frame

@@ -154,6 +154,7 @@ def prepare(
     *,
     into_folder: bool = False,
     memory_share: float = 1.0,
+    analysis: tuple[list[Shot], ClipRecord] | None = None,
 ) -> UpscaleJob:
     """Read what is needed and decide everything; nothing is written.
 
@@ -162,6 +163,7 @@ def prepare(
         hook: gets ``input`` and ``analysis`` events.
         into_folder: ``output`` is a folder for several inputs.
         memory_share: of the free memory that this process may take, when several share a machine.
+        analysis: what an earlier pass over the same frames of the clip found, instead of another pass.
 
     Raises:
         SparkVSRError: anything that would make the job fail and can be known now.
@@ -213,10 +215,12 @@ def prepare(
     choice.check_early(options.start, stop)
 
     # 3. One pass over the clip: cuts, and the true number of frames.
-    shots, record = read_through(info, options.start, stop, options.deinterlace, hook, judge=choice.follows_shots)
+    shots, record = analysis or read_through(
+        info, options.start, stop, options.deinterlace, hook, judge=choice.follows_shots
+    )
     if identity is not None and identity.has_changed(path):
         raise changed_error(path)
-    record.identity = identity
+    record.identity = record.identity or identity
     notes: list[str] = [size.note] if size.note else []
     notes += record.warnings
     notes += losses(info, target, options.encode, (size.height, size.width), record.side_data)

@@ -18,11 +18,12 @@ from sparkvsr.inference.clip.heap import release_free_memory
 from sparkvsr.inference.clip.job import ClipJob, UpscaleJob
 from sparkvsr.inference.clip.segments import SEGMENT_FRAMES, Segment, plan_segments
 from sparkvsr.inference.clip.store import WorkStore
-from sparkvsr.keyframes.references import FolderMaker, ReferenceMaker, resize_image
+from sparkvsr.keyframes.references import ReferenceMaker
 from sparkvsr.threads import BackgroundSink, prefetch
 from sparkvsr.version import __version__
 from sparkvsr.video import Frame, VideoWriter, assemble, image_segments, output_kind
 from sparkvsr.video.options import encoder_version
+from sparkvsr.video.pixels import resize_image
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ def keyframe_loader(job: UpscaleJob) -> KeyframeLoader:
 
     def check(index: int) -> None:
         # Files of the user's; what a program or an endpoint gives is asked for once, under the key of its settings.
-        planned = clip.record.references.get(index) if isinstance(maker, FolderMaker) else None
+        planned = clip.record.references.get(index) if maker.holds_images else None
         if planned is not None and _identity(maker, index) != planned:
             msg = f"the reference image of keyframe {index} was changed while it was used; run the same again"
             raise KeyframeError(msg)

@@ -26,11 +26,11 @@ from sparkvsr.inference.clip.render import missing_runs, segment_suffix
 from sparkvsr.inference.clip.segments import Segment
 from sparkvsr.inference.clip.store import WorkStore, default_work_folder, was_joining
 from sparkvsr.inference.compare.captions import GAP_PX, side_by_side
-from sparkvsr.keyframes.references import resize_image
 from sparkvsr.video import VideoReader, VideoWriter, check_output, output_kind, read_image
 from sparkvsr.video.assemble import assemble_video
 from sparkvsr.video.image_segments import SEGMENT_SUFFIX as IMAGE_SEGMENT_SUFFIX
 from sparkvsr.video.image_segments import assemble_images, unpack_images
+from sparkvsr.video.pixels import resize_image
 
 _log = logging.getLogger(__name__)
 
