@@ -18,8 +18,7 @@ from sparkvsr.inference.clip.heap import release_free_memory
 from sparkvsr.inference.clip.job import ClipJob, UpscaleJob
 from sparkvsr.inference.clip.segments import SEGMENT_FRAMES, Segment, plan_segments
 from sparkvsr.inference.clip.store import WorkStore
-from sparkvsr.keyframes.makers.interface import ReferenceMaker
-from sparkvsr.keyframes.references import ReferenceMaker
+from sparkvsr.keyframes.references import FolderMaker, ReferenceMaker
 from sparkvsr.threads import BackgroundSink, prefetch
 from sparkvsr.version import __version__
 from sparkvsr.video import Frame, VideoWriter, assemble, image_segments, output_kind
