@@ -139,7 +139,7 @@ def _interrupt(number: int, frame: Any) -> None:
 
 def run() -> None:
     """Entry point of the console script."""
-    sleep_between_tasks()
+    sleep_between_tasks(os.environ)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, _interrupt)
     out, _ = steady_output()

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from sparkvsr.errors import ConfigError, KeyframeError, SparkVSRError
 from sparkvsr.keyframes.makers.cache import ImageCache, content_key, user_cache_folder
-from sparkvsr.keyframes.makers.declared_size import judge_declared
 from sparkvsr.keyframes.makers.interface import Interruptible, MakerOptions, fit_answer
+from sparkvsr.keyframes.makers.judged_size import judge_declared
 from sparkvsr.keyframes.makers.transport import Requester, multipart
 from sparkvsr.video.pixels import resize_image
 
