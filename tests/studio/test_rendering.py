@@ -237,6 +237,18 @@ def test_a_maker_that_fails_says_why(tmp_path: Path) -> None:
     studio.close()
 
 
+def test_an_image_that_was_being_made_is_made_after_a_restart(tmp_path: Path) -> None:
+    studio = studio_of(write_clip(tmp_path / "in.mp4"), makers=("bicubic",))
+    clip = studio.clip(0)
+    studio.add(clip, {"index": 3, "maker": 0})  # there is no process to make it yet
+    studio.close()
+    studio = Studio(studio.options)
+    clip, _ = started(studio)
+    until(lambda: clip.history.table["keyframes"])
+    assert list(clip.history.table["keyframes"]) == ["3"]
+    studio.close()
+
+
 def test_a_clip_that_cannot_be_opened_says_why(tmp_path: Path) -> None:
     path = tmp_path / "in.mp4"
     path.write_bytes(b"no video")

@@ -33,6 +33,9 @@ OPEN_SEGMENTS = 6
 STATE, CANDIDATES = "state.json", "candidates.json"
 PREVIEW_SECONDS = 1.0
 
+ASKED = ("index", "maker", "prompt", "seed", "replace")
+"""What has to be known of an image that is being made, to ask for it again."""
+
 TELL_SECONDS = 0.03
 """Changes within so short a time are told together."""
 
@@ -308,7 +311,8 @@ class ClipSession:
     def save(self) -> None:
         """Keep what is shown and what waits."""
         with self.lock:
-            self.saved = {"shown": self.shown.kept(), "queue": self.queue_items()}
+            asked = [{name: made["message"][name] for name in ASKED} for made in self.making.values()]
+            self.saved = {"shown": self.shown.kept(), "queue": self.queue_items(), "making": asked}
             self.project.save(STATE, self.saved)
 
     def check_index(self, index: Any) -> int:
