@@ -96,6 +96,7 @@ class ClipSession:
         self._findings: dict[tuple[int, str], list[dict[str, str | None]]] = {}
         self._checker = ThreadPoolExecutor(1, "sparkvsr-check")
         self._serial = 0
+        self.planned = 0
         self._segment_sources = lru_cache(OPEN_SEGMENTS)(self._open_segment)
         self._seconds = self.frames.seconds()
         self.references = ReferenceFolder(
@@ -263,11 +264,17 @@ class ClipSession:
             guidance = self.history.table["guidance"]
             self._send({"do": "plan", "clip": self.number, "serial": self._serial, "guidance": guidance})
 
+    @property
+    def is_planned(self) -> bool:
+        """Whether the segments are those of the current version."""
+        return self.planned == self._serial
+
     def take_plan(self, message: Message) -> bool:
         """Use the answer; False if a newer one is on the way."""
         with self.lock:
             if message["serial"] != self._serial:
                 return False
+            self.planned = message["serial"]
             self.shown.plan(message["segments"])
             self.save()
             self.changed()
