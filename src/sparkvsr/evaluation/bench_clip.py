@@ -70,9 +70,11 @@ class BenchClip:
         return cls(files.name, gt, lr, count, available, size, lr_size, fps, notes)
 
     def identity(self) -> str:
+        """Text that changes when the frames that are measured change."""
         return f"{self.lr.identity() if self.lr else 'made'} {self.gt.identity() if self.gt else ''} {self.num_frames}"
 
     def lr_frames(self, bench: Bench) -> Iterator[Frame]:
+        """The LR frames, ``(h, w, 3)`` uint8 RGB: those of the set, or made from the ground truth."""
         if self.lr is not None:
             yield from CroppedClip(self.lr, self.lr_size, (0, 0), self.num_frames).frames()
             return
@@ -93,6 +95,11 @@ class BenchClip:
         return [index for index in iframe_indices(self.lr.path) if index < self.num_frames]
 
     def gt_frame(self, index: int) -> Frame:
+        """One frame of the ground truth, ``(H, W, 3)`` uint8 RGB.
+
+        Raises:
+            DatasetError: the clip has no such frame.
+        """
         assert self.gt is not None
         for number, frame in enumerate(self.gt.frames()):
             if number == index:

@@ -72,6 +72,7 @@ class FileClip(ClipSource):
         self.fps = float(self._info.average_fps)
 
     def frames(self) -> Iterator[Frame]:
+        """See ``ClipSource``: ``(H, W, 3)`` uint8 RGB, deeper sources rounded to 8 bit."""
         from sparkvsr.video import VideoReader
 
         with VideoReader(self.path, frames=self._limit) as reader:
@@ -79,6 +80,7 @@ class FileClip(ClipSource):
                 yield to_uint8(frame.pixels)
 
     def identity(self) -> str:
+        """See ``ClipSource``: path, sizes and times of the files, not their content."""
         files = self._info.files or (self.path,)
         digest = hashlib.sha256()
         for file in files:
@@ -87,12 +89,15 @@ class FileClip(ClipSource):
         return f"{self.path.resolve()} {digest.hexdigest()[:16]} {self._limit}"
 
     def describe(self) -> str:
+        """See ``ClipSource``."""
         return f"{self.path} ({self._info.kind}, {self._info.codec} {self._info.pixel_format})"
 
     def is_video(self) -> bool:
+        """Whether it is a video file, not images."""
         return self._info.kind == "video"
 
     def warnings(self) -> list[str]:
+        """See ``ClipSource``: lossy codecs, subsampled colour, more than 8 bit."""
         info = self._info
         found = []
         if info.kind == "video":
@@ -136,9 +141,11 @@ class MadeClip(ClipSource):
         self._make, self._version = make, version
 
     def frames(self) -> Iterator[Frame]:
+        """See ``ClipSource``: ``(H, W, 3)`` uint8 RGB."""
         return (self._make(index) for index in range(self.num_frames))
 
     def identity(self) -> str:
+        """See ``ClipSource``."""
         return f"made {self.name} {self._version} {self.num_frames} {self.size}"
 
 
@@ -158,18 +165,22 @@ class CroppedClip(ClipSource):
         self._clip, self._corner = clip, corner
 
     def frames(self) -> Iterator[Frame]:
+        """See ``ClipSource``: ``(H, W, 3)`` uint8 RGB."""
         top, left = self._corner
         height, width = self.size
         for frame in islice(self._clip.frames(), self.num_frames):
             yield frame[top : top + height, left : left + width].copy()
 
     def identity(self) -> str:
+        """See ``ClipSource``."""
         return f"{self._clip.identity()} cut {self.size} {self._corner} {self.num_frames}"
 
     def warnings(self) -> list[str]:
+        """See ``ClipSource``."""
         return self._clip.warnings()
 
     def describe(self) -> str:
+        """See ``ClipSource``."""
         return self._clip.describe()
 
 

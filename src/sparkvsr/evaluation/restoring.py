@@ -67,12 +67,14 @@ class ModelRestorer:
         yield from self._model.restore(lr, images, indices, scale=scale, guidance_scale=guidance_scale)
 
     def fingerprint(self) -> str | None:
+        """See ``Restorer``."""
         try:
             return self._model.fingerprint()
         except NotImplementedError:
             return None
 
     def describe(self) -> dict[str, str]:
+        """See ``Restorer``."""
         return {
             "name": self.name,
             "device": str(self._model.device),
@@ -122,9 +124,11 @@ class ImageRestorer:
             yield self._maker.make(frame, size, index)
 
     def fingerprint(self) -> str | None:
+        """See ``Restorer``."""
         return self._maker.identity(0)
 
     def describe(self) -> dict[str, str]:
+        """See ``Restorer``."""
         return {
             "name": self.name,
             "device": self._device,

@@ -188,7 +188,7 @@ def _structure(image: Tensor) -> Grey:
 
 def _edges(grey: Grey) -> Grey:
     """Band-passed, so that neither the vignette nor the noise decides where a picture lies."""
-    return cv2.GaussianBlur(grey, (0, 0), 0.8) - cv2.GaussianBlur(grey, (0, 0), 4.0)  # type: ignore[no-any-return]
+    return cv2.GaussianBlur(grey, (0, 0), 0.8) - cv2.GaussianBlur(grey, (0, 0), 4.0)
 
 
 def _colour_notes(lr: Tensor, hr: Tensor) -> list[str]:

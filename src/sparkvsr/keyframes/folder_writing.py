@@ -57,6 +57,11 @@ def folder_beside(folder: Path) -> Iterator[Path]:
 
 
 def write_png(path: Path, image: Tensor) -> None:
+    """Write ``(3, H, W)`` in [0, 1] as an 8-bit PNG.
+
+    Raises:
+        EncodeError: the file cannot be written.
+    """
     try:
         path.write_bytes(encode_image(image, ".png", bits=8))
     except OSError as exc:

@@ -55,6 +55,7 @@ class ClipScore:
 
     @property
     def gt_mean(self) -> float | None:
+        """Mean of the ground truth's own values; None where there are none."""
         return mean(self.gt_values)
 
 

@@ -42,14 +42,29 @@ class Toolbox:
 
     @cached_property
     def lpips_alex(self) -> Lpips:
+        """LPIPS 0.1 with AlexNet, on ``(1, 3, H, W)`` in [0, 1].
+
+        Raises:
+            MetricError: its weights are nowhere.
+        """
         return self._lpips("alexnet", "lpips_lin_alex")
 
     @cached_property
     def lpips_vgg(self) -> Lpips:
+        """LPIPS 0.1 with VGG16, on ``(1, 3, H, W)`` in [0, 1].
+
+        Raises:
+            MetricError: its weights are nowhere.
+        """
         return self._lpips("vgg16", "lpips_lin_vgg")
 
     @cached_property
     def dists(self) -> Dists:
+        """DISTS, on ``(1, 3, H, W)`` in [0, 1].
+
+        Raises:
+            MetricError: its weights are nowhere.
+        """
         from sparkvsr.pretrained.loading import convolutions, state_dict
         from sparkvsr.pretrained.perceptual import Dists
 
@@ -59,12 +74,22 @@ class Toolbox:
 
     @cached_property
     def niqe(self) -> Niqe:
+        """NIQE, on a luma plane of 0 to 255.
+
+        Raises:
+            MetricError: its parameters are nowhere.
+        """
         from sparkvsr.metrics.niqe import Niqe
 
         return Niqe(self.store.require("niqe").path)
 
     @cached_property
     def raft(self) -> RaftFlow:
+        """RAFT-large, pixels of flow.
+
+        Raises:
+            MetricError: its weights are nowhere, or belong to another network.
+        """
         from sparkvsr.metrics.raft import RaftFlow
         from sparkvsr.pretrained.loading import state_dict
 
@@ -72,6 +97,11 @@ class Toolbox:
 
     @cached_property
     def cvvdp(self) -> Any:
+        """ColorVideoVDP (the class of ``pycvvdp``) for a full-HD display; JOD, at most 10.
+
+        Raises:
+            MetricError: the package cannot be imported.
+        """
         try:
             import pycvvdp
         except ImportError as exc:

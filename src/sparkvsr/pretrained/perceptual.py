@@ -124,7 +124,7 @@ def _on_device(convolutions: Convolutions, device: torch.device | str) -> Convol
 
 def _full_precision() -> AbstractContextManager[None]:
     """Convolutions in float32 on CUDA too: TF32, cuDNN's default, moves the third digit."""
-    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # type: ignore[no-any-return]
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
 
 
 def _alexnet(x: Tensor, convolutions: Convolutions) -> list[Tensor]:

@@ -40,6 +40,7 @@ class ImageSink:
             self._partial.mkdir(parents=True)
 
     def write(self, pixels: Tensor, pts: int | None, duration: int | None, alpha: Tensor | None) -> None:  # noqa: ARG002
+        """Encode the next image: ``(3, H, W)`` in [0, 1] and alpha ``(1, H, W)`` or None. Times mean nothing here."""
         bits = self._bits if self._suffix in DEEP_IMAGE_SUFFIXES else 8
         self.write_encoded(encode_image(pixels, self._suffix, bits=bits, alpha=alpha))
 
@@ -54,6 +55,7 @@ class ImageSink:
         self._count += 1
 
     def finish(self) -> None:
+        """Put the images where they belong, safe on the disk."""
         # One call for all files: a sequence may have many thousands.
         os.sync()
         if not self._final_folder.exists():
@@ -66,4 +68,5 @@ class ImageSink:
         flush_folder(self._final_folder)
 
     def discard(self) -> None:
+        """Remove what was written."""
         shutil.rmtree(self._partial, ignore_errors=True)
