@@ -23,7 +23,7 @@ import torch
 
 from sparkvsr.errors import MetricError
 from sparkvsr.metrics import colour, fidelity
-from sparkvsr.metrics.colour import Frame
+from sparkvsr.metrics.colour import Image8
 from sparkvsr.metrics.toolbox import Toolbox
 from sparkvsr.pretrained.weights import WeightStore
 
@@ -54,14 +54,14 @@ def fetch(folder: Path) -> Path:
     return home
 
 
-def read(path: Path) -> Frame:
+def read(path: Path) -> Image8:
     """``(H, W, 3)`` uint8 RGB."""
     image = cv2.imread(str(path))
     assert image is not None, path
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
-def tensor(frame: Frame) -> torch.Tensor:
+def tensor(frame: Image8) -> torch.Tensor:
     """``(1, 3, H, W)`` float32 in [0, 1]."""
     return torch.from_numpy(frame.transpose(2, 0, 1)[None].copy()).float() / 255
 
@@ -78,7 +78,7 @@ def main() -> None:
     yiq = colour.luma_yiq_rounded
     # Row of the table, ours, tolerance, pictures where it must hold. NIQE on the three synthetic distortions rests on
     # rounding noise of flat areas: MATLAB and pyiqa differ by up to 5% there themselves.
-    checks: list[tuple[str, Callable[[Frame, Frame], float | None], float, tuple[str, ...]]] = [
+    checks: list[tuple[str, Callable[[Image8, Image8], float | None], float, tuple[str, ...]]] = [
         ("lpips", lambda x, y: tools.lpips_alex(tensor(x), tensor(y)), 1.5e-4, NAMES),
         ("dists", lambda x, y: tools.dists(tensor(x), tensor(y)), 1.5e-4, NAMES),
         ("psnr(ours)", lambda x, y: fidelity.psnr(x, y)[0], 2e-4, NAMES),

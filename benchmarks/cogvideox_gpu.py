@@ -36,21 +36,12 @@ from sparkvsr.models.cogvideox.plan.flops import plan_flops
 from sparkvsr.models.cogvideox.plan.geometry import pad_to_network, upsample
 from sparkvsr.models.interface import Keyframe, ShotRequest
 from sparkvsr.models.stage_cost import StageMeter, measure_matmul_rate
+from sparkvsr.training.adapters.nano import SCHEDULER
 
 REFERENCE_OVERLAP = 8
 SCALE = 4
 GIB = 1 << 30
 
-SCHEDULER = {
-    "num_train_timesteps": 1000,
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "prediction_type": "v_prediction",
-    "rescale_betas_zero_snr": True,
-    "snr_shift_scale": 1.0,
-    "timestep_spacing": "trailing",
-}
 REAL_TRANSFORMER = {
     "num_attention_heads": 48,
     "attention_head_dim": 64,

@@ -17,7 +17,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,10 +29,12 @@ from torch import Tensor
 from sparkvsr.errors import SparkVSRError
 from sparkvsr.evaluation.bench import parse_bench
 from sparkvsr.evaluation.bench_run import BenchRun
-from sparkvsr.evaluation.restoring import Restorer, load_restorer
+from sparkvsr.evaluation.image_model import ImageModel
+from sparkvsr.evaluation.restoring import load_restorer
 from sparkvsr.evaluation.run_options import MetricChoice, RunOptions
 from sparkvsr.keyframes.makers.cache import ImageCache, content_key
 from sparkvsr.keyframes.references import ReferenceMaker, make_reference_maker
+from sparkvsr.models.interface import RestorationModel
 
 METRICS = "psnr_y,ssim_y,lpips_alex,dists,niqe,vmaf,tlp,ewarp_dis,tof,flicker"
 VID4 = ("calendar", "city", "foliage", "walk")
@@ -117,31 +119,6 @@ class CachedMaker(ReferenceMaker):
         return self._maker.identity(index)
 
 
-class CachedRestorer:
-    """A ``Restorer`` that runs a cached image upscaler on every frame by itself."""
-
-    keyframe_multiple = 1
-
-    def __init__(self, maker: CachedMaker) -> None:
-        self.name = maker.name
-        self._maker = maker
-
-    def restore_clip(
-        self, lr: Tensor, keyframes: Sequence[tuple[int, Tensor]], size: tuple[int, int], guidance_scale: float
-    ) -> Iterator[Tensor]:
-        """See ``Restorer``."""
-        assert not keyframes
-        assert guidance_scale == 1.0
-        for index, frame in enumerate(lr):
-            yield self._maker.make(frame, size, index)
-
-    def fingerprint(self) -> str:
-        return self._maker.identity(0)
-
-    def describe(self) -> dict[str, str]:
-        return {"name": self.name, "device": "cpu", "dtype": "float32", "fingerprint": self.fingerprint()}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=Path, default=Path("data/public"), help="ground truth, a file a clip")
@@ -204,10 +181,11 @@ def measure_rows(rows: Sequence[Row], options: argparse.Namespace) -> None:
         started = time.monotonic()
         folder = options.work / "rows" / row.key
 
-        def load(model: str, device: str, row: Row = row) -> Restorer:
+        def load(run: RunOptions, row: Row = row) -> RestorationModel:
             if row.is_lite or row.model == "bicubic":
-                return load_restorer(model, device)
-            return CachedRestorer(cached_maker(row.model, options))
+                return load_restorer(run)
+            maker = cached_maker(row.model, options)
+            return ImageModel(maker, maker.name, run.device)
 
         def references(run: RunOptions, row: Row = row) -> ReferenceMaker | None:
             if row.references == "gt":
@@ -219,8 +197,7 @@ def measure_rows(rows: Sequence[Row], options: argparse.Namespace) -> None:
 
         run = BenchRun.prepare(
             bench, root, choice,
-            RunOptions(model=row.model, keyframes=row.keyframes, references=row.references, device="cpu",
-                       load_restorer=load, load_maker=references),
+            RunOptions(model=row.model, keyframes=row.keyframes, references=row.references, device="cpu"),
         )  # fmt: skip
         fresh: list[str] = []
 
@@ -229,7 +206,7 @@ def measure_rows(rows: Sequence[Row], options: argparse.Namespace) -> None:
                 fresh.append(event["name"])
                 print(f"{row.key}: {event['name']} measured", flush=True)
 
-        run.execute(folder, hook)
+        run.execute(folder, hook, load_model=load, load_maker=references)
         if fresh or not (folder / MEASURED).is_file():
             facts = {"commit": commit(), "date": datetime.now(UTC).date().isoformat()}
             (folder / MEASURED).write_text(json.dumps(facts), encoding="utf-8")

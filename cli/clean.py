@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from sparkvsr.errors import ConfigError
-
-from .console import human_bytes
+from sparkvsr.units import human_bytes
 
 
 def clean(

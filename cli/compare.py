@@ -8,8 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from sparkvsr.errors import ConfigError
+from sparkvsr.units import human_bytes
 
-from .console import JsonReporter, TextReporter, human_bytes
+from .console import JsonReporter, TextReporter
+from .options import Frames, Json, Overwrite, Start
 
 
 def compare(
@@ -18,7 +20,7 @@ def compare(
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Video file, or .html for one self-contained page with a slider.")
     ] = Path("compare.mp4"),
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
+    overwrite: Overwrite = False,
     wipe: Annotated[
         bool, typer.Option("--wipe", help="One picture with a moving line instead of two beside each other.")
     ] = False,
@@ -28,10 +30,10 @@ def compare(
     resize: Annotated[
         str, typer.Option("--resize", help="How the smaller clip is enlarged: bicubic, nearest.")
     ] = "bicubic",
-    start: Annotated[int, typer.Option("--start", help="First frame, counted from 0.")] = 0,
-    frames: Annotated[int | None, typer.Option("--frames", help="Number of frames (default: to the end).")] = None,
+    start: Start = 0,
+    frames: Frames = None,
     html_frames: Annotated[int, typer.Option("--html-frames", help="Frames in an HTML page, evenly spread.")] = 24,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout, nothing else there.")] = False,
+    json: Json = False,
 ) -> None:
     """Compare two clips frame by frame.
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sparkvsr.units import human_bytes, human_seconds
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -45,22 +47,6 @@ def write_stderr(line: str) -> None:
     else:
         sys.stderr.write(line + "\n")
         sys.stderr.flush()
-
-
-def human_bytes(count: float) -> str:
-    """``1536`` to ``1.5 kB``."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000 or unit == "GB":
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return ""
-
-
-def human_seconds(seconds: float) -> str:
-    """``95`` to ``1:35``."""
-    whole = round(seconds)
-    hours, minutes = divmod(whole // 60, 60)
-    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
 
 
 class Reporter(Protocol):
@@ -109,6 +95,7 @@ class TextReporter:
         self._progress: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         self._several = False
+        self._noted: set[tuple[str, str]] = set()
 
     def __enter__(self) -> TextReporter:
         return self
@@ -129,6 +116,7 @@ class TextReporter:
             self._end_bar(event.get("input", ""))
             for line in plan_lines(event):
                 self._line(line)
+            self._notes(event)
         elif name == "progress":
             left = event["seconds_left"]
             text = f"{event['fps']:.2f} fps, {human_seconds(left)} left" if left is not None else "starting"
@@ -148,12 +136,21 @@ class TextReporter:
             self._end_bar(event.get("input", ""))
             for line in done_lines(event):
                 self._line(line)
+            self._notes(event)
         elif name == "error":
             self._end_bar(event.get("input", ""))
         elif name == "summary":
             self._stop()
             for line in summary_lines(event):
                 self._line(line)
+
+    def _notes(self, event: dict[str, Any]) -> None:
+        """What the user should know, once: the end says only what the plan could not."""
+        for note in event["notes"]:
+            key = (event.get("input", ""), note)
+            if key not in self._noted:
+                self._noted.add(key)
+                self._line(f"Note     {note}")
 
     def _line(self, text: str) -> None:
         if self._progress is not None:
@@ -221,7 +218,7 @@ def plan_lines(event: dict[str, Any]) -> list[str]:
         f"         about {human_bytes(disk['output_bytes'])} of disk for the result and "
         f"{human_bytes(disk['work_bytes'])} more until it is complete, {human_bytes(free)} free"
     )
-    return lines + [f"Note     {note}" for note in event["notes"]]
+    return lines
 
 
 def summary_lines(event: dict[str, Any]) -> list[str]:

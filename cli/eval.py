@@ -11,18 +11,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from sparkvsr.errors import ConfigError, DatasetError
+from sparkvsr.units import human_seconds
 
-from .console import human_seconds
 from .logs import observed
+from .options import MODEL, ChunkFrames, Dtype, Model, Tile
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from sparkvsr.evaluation.run_options import MetricChoice
+    from sparkvsr.evaluation.run_options import MetricChoice, RunOptions
 
 EXIT_MISSING_METRICS = 3
 SECONDS_BETWEEN_LINES = 60.0
-BENCH, FILES, MODEL, METRICS = "A bench", "Any tool's output", "Model", "Metrics"
+BENCH, FILES, METRICS = "A bench", "Any tool's output", "Metrics"
 
 eval_app = typer.Typer(
     invoke_without_command=True,
@@ -50,7 +51,7 @@ def evaluate(
         Path | None,
         typer.Option(
             "--data-root",
-            help="Folder with NAME/GT and NAME/LQ (default: $SPARKVSR_DATA, else ./data).",
+            help="Folder with NAME/GT and NAME/LQ (default: $SPARKVSR_DATA, then ./data).",
             rich_help_panel=BENCH,
         ),
     ] = None,
@@ -66,7 +67,7 @@ def evaluate(
         int | None,
         typer.Option("--frames", min=1, help="Only the first N frames; the result says so.", rich_help_panel=BENCH),
     ] = None,
-    model: Annotated[str, typer.Option("--model", help="As for `sparkvsr upscale`.", rich_help_panel=MODEL)] = "lite",
+    model: Model = "lite",
     keyframes: Annotated[
         str,
         typer.Option(
@@ -95,6 +96,9 @@ def evaluate(
     device: Annotated[
         str, typer.Option("--device", help="auto, cpu, cuda; for the networks of metrics too.", rich_help_panel=MODEL)
     ] = "auto",
+    dtype: Dtype = "auto",
+    chunk_frames: ChunkFrames = None,
+    tile: Tile = None,
     save_frames: Annotated[
         bool, typer.Option("--save-frames", help="Keep the restored frames as PNG.", rich_help_panel=MODEL)
     ] = False,
@@ -112,7 +116,20 @@ def evaluate(
         ),
     ] = "none",
     trim: Annotated[
-        bool, typer.Option("--trim", help="Cut the longer clip at its end; otherwise refused.", rich_help_panel=FILES)
+        bool,
+        typer.Option(
+            "--trim",
+            help="Cut the longer clip at its end, leave out numbered images without a partner; otherwise refused.",
+            rich_help_panel=FILES,
+        ),
+    ] = False,
+    align: Annotated[
+        bool,
+        typer.Option(
+            "--align",
+            help="Take back a shift of up to 4 pixels and one frame; otherwise it is only told.",
+            rich_help_panel=FILES,
+        ),
     ] = False,
     border: Annotated[
         int,
@@ -147,7 +164,12 @@ def evaluate(
         typer.Option("--strict", help="A metric of a group that is not ready is an error.", rich_help_panel=METRICS),
     ] = False,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder for results.json, .csv, .md and report.html.")
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="Folder for results.json, .csv, .md and report.html (default for a bench: results/BENCH-MODEL).",
+        ),
     ] = None,
 ) -> None:
     """Measure quality: a model on a bench, or files of any tool. Finished clips are kept and not measured again."""
@@ -165,7 +187,7 @@ def evaluate(
     if check:
         _check(bench or [], data_root)
         return
-    if output is None:
+    if output is None and pred is not None:
         msg = "eval needs -o DIR, the folder for the results"
         raise ConfigError(msg)
     from sparkvsr.evaluation.run_options import MetricChoice
@@ -173,13 +195,14 @@ def evaluate(
 
     choice = MetricChoice(metrics or "default", every, weights_dir, allow_download, strict, device)
     try:
-        if pred is not None and gt is not None:
-            _measure_files(pred, gt, output, choice, crop, trim, border)
+        if pred is not None and gt is not None and output is not None:
+            _measure_files(pred, gt, output, choice, crop, border, trim=trim, align=align)
         else:
             from sparkvsr.evaluation.run_options import RunOptions
 
             options = RunOptions(
                 model=model, keyframes=keyframes, references=references, guidance_scale=guidance, device=device,
+                dtype=dtype, chunk_frames=chunk_frames, tile=tile,
                 clips=tuple(filter(None, (c.strip() for c in clips.split(",")))) if clips else (),
                 max_frames=frames, save_frames=save_frames,
             )  # fmt: skip
@@ -232,34 +255,49 @@ def report(
 
 
 def _measure_files(
-    pred: Path, gt: Path, output: Path, choice: MetricChoice, crop: Literal["none", "center", "topleft"], trim: bool,
-    border: int,
+    pred: Path, gt: Path, output: Path, choice: MetricChoice, crop: Literal["none", "center", "topleft"], border: int,
+    *, trim: bool, align: bool,
 ) -> None:  # fmt: skip
     from sparkvsr.evaluation.file_run import evaluate_files
 
     with EvalProgress() as progress:
-        record = evaluate_files(pred, gt, output, metrics=choice, crop=crop, trim=trim, border=border, hook=progress)
+        record = evaluate_files(
+            pred, gt, output, metrics=choice, crop=crop, trim=trim, align=align, border=border, hook=progress
+        )
     _print_record(record, output)
 
 
 def _run_benches(
-    names: list[str], data_root: Path | None, output: Path, choice: MetricChoice, metrics: str | None, options: Any
-) -> None:
+    names: list[str], data_root: Path | None, output: Path | None, choice: MetricChoice, metrics: str | None,
+    options: RunOptions,
+) -> None:  # fmt: skip
     from dataclasses import replace
 
     from sparkvsr.evaluation.bench import load_bench
     from sparkvsr.evaluation.bench_run import BenchRun
+    from sparkvsr.evaluation.result_folder import claim_folder, give_back
 
     # Everything that can be refused is refused before the first frame is restored.
     benches = [load_bench(name) for name in names]
-    runs = []
-    for item in benches:
-        folder = output if len(benches) == 1 else output / item.name
-        chosen = choice if metrics else replace(choice, names=item.metrics)
-        runs.append((BenchRun.prepare(item, data_root, chosen, options), folder))
-    for run, folder in runs:
-        with EvalProgress() as progress:
-            record = run.execute(folder, hook=progress)
+    runs = [
+        BenchRun.prepare(item, data_root, choice if metrics else replace(choice, names=item.metrics), options)
+        for item in benches
+    ]
+    for run in runs:
+        if output is None:
+            folder, unfinished = claim_folder(run.bench.name, options.model)
+            _print(f"Results go to {folder}")
+            if unfinished is not None:
+                _print(f"Note  the run in {unfinished} was not finished; -o {unfinished} goes on with it")
+        else:
+            folder = output if len(runs) == 1 else output / run.bench.name
+        try:
+            with EvalProgress() as progress:
+                record = run.execute(folder, hook=progress)
+        except BaseException:
+            if output is None:
+                give_back(folder)
+            raise
         _print_record(record, folder)
 
 

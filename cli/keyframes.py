@@ -10,11 +10,24 @@ from typing import Annotated, Any
 import typer
 
 from sparkvsr.errors import ConfigError
-from sparkvsr.keyframes.select import parse_indices
 
 from .console import JsonReporter, TextReporter
+from .options import (
+    KEYFRAMES,
+    Deinterlace,
+    Device,
+    Every,
+    FrameNumbers,
+    Iframes,
+    Json,
+    Random,
+    Scenes,
+    Seed,
+    Stream,
+    keyframe_choice,
+)
 
-WHICH, MAKER = "Which frames", "References"
+MAKER = "References"
 
 
 def keyframes(
@@ -29,26 +42,18 @@ def keyframes(
         Path | None,
         typer.Option("--check", metavar="DIR", help="Make nothing: say what is odd about the references in DIR."),
     ] = None,
-    iframes: Annotated[bool, typer.Option("--iframes", help="The codec's I-frames.", rich_help_panel=WHICH)] = False,
-    keyframes: Annotated[
-        str | None, typer.Option("--keyframes", help="Frame numbers, e.g. 0,48,96.", rich_help_panel=WHICH)
-    ] = None,
-    random: Annotated[
-        int | None, typer.Option("--random", help="N frames at random, see --seed.", rich_help_panel=WHICH)
-    ] = None,
-    every: Annotated[int | None, typer.Option("--every", help="Every N-th frame.", rich_help_panel=WHICH)] = None,
-    scenes: Annotated[
-        bool, typer.Option("--scenes", help="The first frame of each shot.", rich_help_panel=WHICH)
-    ] = False,
+    iframes: Iframes = False,
+    keyframes: FrameNumbers = None,
+    random: Random = None,
+    every: Every = None,
+    scenes: Scenes = False,
     best: Annotated[
         int | None,
         typer.Option(
-            "--best", help="N sharp frames without motion blur, spread over all shots.", rich_help_panel=WHICH
+            "--best", help="N sharp frames without motion blur, spread over all shots.", rich_help_panel=KEYFRAMES
         ),
     ] = None,
-    seed: Annotated[
-        int, typer.Option("--seed", help="For --random and makers that sample.", rich_help_panel=WHICH)
-    ] = 42,
+    seed: Seed = 42,
     references: Annotated[
         str,
         typer.Option(
@@ -87,28 +92,17 @@ def keyframes(
             "--keep-going", help="Leave a keyframe out when its reference fails, and say so.", rich_help_panel=MAKER
         ),
     ] = False,
-    device: Annotated[
-        str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.", rich_help_panel=MAKER)
-    ] = "auto",
-    deinterlace: Annotated[str, typer.Option("--deinterlace", help="auto, on, off.", rich_help_panel=WHICH)] = "auto",
-    json: Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout, nothing else there.")] = False,
+    device: Device = "auto",
+    deinterlace: Deinterlace = "auto",
+    stream: Stream = None,
+    json: Json = False,
 ) -> None:
     """Write keyframes as images to look at and edit: references, LR frames, contact sheet, keyframes.json.
 
     Example: sparkvsr keyframes in.mp4 --best 5 -o refs/; edit an image; sparkvsr upscale in.mp4 --references refs/
     """
-    choices = {
-        "--iframes": "iframes" if iframes else None,
-        "--keyframes": None if keyframes is None else parse_indices(keyframes),
-        "--random": None if random is None else f"random:{random}",
-        "--every": None if every is None else f"every:{every}",
-        "--scenes": "scenes" if scenes else None,
-        "--best": None if best is None else f"best:{best}",
-    }
-    given = {name: value for name, value in choices.items() if value is not None}
-    if len(given) > 1:
-        msg = f"{' and '.join(given)} exclude each other; give one of them"
-        raise ConfigError(msg)
+    spread = {"--best": None if best is None else f"best:{best}"}
+    choice = keyframe_choice(iframes, keyframes, random, every, scenes, spread)
     if check is not None:
         _check(clip, check, as_json=json)
         return
@@ -133,7 +127,7 @@ def keyframes(
             seed=seed,
         )
         options = KeyframeOptions(
-            keyframes=KeyframeChoice.parse(None if best is not None else next(iter(given.values()), None)),
+            keyframes=KeyframeChoice.parse(None if best is not None else choice),
             best=best,
             references=references,
             maker=maker,
@@ -143,6 +137,7 @@ def keyframes(
             overwrite=overwrite,
             keep_going=keep_going,
             deinterlace=deinterlace,
+            stream=stream,
         )
         clip = clip.expanduser()
         folder = output.expanduser() if output is not None else _default_folder(clip)

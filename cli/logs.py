@@ -10,7 +10,8 @@ import logging
 import shlex
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
@@ -56,6 +57,8 @@ def observed(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(command)
     def wrapper(*arguments: Any, verbose: int, log_file: Path | None, **options: Any) -> Any:
+        if log_file is not None:
+            check_log_file(log_file.expanduser(), [*arguments, *options.values()])
         start_logging(verbose, log_file)
         return command(*arguments, **options)
 
@@ -70,6 +73,32 @@ def observed(command: Callable[..., Any]) -> Callable[..., Any]:
     wrapper.__signature__ = signature  # type: ignore[attr-defined]
     wrapper.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}
     return wrapper
+
+
+def check_log_file(log_file: Path, values: Iterable[Any]) -> None:
+    """Refuse to append the log to a file that the command reads or writes, or that is no text.
+
+    Args:
+        log_file: as given.
+        values: of the command's arguments and options.
+
+    Raises:
+        ConfigError: it is one of them, or holds something else than text.
+    """
+    for value in values:
+        for item in value if isinstance(value, list | tuple) else [value]:
+            with suppress(OSError, ValueError):
+                if isinstance(item, str | Path) and Path(item).expanduser().samefile(log_file):
+                    msg = f"--log-file {log_file} is {item} of the same command; give another file"
+                    raise ConfigError(msg)
+    try:
+        with log_file.open("rb") as file:
+            start = file.read(4096)
+    except OSError:
+        return  # it is new, or cannot be read: opening it for writing says so
+    if b"\0" in start:
+        msg = f"--log-file {log_file} is there and is no text file; give another file"
+        raise ConfigError(msg)
 
 
 class StderrHandler(logging.Handler):

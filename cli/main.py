@@ -7,7 +7,6 @@ each command imports what it needs when it runs. An exception that nobody expect
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 import sys
@@ -29,8 +28,10 @@ from .export import export
 from .keyframes import keyframes
 from .logs import observed
 from .metrics import metrics
-from .models import bench, models
+from .models import models
+from .profile import bench, profile
 from .schema import schema
+from .steady import steady_output
 from .train import train
 from .upscale import upscale
 
@@ -99,18 +100,30 @@ def main(
 
 
 _BEFORE: list[Callable[..., None]] = [upscale, keyframes, compare]
-_AFTER: list[Callable[..., None]] = [metrics, train, export, models, bench, schema, clean]
+_AFTER: list[Callable[..., None]] = [metrics, train, export, models, profile, schema, clean]
 for command in _BEFORE:
     app.command()(observed(command))
 app.add_typer(eval_app, name="eval")
 for command in _AFTER:
     app.command()(observed(command))
+app.command("bench", hidden=True)(observed(bench))
+
+
+_WORKING = ("upscale", "keyframes", "compare", "eval", "train", "export")
+"""Commands whose result is a file: a stdout that cannot be written takes nothing from it."""
 
 
 def run() -> None:
     """Entry point of the console script."""
-    for stream in (sys.stdout, sys.stderr):
-        # File names may hold bytes that are no text; showing them must not fail.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    app()
+    out, _ = steady_output()
+    code: int | str | None = 0
+    try:
+        app()
+    except SystemExit as ending:
+        code = ending.code
+    out.flush()
+    if out.is_lost:
+        print_error(f"stdout could not be written ({out.failure.strerror if out.failure else ''}); the work was done")
+        is_answer = "--json" in command_line or not command_line or command_line[0] not in _WORKING
+        code = 1 if is_answer and not code else code
+    sys.exit(code)

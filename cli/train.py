@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from sparkvsr.units import human_seconds
+
 
 def train(
     overrides: Annotated[
@@ -153,8 +155,4 @@ class TrainingScreen:
 
 
 def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "?"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+    return "?" if seconds is None else human_seconds(seconds)

@@ -8,17 +8,39 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sparkvsr.errors import ConfigError, SparkVSRError
-from sparkvsr.keyframes.select import parse_indices
+from sparkvsr.errors import SparkVSRError
 
 from .console import JsonReporter, Reporter, TextReporter, print_error, private_paths
 from .crash import crash_message
+from .options import (
+    KEYFRAMES,
+    SIZE,
+    ChunkFrames,
+    Deinterlace,
+    Device,
+    Dtype,
+    Every,
+    FrameNumbers,
+    Frames,
+    Guidance,
+    Iframes,
+    Json,
+    Model,
+    Overwrite,
+    Random,
+    Scenes,
+    Seed,
+    Start,
+    Stream,
+    Tile,
+    keyframe_choice,
+)
 
 if TYPE_CHECKING:
     from sparkvsr.inference.batch import Inputs, Outcome
     from sparkvsr.inference.options import UpscaleOptions
 
-SIZE, KEYFRAMES, MODEL, ENCODER, SCALE_OUT = "Output size", "Keyframes", "Model", "Encoder", "Several devices"
+ENCODER, SCALE_OUT = "Encoder", "Several devices"
 LARGE = "cogvideox models only"
 
 
@@ -39,7 +61,7 @@ def upscale(
             "Default: in_x4.mp4 beside the input (mkv and mov keep their container).",
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
+    overwrite: Overwrite = False,
     scale: Annotated[
         float | None,
         typer.Option("--scale", help="Factor from 1 to 4, may be fractional (default: 4).", rich_help_panel=SIZE),
@@ -53,19 +75,11 @@ def upscale(
             "--size", help="Box the output fits into, e.g. 1920x1080; keeps the aspect ratio.", rich_help_panel=SIZE
         ),
     ] = None,
-    iframes: Annotated[
-        bool, typer.Option("--iframes", help="The codec's I-frames.", rich_help_panel=KEYFRAMES)
-    ] = False,
-    keyframes: Annotated[
-        str | None, typer.Option("--keyframes", help="Frame numbers, e.g. 0,48,96.", rich_help_panel=KEYFRAMES)
-    ] = None,
-    random: Annotated[
-        int | None, typer.Option("--random", help="N frames at random, see --seed.", rich_help_panel=KEYFRAMES)
-    ] = None,
-    every: Annotated[int | None, typer.Option("--every", help="Every N-th frame.", rich_help_panel=KEYFRAMES)] = None,
-    scenes: Annotated[
-        bool, typer.Option("--scenes", help="The first frame of each shot.", rich_help_panel=KEYFRAMES)
-    ] = False,
+    iframes: Iframes = False,
+    keyframes: FrameNumbers = None,
+    random: Random = None,
+    every: Every = None,
+    scenes: Scenes = False,
     no_keyframes: Annotated[
         bool, typer.Option("--no-keyframes", help="Blind restoration.", rich_help_panel=KEYFRAMES)
     ] = False,
@@ -79,34 +93,13 @@ def upscale(
             rich_help_panel=KEYFRAMES,
         ),
     ] = "lite",
-    guidance: Annotated[
-        float,
-        typer.Option(
-            "--guidance",
-            help="0 blind, 1 plain, above 1 closer to the keyframes (up to 10; lite is at the keyframe at 2).",
-            rich_help_panel=KEYFRAMES,
-        ),
-    ] = 1.0,
-    model: Annotated[
-        str, typer.Option("--model", help="lite, bicubic, a model folder or a hub id.", rich_help_panel=MODEL)
-    ] = "lite",
-    device: Annotated[
-        str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.", rich_help_panel=MODEL)
-    ] = "auto",
-    dtype: Annotated[str, typer.Option("--dtype", help="auto, fp32, bf16, fp16.", rich_help_panel=MODEL)] = "auto",
-    chunk_frames: Annotated[
-        int | None,
-        typer.Option("--chunk-frames", help="Frames restored at once (default: by memory).", rich_help_panel=MODEL),
-    ] = None,
-    tile: Annotated[
-        int | None,
-        typer.Option(
-            "--tile", help="Tile side in LR pixels, 0 for whole frames (default: by memory).", rich_help_panel=MODEL
-        ),
-    ] = None,
-    seed: Annotated[
-        int, typer.Option("--seed", help="For --random and for models that sample.", rich_help_panel=MODEL)
-    ] = 42,
+    guidance: Guidance = 1.0,
+    model: Model = "lite",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    chunk_frames: ChunkFrames = None,
+    tile: Tile = None,
+    seed: Seed = 42,
     precision: Annotated[
         str | None,
         typer.Option("--precision", help="bf16, fp16, fp32, fp8, int8 (default: by device).", rich_help_panel=LARGE),
@@ -137,8 +130,8 @@ def upscale(
     lora: Annotated[
         list[str] | None, typer.Option("--lora", help="LoRA file to merge; may be repeated.", rich_help_panel=LARGE)
     ] = None,
-    start: Annotated[int, typer.Option("--start", help="First frame, counted from 0.")] = 0,
-    frames: Annotated[int | None, typer.Option("--frames", help="Number of frames (default: to the end).")] = None,
+    start: Start = 0,
+    frames: Frames = None,
     preview: Annotated[
         str | None, typer.Option("--preview", help="Only a few seconds around a moment, e.g. 3s@0:42.")
     ] = None,
@@ -167,7 +160,8 @@ def upscale(
             "--pixel-format", help="e.g. yuv420p, yuv444p10le (default: by codec and input).", rich_help_panel=ENCODER
         ),
     ] = None,
-    deinterlace: Annotated[str, typer.Option("--deinterlace", help="auto, on, off.", rich_help_panel=ENCODER)] = "auto",
+    deinterlace: Deinterlace = "auto",
+    stream: Stream = None,
     devices: Annotated[
         int | None,
         typer.Option(
@@ -188,25 +182,14 @@ def upscale(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say the plan, the disk it takes among others, and stop.")
     ] = False,
-    json: Annotated[
-        bool,
-        typer.Option("--json", help="One JSON object a line on stdout (see `sparkvsr schema`), nothing else there."),
-    ] = False,
+    json: Json = False,
 ) -> None:
     """Upscale videos or images, guided by keyframes.
 
     Example: sparkvsr upscale in.mp4 --iframes
     """
-    choice = _one_choice(
-        {
-            "--iframes": "iframes" if iframes else None,
-            "--keyframes": None if keyframes is None else parse_indices(keyframes),
-            "--random": None if random is None else f"random:{random}",
-            "--every": None if every is None else f"every:{every}",
-            "--scenes": "scenes" if scenes else None,
-            "--no-keyframes": "none" if no_keyframes else None,
-        }
-    )
+    blind = {"--no-keyframes": "none" if no_keyframes else None}
+    choice = keyframe_choice(iframes, keyframes, random, every, scenes, blind)
     large = {
         "precision": precision,
         "offload": offload,
@@ -244,6 +227,7 @@ def upscale(
             compare=compare,
             overwrite=overwrite,
             deinterlace=deinterlace,
+            stream=stream,
             codec=codec,
             crf=crf,
             pixel_format=pixel_format,
@@ -327,14 +311,6 @@ def _dry_run(found: Inputs, output: str | None, options: UpscaleOptions, report:
     target = None if output is None else as_output(output, into_folder=into_folder)
     for path in found.paths:
         job = prepare(path, target, options, model, report, into_folder=into_folder)
-        work = ClipWork(job.clip(), segments_of(job), report)
+        work = ClipWork(job.clip, segments_of(job), report)
         work.announce()
         work.check_disk()
-
-
-def _one_choice(given: dict[str, str | list[int] | None]) -> str | list[int] | None:
-    named = {name: value for name, value in given.items() if value is not None}
-    if len(named) > 1:
-        msg = f"{' and '.join(named)} exclude each other; give one of them"
-        raise ConfigError(msg)
-    return next(iter(named.values()), None)

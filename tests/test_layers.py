@@ -12,6 +12,9 @@ ROOT = Path(__file__).resolve().parents[1]
 # A layer may import layers with a smaller number, and itself.
 LAYERS = {
     "errors": 0,
+    "colour": 0,
+    "units": 0,
+    "user_cache": 0,
     "version": 0,
     "shapes": 1,
     "hooks": 1,

@@ -22,9 +22,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sparkvsr.errors import ConfigError
+from sparkvsr.user_cache import user_cache
+
+OmegaConf.register_new_resolver("user_cache", lambda: str(user_cache()), replace=True)
 
 CONFIG_MODULE = "sparkvsr.conf"
 NEAREST = 3
+_PATH_ENDINGS = ("root", "path", "dir", "list", "folder", "file", "ckpt", "init")
+"""Last words of keys whose values are files or folders."""
 # What other trainers call things.
 _SYNONYMS = {
     "lr": "learning_rate",
@@ -36,6 +41,11 @@ _SYNONYMS = {
     "ema": "ema_decay",
     "resume": "ckpt",
     "output": "output_dir",
+}
+# Modules and functions that stored configurations name by where they were.
+_RENAMED_TARGETS = {
+    "sparkvsr.data.references": "sparkvsr.data.keyframe_images",
+    "sparkvsr.training.adapters.cogvideox.build_nano_adapter": "sparkvsr.training.adapters.nano.build_nano_adapter",
 }
 
 
@@ -63,7 +73,7 @@ def compose_config(
         if not folder.is_dir():
             msg = f"--config-dir {config_dir}: no such folder; it holds groups like data/mine.yaml for data=mine"
             raise ConfigError(msg)
-        texts.append(f"hydra.searchpath=[file://{folder}]")
+        texts.append(f"hydra.searchpath=[{_quoted(f'file://{folder}')}]")
     try:
         config = _compose(name, texts)
         _check_types(parsed, name, texts)
@@ -103,12 +113,26 @@ def load_config(path: str | Path) -> DictConfig:
     if not isinstance(loaded, DictConfig):
         msg = f"{file} is no configuration of a run; expected keys like stage, model, data"
         raise ConfigError(msg)
-    return loaded
+    return _with_present_targets(loaded)
 
 
 def config_from_dict(values: dict[str, Any]) -> DictConfig:
     """A configuration kept in a checkpoint, as a node again."""
-    return OmegaConf.create(values)
+    return _with_present_targets(OmegaConf.create(values))
+
+
+def _with_present_targets(node: Any) -> Any:
+    """Bring the ``_target_`` names of an older version up to date, at every depth."""
+    children = list(node) if OmegaConf.is_dict(node) else range(len(node)) if OmegaConf.is_list(node) else ()
+    for key in children:
+        value = node._get_node(key)
+        if OmegaConf.is_config(value) and not value._is_none() and not value._is_missing():
+            _with_present_targets(value)
+        elif key == "_target_":
+            for old, new in _RENAMED_TARGETS.items():
+                if str(node[key]) == old or str(node[key]).startswith(f"{old}."):
+                    node[key] = new + str(node[key]).removeprefix(old)
+    return node
 
 
 def override_key(text: str) -> str:
@@ -127,10 +151,15 @@ def _compose(name: str, texts: Sequence[str]) -> DictConfig:
 
 
 def _parse(text: str) -> Override:
+    parser = OverridesParser.create()
     try:
-        override = OverridesParser.create().parse_override(text)
+        override = parser.parse_override(_with_quoted_path(text))
     except (OverrideParseException, HydraException) as exc:
-        msg = f"override {text!r} cannot be read; write key=value, for example trainer.max_steps=500 or stage=2"
+        key, equals, value = text.partition("=")
+        if equals and override_key(text) == key.lstrip("+~"):
+            msg = f"the value of {key} cannot be read: {value}; put text with other signs in quotes: \"{key}='...'\""
+        else:
+            msg = f"override {text!r} cannot be read; write key=value, for example trainer.max_steps=500 or stage=2"
         raise ConfigError(msg) from exc
     if override.key_or_group.startswith("hydra"):
         msg = f"override {text!r}: Hydra's own settings are not used here; add configuration folders with --config-dir"
@@ -139,6 +168,34 @@ def _parse(text: str) -> Override:
         msg = f"override {text!r} names several values, but sweeps are not supported; run the command once per value"
         raise ConfigError(msg)
     return override
+
+
+def _with_quoted_path(text: str) -> str:
+    """The override with its value in quotes where Hydra's grammar would stumble over a plain path or text.
+
+    In that grammar ``= ( ) { } [ ] ' # !``, commas and letters outside ASCII mean something or nothing at all; in the
+    name of a folder they are only signs.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not value or override_key(text) != key.lstrip("+~") or "${" in value:
+        return text
+    is_path = key.rpartition(".")[2].endswith(_PATH_ENDINGS)
+    is_there = is_path and Path(value).expanduser().exists()
+    try:
+        override = OverridesParser.create().parse_override(text)
+    except (OverrideParseException, HydraException):
+        # A list, a dictionary or a quoted text that is not closed is a mistake, unless such a folder may be meant.
+        return text if value[0] in "[{\"'" and not is_path else f"{key}={_quoted(value)}"
+    if is_path and (is_there or override.is_sweep_override()):
+        is_plain = not override.is_sweep_override() and override.value() == value
+        return text if is_plain else f"{key}={_quoted(value)}"
+    return text
+
+
+def _quoted(value: str) -> str:
+    """A string of Hydra's grammar: quotes are escaped, and backslashes only before them and at the end."""
+    escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
+    return "'" + re.sub(r"(\\+)$", r"\1\1", escaped) + "'"
 
 
 def _quote_group_numbers(override: Override) -> str:
@@ -191,8 +248,8 @@ def _unknown_key(key: str, name: str, overrides: Sequence[Override]) -> str:
 
 
 def _hinted(keys: Sequence[str]) -> list[str]:
-    """Keys that a user would set; ``recommended`` is how a model's recipe reaches the loss."""
-    return [key for key in keys if not key.startswith("recommended") and not key.endswith(("_target_", "_partial_"))]
+    """Keys that a user would set."""
+    return [key for key in keys if not key.endswith(("_target_", "_partial_"))]
 
 
 def _unknown_option(error: MissingConfigException, overrides: Sequence[Override]) -> str:
@@ -232,9 +289,11 @@ def _groups() -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     for entry in resources.files(CONFIG_MODULE).iterdir():
         if entry.is_dir():
-            options = tuple(sorted(f.name.removesuffix(".yaml") for f in entry.iterdir() if f.name.endswith(".yaml")))
+            files = (file.name for file in entry.iterdir())
+            # What several options share begins with an underscore.
+            options = sorted(f.removesuffix(".yaml") for f in files if f.endswith(".yaml") and not f.startswith("_"))
             if options:
-                found[entry.name] = options
+                found[entry.name] = tuple(options)
     return found
 
 

@@ -9,6 +9,8 @@ from sparkvsr.errors import ConfigError
 
 MAX_SCALE = 4.0
 DEFAULT_SCALE = 4.0
+ASPECT_TOLERANCE = 0.02
+"""Largest relative difference between the aspect ratios of two pictures of one thing (rounding of odd sizes)."""
 
 
 @dataclass(frozen=True)
@@ -124,3 +126,17 @@ def preview_frames(text: str, fps: float, num_frames: int) -> tuple[int, int]:
         raise ConfigError(msg)
     count = max(1, min(num_frames, round(length * fps)))
     return min(max(0, round((moment - length / 2) * fps)), num_frames - count), count
+
+
+def check_run_size(chunk_frames: int | None, tile: int | None) -> None:
+    """Refuse a chunk or tile that is wrong for any clip and model; None leaves it to the model.
+
+    Raises:
+        ConfigError: with the option, its value and what is allowed.
+    """
+    if chunk_frames is not None and chunk_frames < 1:
+        msg = f"--chunk-frames {chunk_frames} is too small; give at least 1"
+        raise ConfigError(msg)
+    if tile is not None and tile != 0 and tile < 32:
+        msg = f"--tile {tile} is too small; give at least 32 (LR pixels), or 0 for whole frames"
+        raise ConfigError(msg)

@@ -89,6 +89,47 @@ def test_several_benches_get_a_folder_each(clips: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "report.json").read_text())["metrics"]["psnr"]["comparisons"] == []
 
 
+def test_a_bench_typed_just_like_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without -o the results go to a folder of their own, which is said first; nothing is ever written over."""
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--bench", "demo", "--model", "bicubic", "--frames", "2", "--clips", "zoom", "--metrics", "psnr"]
+    for name in ("demo-bicubic", "demo-bicubic-2"):
+        result = invoke(*arguments)
+        assert result.exit_code == 0, result.output
+        assert result.stdout.startswith(f"Results go to results/{name}\n")
+        assert (tmp_path / "results" / name / "results.json").is_file()
+    (tmp_path / "results" / "demo-bicubic-2" / "results.json").unlink()  # as if that run had been killed
+    result = invoke(*arguments)
+    assert result.stdout.startswith("Results go to results/demo-bicubic-3\n")
+    assert "-o results/demo-bicubic-2 goes on with it" in result.stdout
+    failed = invoke(*arguments, "--model", "gone")
+    assert (failed.exit_code, "--model 'gone' is unknown" in failed.stderr) == (1, True)
+    assert not (tmp_path / "results" / "demo-gone").exists()
+
+
+def test_data_are_looked_for_where_the_environment_says_and_here(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SPARKVSR_DATA", str(tmp_path / "elsewhere"))
+    missing = invoke("--bench", "REDS4")
+    assert missing.exit_code == 1
+    first = missing.stderr.splitlines()[0]
+    assert f"REDS4 was not found; expected {tmp_path}/elsewhere/REDS4/GT/000/*.png or data/REDS4/GT/000/*.png" in first
+    assert missing.stdout == ""
+    assert not (tmp_path / "results").exists()
+    for root, frame in (("data", "000.png"), ("elsewhere", "001.png")):
+        home = tmp_path / root / "REDS4" / "GT" / "000"
+        home.mkdir(parents=True)
+        (home / frame).write_bytes((clips / "GT" / "a" / frame).read_bytes())
+        result = invoke("--bench", "REDS4", "--model", "bicubic", "--metrics", "psnr")
+        assert result.exit_code == 0, result.output
+        record = json.loads(
+            Path(result.stdout.splitlines()[0].removeprefix("Results go to "), "results.json").read_text()
+        )
+        assert record["clips"][0]["gt_source"].startswith(str(home.relative_to(tmp_path) if root == "data" else home))
+
+
 def test_check_says_what_is_wrong_and_fails(clips: Path, tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(
@@ -125,7 +166,8 @@ def test_benches_are_listed() -> None:
         (["--pred", "x", "-o", "o"], "--pred and --gt belong together"),
         (["--pred", "x", "--gt", "y", "--bench", "demo", "-o", "o"], "give either --bench"),
         (["-o", "o"], "give either --bench"),
-        (["--bench", "demo"], "eval needs -o DIR"),
+        (["--pred", "x", "--gt", "y"], "eval needs -o DIR"),
+        (["--bench", "demo", "--tile", "8"], "--tile 8 is too small"),
         (["--bench", "REDS5", "-o", "o"], "did you mean REDS4"),
         (["--check", "--pred", "x", "--gt", "y"], "--check needs --bench"),
         (["--bench", "demo", "--metrics", "beauty", "-o", "o"], "'beauty' is unknown"),

@@ -1,4 +1,4 @@
-"""`sparkvsr models` and `sparkvsr bench`."""
+"""`sparkvsr models` and `sparkvsr profile`."""
 
 from __future__ import annotations
 
@@ -30,15 +30,26 @@ def test_models_finds_a_folder(shared_dir: Path) -> None:
     assert "NOT USABLE" in result.stdout  # the folder with configs of the real model has no weights
 
 
-def test_bench_measures_every_stage() -> None:
-    result = run("bench", "--model", "bicubic", "--size", "64x48", "--frames", "4", "--json")
+def test_the_old_name_of_profile_works_and_says_the_new_one() -> None:
+    result = run("bench", "--model", "bicubic", "--size", "64x48", "--frames", "2", "--json")
+    assert result.exit_code == 0, result.output
+    assert "sparkvsr profile" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert "write" in json.loads(result.stdout)["stages"]
+    shown = run("--help").stdout
+    assert "│ profile " in shown
+    assert "│ bench " not in shown
+
+
+def test_profile_measures_every_stage() -> None:
+    result = run("profile", "--model", "bicubic", "--size", "64x48", "--frames", "4", "--json")
     assert result.exit_code == 0, result.output
     measured = json.loads(result.stdout)
     assert {"restore", "write"} <= set(measured["stages"])
     assert all(stage["seconds"] > 0 for stage in measured["stages"].values())
 
 
-def test_bench_refuses_a_bad_size() -> None:
-    result = run("bench", "--size", "big")
+def test_profile_refuses_a_bad_size() -> None:
+    result = run("profile", "--size", "big")
     assert result.exit_code == 2
     assert "WIDTHxHEIGHT" in result.stderr

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from sparkvsr.models.interface import ModelPlan, RestorationModel, Session, ShotRequest
 
 
 def moving(seed: int, frames: int = 4, size: tuple[int, int] = (48, 64)) -> list[np.ndarray]:
@@ -46,11 +49,12 @@ def write_video(path: Path, frames: Sequence[np.ndarray], codec: str = "ffv1", p
     return path
 
 
-class FakeRestorer:
+class FakeRestorer(RestorationModel):
     """Bicubic; a keyframe replaces its own frame, faded by the guidance. Counts its calls."""
 
     name = "fake"
-    keyframe_multiple = 1
+    device = torch.device("cpu")
+    dtype = torch.float32
 
     def __init__(self, weights: str = "1") -> None:
         self.weights = weights
@@ -67,8 +71,34 @@ class FakeRestorer:
             up = F.interpolate(frame[None], size=size, mode="bicubic", align_corners=False)[0].clamp(0, 1)
             yield torch.lerp(up, images[index], min(guidance_scale, 1.0)) if index in images else up
 
+    def working_size(self, lr_size: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+        return size
+
+    def restore(self, lr: Tensor, *args: Any, **options: Any) -> Tensor:
+        raise NotImplementedError
+
+    def open_session(self, request: ShotRequest) -> Session:
+        return _FakeSession(self, request)
+
+    def plan(self, *args: Any, **options: Any) -> ModelPlan:
+        return ModelPlan(chunk_frames=3, tile=None, memory_bytes=0)
+
     def fingerprint(self) -> str:
         return f"fake {self.weights}"
 
-    def describe(self) -> dict[str, str]:
-        return {"name": self.name, "device": "cpu", "dtype": "float32", "fingerprint": self.fingerprint()}
+
+class _FakeSession(Session):
+    """Holds everything back until the shot is complete."""
+
+    def __init__(self, model: FakeRestorer, request: ShotRequest) -> None:
+        self._model, self._request = model, request
+        self._lr: list[Tensor] = []
+
+    def push(self, lr: Tensor) -> Tensor:
+        self._lr.extend(lr)
+        return torch.empty(0, 3, *self._request.size)
+
+    def finish(self) -> Tensor:
+        keyframes = [(index, keyframe.hr) for index, keyframe in self._request.keyframes.items()]
+        lr, size = torch.stack(self._lr), self._request.size
+        return torch.stack(list(self._model.restore_clip(lr, keyframes, size, self._request.guidance_scale)))

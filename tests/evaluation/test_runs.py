@@ -7,6 +7,7 @@ import json
 import math
 import re
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,15 @@ from sparkvsr.evaluation.bench import load_bench, parse_bench
 from sparkvsr.evaluation.bench_run import BenchRun
 from sparkvsr.evaluation.degrade import make_lr
 from sparkvsr.evaluation.file_run import evaluate_files
+from sparkvsr.evaluation.frames import FileClip
+from sparkvsr.evaluation.measuring import ClipTask, MeasureOptions, measure_clips
 from sparkvsr.evaluation.record import read_record
 from sparkvsr.evaluation.run_options import MetricChoice, RunOptions
 from sparkvsr.evaluation.side_by_side import compare_runs, comparison_markdown, comparison_rows
 from sparkvsr.metrics import fidelity
+from sparkvsr.metrics.catalogue import METRICS
+from sparkvsr.metrics.toolbox import Toolbox
+from sparkvsr.pretrained.weights import WeightStore
 from sparkvsr.threads import ByteQueue
 
 CLIPS = {name: moving(seed) for seed, name in enumerate("ab")}
@@ -44,8 +50,8 @@ def run_bench(
     choice: MetricChoice = QUICK, hook: Any = None, **options: Any,
 ) -> dict[str, Any]:  # fmt: skip
     restorer = restorer or FakeRestorer()
-    run_options = RunOptions(load_restorer=lambda _name, _device: restorer, **options)
-    return BenchRun.prepare(parse_bench("Set", text), data, choice, run_options).execute(output, hook)
+    run = BenchRun.prepare(parse_bench("Set", text), data, choice, RunOptions(**options))
+    return run.execute(output, hook, load_model=lambda _options: restorer)
 
 
 def test_a_bench_end_to_end_equals_the_formulas(data: Path, tmp_path: Path) -> None:
@@ -53,7 +59,7 @@ def test_a_bench_end_to_end_equals_the_formulas(data: Path, tmp_path: Path) -> N
     for name, frames in CLIPS.items():
         lr = torch.from_numpy(np.stack([make_lr(f, "bicubic", 4) for f in frames])).permute(0, 3, 1, 2).float() / 255
         restored = [
-            (pixels.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+            np.floor(pixels.permute(1, 2, 0).numpy() * 255 + 0.5).astype(np.uint8)  # as files are written
             for pixels in FakeRestorer().restore_clip(lr, [], (48, 64), 1.0)
         ]
         expected = [fidelity.psnr(sr, gt)[0] for sr, gt in zip(restored, frames, strict=True)]
@@ -359,8 +365,8 @@ def test_runs_are_compared_with_p_and_published_rows(data: Path, tmp_path: Path)
 def test_published_rows_stand_beside_a_run_where_the_definition_agrees(tmp_path: Path) -> None:
     bench = replace(load_bench("REDS4"), clips=("000",), num_clips=1, frames={"": 4})
     write_frames(tmp_path / "REDS4" / "GT" / "000", moving(0))
-    options = RunOptions(load_restorer=lambda _name, _device: FakeRestorer())
-    BenchRun.prepare(bench, tmp_path, QUICK, options).execute(tmp_path / "out")
+    run = BenchRun.prepare(bench, tmp_path, QUICK, RunOptions())
+    run.execute(tmp_path / "out", load_model=lambda _options: FakeRestorer())
     text = comparison_markdown(compare_runs([tmp_path / "out"]))
     assert "| BasicVSR++ (c64n7) | 32.3855 | 0.9069 |" in text
     assert re.search(r"\| this: fake on REDS4, blind \| \d+\.\d{3} \| 0\.\d{4} \|", text)
@@ -384,14 +390,22 @@ def test_foreign_files_are_no_results(tmp_path: Path) -> None:
         compare_runs([path])
 
 
-def test_a_failing_metric_stops_the_producer(data: Path, tmp_path: Path) -> None:
-    class Long(FakeRestorer):
-        def restore_clip(self, lr: Any, *args: Any) -> Any:
-            for frame in super().restore_clip(lr, *args):
-                yield frame[:, :, :-4]
+def test_a_failing_metric_stops_the_producer(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames of another size than the plan said would be resized by the engine, so they come from nowhere here."""
+    produced = []
 
+    def produce() -> Iterator[tuple[np.ndarray, None]]:
+        for number in range(1000):
+            produced.append(number)
+            yield np.zeros((48, 60, 3), np.uint8), None
+
+    truth = FileClip(data / "Set" / "GT" / "a")
+    task = ClipTask("a", 4, 24.0, produce, truth, "x")
+    options = MeasureOptions((METRICS["psnr"],))
+    monkeypatch.setattr("sparkvsr.evaluation.measuring.QUEUE_BYTES", 10_000)
     with pytest.raises(MetricError, match="a: the restored frame is 60x48 but the ground truth is 64x48"):
-        run_bench(data, tmp_path / "out", Long())
+        measure_clips([task], Toolbox(WeightStore(None)), options, tmp_path / "out")
+    assert len(produced) < 1000
 
 
 def test_the_queue_holds_a_limited_number_of_bytes() -> None:

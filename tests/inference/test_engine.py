@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from sparkvsr.errors import DecodeError
-from sparkvsr.inference.clip.engine import KeyframeLoader, RestoreSettings, SegmentEnd, restore_segments
+from sparkvsr.inference.clip.engine import KeyframeLoader, RestoreSettings, restore_shots
 from sparkvsr.keyframes.references import BicubicMaker
 from sparkvsr.keyframes.shots import Shot
 from sparkvsr.models.bicubic import BicubicModel
-from sparkvsr.models.interface import RestorationModel, Session, ShotRequest
+from sparkvsr.models.interface import Session, ShotRequest
 
 
 @dataclass
@@ -32,36 +32,6 @@ class FakeFrame:
 def clip(start: int, stop: int) -> Iterator[FakeFrame]:
     for index in range(start, stop):
         yield FakeFrame(index, torch.full((3, 4, 6), index / 100))
-
-
-@dataclass(frozen=True)
-class WholeShot:
-    """A shot as one segment."""
-
-    shot: Shot
-
-    @property
-    def start(self) -> int:
-        return self.shot.start
-
-    @property
-    def stop(self) -> int:
-        return self.shot.stop
-
-
-def restore_stream(
-    model: RestorationModel,
-    frames: Iterator[FakeFrame],
-    shots: Sequence[Shot],
-    keyframe_indices: Sequence[int],
-    loader: KeyframeLoader | None,
-    settings: RestoreSettings,
-) -> Iterator[tuple[FakeFrame, Tensor]]:
-    """The frames of whole shots, without the ends."""
-    segments = [WholeShot(shot) for shot in shots]
-    for item in restore_segments(model, frames, segments, keyframe_indices, loader, settings):  # type: ignore[arg-type, type-var]
-        if not isinstance(item, SegmentEnd):
-            yield item  # type: ignore[misc]
 
 
 class DelayedSession(Session):
@@ -110,7 +80,7 @@ def loader(stop: int) -> KeyframeLoader:
 @pytest.mark.parametrize("chunk_frames", [1, 3, 8, 100])
 def test_every_frame_comes_back_in_order_whatever_the_chunk(chunk_frames: int) -> None:
     shots = [Shot(5, 12), Shot(12, 13), Shot(13, 25)]
-    out = list(restore_stream(DelayedModel(), clip(5, 25), shots, [], None, settings(chunk_frames)))
+    out = list(restore_shots(DelayedModel(), clip(5, 25), shots, [], None, settings(chunk_frames)))
     assert [frame.index for frame, _ in out] == list(range(5, 25))
     for frame, sr in out:
         assert sr.shape == (3, 16, 24)
@@ -119,7 +89,7 @@ def test_every_frame_comes_back_in_order_whatever_the_chunk(chunk_frames: int) -
 
 def test_one_session_a_shot_and_no_chunk_across_a_cut() -> None:
     model = DelayedModel()
-    list(restore_stream(model, clip(0, 10), [Shot(0, 6), Shot(6, 10)], [], None, settings(4)))
+    list(restore_shots(model, clip(0, 10), [Shot(0, 6), Shot(6, 10)], [], None, settings(4)))
     assert [request.num_frames for request in model.requests] == [6, 4]
     assert model.pushes == [4, 2, 4]
 
@@ -127,20 +97,20 @@ def test_one_session_a_shot_and_no_chunk_across_a_cut() -> None:
 def test_keyframes_reach_only_their_shot_at_their_own_index() -> None:
     model = DelayedModel()
     shots = [Shot(0, 6), Shot(6, 10)]
-    list(restore_stream(model, clip(0, 10), shots, [0, 4, 7], loader(10), settings()))
+    list(restore_shots(model, clip(0, 10), shots, [0, 4, 7], loader(10), settings()))
     assert [sorted(seen) for seen in model.keyframes] == [[0, 4], [1]]
     assert model.keyframes[0][4] == pytest.approx(0.04)
     assert model.keyframes[1][1] == pytest.approx(0.07)
 
 
 def test_output_is_resized_to_the_asked_size() -> None:
-    out = list(restore_stream(DelayedModel(), clip(0, 3), [Shot(0, 3)], [], None, settings(size=(10, 14))))
+    out = list(restore_shots(DelayedModel(), clip(0, 3), [Shot(0, 3)], [], None, settings(size=(10, 14))))
     assert all(sr.shape == (3, 10, 14) for _, sr in out)
 
 
 def test_a_clip_that_ends_early_is_an_error() -> None:
     with pytest.raises(DecodeError, match="ended inside the shot"):
-        list(restore_stream(DelayedModel(), clip(0, 7), [Shot(0, 10)], [], None, settings()))
+        list(restore_shots(DelayedModel(), clip(0, 7), [Shot(0, 10)], [], None, settings()))
 
 
 def test_loader_decodes_each_part_once_when_keyframes_are_asked_in_order() -> None:
@@ -189,7 +159,7 @@ class CountingModel(DelayedModel):
 
 def test_no_restored_chunk_is_held_while_the_next_is_made() -> None:
     CountingSession.chunks = []
-    out = list(restore_stream(CountingModel(), clip(0, 9), [Shot(0, 4), Shot(4, 9)], [], None, settings(2)))
+    out = list(restore_shots(CountingModel(), clip(0, 9), [Shot(0, 4), Shot(4, 9)], [], None, settings(2)))
     assert len(out) == 9
     assert len(CountingSession.chunks) == 5
 
@@ -198,7 +168,7 @@ def test_keyframes_are_let_go_with_their_shot() -> None:
     keyframes = loader(12)
     shots = [Shot(0, 6), Shot(6, 12)]
     held = []
-    for frame, _ in restore_stream(DelayedModel(), clip(0, 12), shots, [0, 4, 7], keyframes, settings(6)):
+    for frame, _ in restore_shots(DelayedModel(), clip(0, 12), shots, [0, 4, 7], keyframes, settings(6)):
         if frame.index in (5, 11):
             held.append(sorted(keyframes._cache))
     assert held == [[0, 4], [7]]

@@ -148,3 +148,28 @@ def test_a_failing_ffmpeg_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: "false")
     with pytest.raises(MetricError, match="vmaf: ffmpeg failed"):
         measure("vmaf", SR, HR)
+
+
+def test_metrics_of_whole_clips_see_every_frame_and_know_its_length() -> None:
+    """Without the authors' networks: any network in their place."""
+    torch = pytest.importorskip("torch")
+
+    class Tools(Toolbox):
+        def video_network(self, name: str) -> object:
+            return lambda view, batch: torch.full((1,), 0.2 if view == "fragments" else 0.1)
+
+    frames = [textured(i) for i in range(3)]
+    specs = [METRICS["dover"], METRICS["fastervqa"]]
+    meter = ClipMeter(specs, Tools(WeightStore()), num_frames=3)
+    for frame in frames:
+        meter.update(frame, None)
+    scores = meter.finish()
+    assert scores["fastervqa"].mean == pytest.approx(1 / (1 + np.exp(-(0.2 - 0.14759505) / 0.03613452)))
+    assert scores["dover"].mean not in (None, scores["fastervqa"].mean)
+    assert (scores["dover"].values, scores["dover"].unscored) == ([], 0)
+    with pytest.raises(MetricError, match="dover needs the number of frames beforehand"):
+        ClipMeter(specs[:1], Tools(WeightStore())).update(frames[0], None)
+    short = ClipMeter(specs[1:], Tools(WeightStore()), num_frames=3)
+    short.update(frames[0], None)
+    with pytest.raises(MetricError, match="has 1 frames, 3 were expected"):
+        short.finish()

@@ -10,7 +10,10 @@ import torch
 import torchvision
 from reference_formulas import basicsr_luma, basicsr_niqe, distorted, textured
 
+from sparkvsr.losses.perceptual import dists_network, lpips_network
 from sparkvsr.metrics.niqe import Niqe
+from sparkvsr.metrics.perceptual import PerceptualMetric
+from sparkvsr.metrics.toolbox import Toolbox
 from sparkvsr.pretrained import loading, perceptual
 from sparkvsr.pretrained.weights import WeightStore
 
@@ -51,7 +54,7 @@ def test_lpips_equals_torchmetrics(
 
     reference = LearnedPerceptualImagePatchSimilarity(net, normalize=True)  # type: ignore[arg-type]
     found = WeightStore().require(f"lpips_lin_{heads}")  # shipped inside torchmetrics
-    ours = perceptual.Lpips(convolutions, loading.linear_heads(found))
+    ours = PerceptualMetric(perceptual.Lpips(convolutions, loading.linear_heads(found)))
     sr, hr = images()
     assert ours(sr, hr) == pytest.approx(float(reference(sr, hr)), rel=1e-5)
     assert ours(hr, hr) == 0
@@ -63,7 +66,7 @@ def test_dists_equals_torchmetrics(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     from torchmetrics.image import DeepImageStructureAndTextureSimilarity
 
     parameters = loading.state_dict(WeightStore().require("dists"))
-    ours = perceptual.Dists(convolutions, parameters["alpha"], parameters["beta"])
+    ours = PerceptualMetric(perceptual.Dists(convolutions, parameters["alpha"], parameters["beta"]))
     sr, hr = images()
     assert ours(sr, hr) == pytest.approx(float(DeepImageStructureAndTextureSimilarity()(sr, hr).detach()), rel=1e-4)
     assert ours(hr, hr) == pytest.approx(0, abs=1e-5)
@@ -72,16 +75,13 @@ def test_dists_equals_torchmetrics(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.shared
 def test_values_with_the_real_weights(shared_dir: Path) -> None:
     """Values of torchmetrics 1.9 with the float32 weights, computed once; our fp16 copies move the fifth digit."""
-    store = WeightStore(shared_dir / "weights")
     sr, hr = images()
-    alex = perceptual.Lpips(
-        loading.convolutions(store.require("alexnet")), loading.linear_heads(store.require("lpips_lin_alex"))
-    )
-    parameters = loading.state_dict(store.require("dists"))
-    backbone = loading.convolutions(store.require("vgg16"))
-    dists = perceptual.Dists(backbone, parameters["alpha"], parameters["beta"])
-    vgg = perceptual.Lpips(backbone, loading.linear_heads(store.require("lpips_lin_vgg")))
-    assert (alex(sr, hr), vgg(sr, hr), dists(sr, hr)) == pytest.approx(REAL_VALUES, abs=2e-4)
+    weights = shared_dir / "weights"
+    tools = Toolbox(WeightStore(weights))
+    measured = [measure(sr, hr) for measure in (tools.lpips_alex, tools.lpips_vgg, tools.dists)]
+    assert measured == pytest.approx(REAL_VALUES, abs=2e-4)
+    losses = [lpips_network("alex", weights), lpips_network("vgg", weights), dists_network(weights)]
+    assert [float(loss(sr, hr)) for loss in losses] == pytest.approx(REAL_VALUES, abs=2e-4)
 
 
 REAL_VALUES = (0.33024, 0.25430, 0.23105)

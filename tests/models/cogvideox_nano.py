@@ -1,8 +1,6 @@
 """A CogVideoX model small enough for tests, with the real structure, and folders to load it from.
 
-Sizes: 2 heads x 16 because the rotary embedding splits a head 1/4, 3/8, 3/8 and needs even parts; 2 layers so that text
-and video streams meet twice; 4 autoencoder blocks because the spatial factor 8 is three halvings; 16 latent channels
-and 2x2x2 patches are fixed by the checks; groups of 2 because the narrowest block has 4 channels.
+The product's nano model, with a smaller autoencoder and text embedding.
 """
 
 from __future__ import annotations
@@ -18,52 +16,26 @@ from safetensors.torch import save_file
 
 from sparkvsr.models.cogvideox.networks.prompt import EMBEDDING_FILE, EMBEDDING_FOLDER, EMBEDDING_KEY
 from sparkvsr.models.cogvideox.networks.weight_files import build_transformer, build_vae
+from sparkvsr.training.adapters.nano import NANO_TRANSFORMER, NANO_VAE, SCHEDULER
 
 TOKENS, TEXT_DIM = 4, 16
 
 TRANSFORMER: dict[str, Any] = {
-    "_class_name": "CogVideoXTransformer3DModel",
-    "num_attention_heads": 2,
-    "attention_head_dim": 16,
-    "in_channels": 32,
-    "out_channels": 16,
-    "num_layers": 2,
+    **NANO_TRANSFORMER,
     "time_embed_dim": 16,
     "ofs_embed_dim": 16,
     "text_embed_dim": TEXT_DIM,
     "max_text_seq_length": TOKENS,
-    "patch_size": 2,
-    "patch_size_t": 2,
-    "patch_bias": False,
     "sample_height": 4,  # smaller than the clips of the tests: the rotary grid must not be bound by it
     "sample_width": 4,
-    "sample_frames": 81,
-    "use_rotary_positional_embeddings": True,
 }
 VAE: dict[str, Any] = {
-    "_class_name": "AutoencoderKLCogVideoX",
+    **NANO_VAE,
     "block_out_channels": [4, 4, 8, 8],
-    "layers_per_block": 1,
-    "latent_channels": 16,
     "norm_num_groups": 2,
     "sample_height": 64,  # library tiles of 32 x 48 pixels
     "sample_width": 96,
-    "scaling_factor": 0.7,
     "invert_scale_latents": True,
-}
-SCHEDULER: dict[str, Any] = {
-    "_class_name": "CogVideoXDDIMScheduler",
-    "num_train_timesteps": 1000,
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "prediction_type": "v_prediction",
-    "rescale_betas_zero_snr": True,
-    "snr_shift_scale": 1.0,
-    "clip_sample": False,
-    "set_alpha_to_one": True,
-    "steps_offset": 0,
-    "timestep_spacing": "trailing",
 }
 
 

@@ -21,7 +21,7 @@ from sparkvsr.models.cogvideox.plan.flops import plan_flops
 from sparkvsr.models.cogvideox.plan.memory import SAFETY, MemoryModel
 from sparkvsr.models.cogvideox.plan.settings import RunSettings
 from sparkvsr.models.interface import ShotRequest
-from sparkvsr.models.stage_cost import bench_model, measure_matmul_rate
+from sparkvsr.models.stage_cost import measure_matmul_rate, profile_model
 from sparkvsr.models.tracing import peak_bytes
 
 GIB = 1 << 30
@@ -155,7 +155,7 @@ def test_plans_are_used_by_the_session(model: CogVideoXModel) -> None:
 
 
 def test_bench_measures_every_stage(model: CogVideoXModel) -> None:
-    result = bench_model(
+    result = profile_model(
         model,
         lr_size=(8, 8),
         size=(16, 16),
@@ -178,7 +178,7 @@ def test_bench_measures_every_stage(model: CogVideoXModel) -> None:
 def test_bench_takes_any_model() -> None:
     from sparkvsr.models.bicubic import BicubicModel
 
-    result = bench_model(BicubicModel(CPU), lr_size=(8, 8), size=(32, 32), num_frames=4, keyframe_index=None)
+    result = profile_model(BicubicModel(CPU), lr_size=(8, 8), size=(32, 32), num_frames=4, keyframe_index=None)
     assert list(result.stages) == ["restore"]
     assert result.fps > 0
     assert measure_matmul_rate(CPU, torch.float32, 0.05) > 0

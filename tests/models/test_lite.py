@@ -215,11 +215,24 @@ def test_errors_help(model, clip):
         model.restore(lr, truth[:1], [0, 1])
     with pytest.raises(KeyframeError, match="4 times the LR size"):
         model.open_session(ShotRequest(1, (48, 64), (96, 128)))
-    with pytest.raises(ValueError, match="at least 16x16"):
-        model.restore(lr[:, :, :8])
     session = model.open_session(ShotRequest(5, (48, 64), (192, 256)))
     with pytest.raises(ValueError, match=r"must be \(n, 3, 48, 64\)"):
         session.push(lr[:, :, :40])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (3, 40), (15, 16)])
+def test_small_frames_are_continued_inside(model, size):
+    lr = torch.rand(3, 3, *size)
+    key = torch.rand(1, 3, 4 * size[0], 4 * size[1])
+    blind, guided = model.restore(lr), model.restore(lr, key, [0])
+    assert blind.shape == guided.shape == (3, 3, 4 * size[0], 4 * size[1])
+    keyframes = {0: Keyframe(lr[0], key[0])}
+    session = model.open_session(ShotRequest(3, size, (4 * size[0], 4 * size[1]), keyframes))
+    pushed = torch.cat([session.push(lr[:1]), session.push(lr[1:]), session.finish()])
+    assert torch.equal(pushed, guided)
+    # A frame of one colour stays one, whatever its size.
+    grey = model.restore(torch.full((2, 3, *size), 0.5))
+    assert (grey - 0.5).abs().max() < 0.02
 
 
 def test_plan_shrinks_before_it_gives_up(model):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from sparkvsr.data.samples import TrainBatch, TrainSample, collate
-from sparkvsr.errors import ConfigError, WeightsError
-from sparkvsr.training.adapters.cogvideox import CogVideoXAdapter, build_cogvideox_adapter, build_nano_adapter
+from sparkvsr.errors import ConfigError, KeyframeError, WeightsError
+from sparkvsr.models.cogvideox.networks.conditioning import check_slots
+from sparkvsr.training.adapters.cogvideox import CogVideoXAdapter, build_cogvideox_adapter
 from sparkvsr.training.adapters.lite import LiteAdapter, build_lite_adapter
+from sparkvsr.training.adapters.nano import build_nano_adapter
 
 # Inference warps HR pixels with OpenCV's fixed-point tables, training with torch.
 MEAN_TOLERANCE = 2e-3
@@ -153,6 +156,28 @@ def test_keyframe_latents_are_zero_but_for_their_slots() -> None:
     assert not blind.keyframes.any()
 
 
+def test_keyframes_that_share_a_latent_frame_get_one_answer_in_training_and_use() -> None:
+    adapter = build_nano_adapter()
+    assert adapter.usable_keyframes([0, 1, 3, 4, 7, 8], framewise=False) == [0, 4, 8]
+    assert adapter.usable_keyframes([0, 1], framewise=True) == [0, 1]
+    with pytest.raises(KeyframeError, match="keyframes 0 and 2 fall into one latent frame"):
+        adapter.encode(collate([moving_sample(9, (64, 64), [0, 2])]), framewise=False, with_hr=False)
+
+
+def test_no_training_sample_has_keyframes_that_share_a_latent_frame(tmp_path: Path) -> None:
+    from sparkvsr.config import compose_config
+    from sparkvsr.training.build import build_pairs
+
+    overrides = ["model=tiny", "keyframes=any", "data.num_frames=9", f"paths.cache_dir={tmp_path}"]
+    pairs = build_pairs(compose_config(overrides), build_nano_adapter(), None)
+    crowded = build_pairs(compose_config(overrides), None, None)
+    draws = [np.random.default_rng(seed) for seed in range(200)]
+    chosen = [pairs.choose(9, None, rng) for rng in draws]
+    for indices in chosen:
+        check_slots(indices)
+    assert chosen != [crowded.choose(9, None, np.random.default_rng(seed)) for seed in range(200)]
+
+
 def test_stage_2_decodes_each_latent_by_itself_and_with_gradient() -> None:
     adapter = build_nano_adapter(gradient_checkpointing=True)
     latents = adapter.encode(collate([moving_sample(2, (64, 64), [0])]), framewise=True, with_hr=False)
@@ -178,7 +203,7 @@ def test_a_samples_latents_do_not_depend_on_its_batch() -> None:
 
 
 def test_refusals(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="has no transformer"):
+    with pytest.raises(WeightsError, match="transformer/config.json is missing"):
         build_cogvideox_adapter(tmp_path)
     with pytest.raises(ConfigError, match="posterior=guess"):
         build_nano_adapter(posterior="guess")

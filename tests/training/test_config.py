@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import json
 from importlib import import_module, resources
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sparkvsr.config import compose_config, config_text, plain
+from sparkvsr.config import compose_config, config_from_dict, config_text, load_config, plain
 from sparkvsr.errors import ConfigError
 
 FILL = ["++data.root=/x", "++data.image_root=/x", "++model.path=/x"]
@@ -19,8 +20,8 @@ def rows() -> list[tuple[str, ...]]:
     """Sets of overrides, one option of each group in each, that together take every option of every group."""
     groups = {}
     for group in resources.files("sparkvsr.conf").iterdir():
-        if group.is_dir() and group.name not in ("recipe", "bench", "stage", "__pycache__"):
-            names = sorted(f.name[:-5] for f in group.iterdir() if f.name.endswith(".yaml"))
+        if group.is_dir() and group.name not in ("recipe", "loss_recipe", "bench", "stage", "__pycache__"):
+            names = sorted(f.name[:-5] for f in group.iterdir() if f.name.endswith(".yaml") and f.name[0] != "_")
             if names:
                 groups[group.name] = names
     longest = max(len(names) for names in groups.values())
@@ -53,6 +54,32 @@ def test_every_option_composes_and_fits_its_constructor(row: tuple[str, ...], st
         assert not unknown, f"{path}: {node['_target_']} does not take {unknown}"
 
 
+NAMES = ["a=b", "x (1)", "it's", "a#b", "a{b}", "wow!", "1,2", "видео", "日本", "a[1]", "a&b;c~d", 'say "x"', "a%d",
+         "back\\slash", "end\\", "`x"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_paths_with_signs_of_their_own_are_only_paths(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    config = compose_config(["data=folder", f"data.root={folder}", f"init={folder}", f"paths.output_dir={folder}"])
+    assert (config.data.root, config.init, config.paths.output_dir) == (str(folder),) * 3
+    # Relative, and not there.
+    assert compose_config(["data=folder", f"data.root={name}"]).data.root == name
+    (folder / "data").mkdir()
+    (folder / "data" / "mine.yaml").write_text("defaults: [folder]\nroot: /y\n")
+    assert compose_config(["data=mine"], config_dir=folder).data.root == "/y"
+
+
+def test_lists_and_quotes_still_mean_what_they_did() -> None:
+    assert compose_config(["data=folder", "data.root='/a=b'"]).data.root == "/a=b"
+    assert compose_config(["data=folder", "data.root=null", "data.image_root=/x"]).data.root is None
+    with pytest.raises(ConfigError, match=r"the value of trainer\.max_steps cannot be read: \[1"):
+        compose_config(["trainer.max_steps=[1"])
+    with pytest.raises(ConfigError, match="names several values"):
+        compose_config(["trainer.max_steps=1,2"])
+
+
 def test_a_stage_is_a_diff_and_explicit_overrides_win() -> None:
     first, second = compose_config(["stage=1", "model=tiny"]), compose_config(["stage=2", "model=tiny"])
     assert (first.stage, second.stage) == (1, 2)
@@ -61,6 +88,43 @@ def test_a_stage_is_a_diff_and_explicit_overrides_win() -> None:
     own = compose_config(["stage=2", "loss=latent", "trainer.max_steps=99", "data.num_frames=17"])
     assert own.loss._target_.endswith("LatentLoss")
     assert (own.trainer.max_steps, own.data.num_frames) == (99, 17)
+
+
+def test_what_a_model_asks_of_a_loss_follows_the_loss_that_is_chosen() -> None:
+    assert compose_config(["stage=1"]).loss.kind == "charbonnier"
+    second = compose_config(["stage=2"]).loss
+    assert (second.kind, second.dists_weight, second.frame_difference_weight) == ("charbonnier", 0, 0.1)
+    assert compose_config(["stage=2", "loss=latent"]).loss == {
+        "_target_": "sparkvsr.losses.latent.LatentLoss",
+        "kind": "charbonnier",
+    }
+    assert compose_config(["stage=2", "model=tiny"]).loss.dists_weight == 0
+    assert compose_config(["stage=2", "loss.kind=mse", "loss.dists_weight=0.5"]).loss.dists_weight == 0.5
+    assert "recommended" not in compose_config(["stage=2"])
+
+
+def test_stored_configurations_name_things_where_they_are_now(tmp_path: Path) -> None:
+    old = {
+        "model": {"_target_": "sparkvsr.training.adapters.cogvideox.build_nano_adapter", "seed": 3},
+        "keyframes": {
+            "augmentation": {"_target_": "sparkvsr.data.references.ReferenceAugmentation"},
+            "isr": {"_target_": "sparkvsr.data.references.IsrReferences", "ratio": 0.0, "folder": "???"},
+        },
+        "callbacks": [{"_target_": "sparkvsr.data.references.IsrReferences"}, None],
+        "loss": {"_target_": "sparkvsr.losses.latent.LatentLoss"},
+        "logger": {},
+        "init": None,
+    }
+    file = tmp_path / "config.yaml"
+    file.write_text(json.dumps(old))
+    for config in (config_from_dict(old), load_config(file)):
+        assert config.model._target_ == "sparkvsr.training.adapters.nano.build_nano_adapter"
+        assert config.keyframes.isr._target_ == "sparkvsr.data.keyframe_images.IsrReferences"
+        assert config.callbacks[0]._target_ == "sparkvsr.data.keyframe_images.IsrReferences"
+        assert config.loss._target_ == "sparkvsr.losses.latent.LatentLoss"
+        for _, node in targets({"keyframes": plain(config.keyframes.augmentation), "model": plain(config.model)}):
+            module, _, name = node["_target_"].rpartition(".")
+            assert callable(getattr(import_module(module), name))
 
 
 def test_the_papers_numbers() -> None:

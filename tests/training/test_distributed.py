@@ -184,7 +184,7 @@ def test_processes_started_from_outside_need_a_named_folder(monkeypatch: pytest.
 
 
 def test_zero_stage_3_keeps_no_average(monkeypatch: pytest.MonkeyPatch) -> None:
-    from sparkvsr.training.adapters.cogvideox import build_nano_adapter
+    from sparkvsr.training.adapters.nano import build_nano_adapter
     from sparkvsr.training.strategies import ZeroStrategy, check_strategy
 
     strategy = ZeroStrategy.__new__(ZeroStrategy)

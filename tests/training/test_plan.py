@@ -10,7 +10,7 @@ import pytest
 
 from sparkvsr.config import compose_config
 from sparkvsr.errors import ConfigError, WeightsError
-from sparkvsr.training.adapters.cogvideox import build_nano_adapter
+from sparkvsr.training.adapters.nano import build_nano_adapter
 from sparkvsr.training.plan import plan_memory, plan_text, trace_activations
 
 SIZES = ("data.num_frames=9", "data.crop=[64,64]", "data.batch_size=2")

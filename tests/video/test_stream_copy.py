@@ -93,10 +93,13 @@ def test_subtitles_read_the_same_after_conversion(tmp_path: Path, rich: Path, ff
     assert shown[1] - shown[0] == pytest.approx(shift, abs=0.0011)
 
 
-def test_mov_refuses_opus_with_a_note(tmp_path: Path, rich: Path) -> None:
+def test_mov_refuses_opus_so_it_becomes_aac(tmp_path: Path, rich: Path, ffprobe) -> None:
     writer = copy_clip(rich, tmp_path / "o.mov")
-    assert any("audio stream 2 (opus, fra) is dropped: .mov cannot hold it" in note for note in writer.notes)
-    assert probe(tmp_path / "o.mov").num_audio == 1
+    expected = "audio stream 2 (opus, fra) is transcoded to AAC: .mov cannot hold it; .mkv takes it as it is"
+    assert expected in writer.notes
+    sounds = [s for s in ffprobe(tmp_path / "o.mov", "-show_streams")["streams"] if s["codec_type"] == "audio"]
+    assert [(s["codec_name"], s["tags"]["language"]) for s in sounds] == [("aac", "eng"), ("aac", "fra")]
+    assert float(sounds[1]["duration"]) == pytest.approx(4.0, abs=0.05)
 
 
 def test_streams_can_be_left_out(tmp_path: Path, rich: Path) -> None:

@@ -24,6 +24,8 @@ from sparkvsr.errors import ConfigError, DatasetError, VideoError
 
 ClipPreparation = Callable[[Tensor, Sequence[int]], dict[str, Tensor]]
 """LR frames ``(S, 3, h, w)`` and keyframes to maps ``(S, C, h, w)`` and values ``(S,)`` that are cut like them."""
+KeyframeFilter = Callable[[Sequence[int]], list[int]]
+"""Rising keyframe indices to those that the model can take together."""
 _NEAR_SHARE = 0.5
 
 
@@ -70,6 +72,7 @@ class PairedClips(Dataset[TrainSample]):
         augment: mirror, turn and reverse in time.
         seed: of the run.
         prepare: what the model wants computed with each clip.
+        usable: which of the chosen keyframes the model can take; None takes all.
         skips: where unusable clips are noted.
 
     Raises:
@@ -94,6 +97,7 @@ class PairedClips(Dataset[TrainSample]):
         augment: bool = False,
         seed: int = 42,
         prepare: ClipPreparation | None = None,
+        usable: KeyframeFilter | None = None,
         skips: SkipReport | None = None,
     ) -> None:
         if num_frames < 1:
@@ -112,7 +116,7 @@ class PairedClips(Dataset[TrainSample]):
         self._policy, self._augmentation, self._isr = policy, augmentation, isr
         self._num_frames, self._crop, self._scale = num_frames, (int(crop[0]), int(crop[1])), scale
         self._span, self._per_clip, self._tries = span, samples_per_clip, crop_tries
-        self._augment, self._seed, self._prepare = augment, seed, prepare
+        self._augment, self._seed, self._prepare, self._usable = augment, seed, prepare, usable
         self._skips = skips or SkipReport()
         self._last: tuple[SampleRequest, Take] | None = None
 
@@ -161,7 +165,7 @@ class PairedClips(Dataset[TrainSample]):
         iframes = clip.iframe_indices
         if iframes is not None:
             iframes = [index - first for index in iframes if 0 <= index - first < num_frames]
-        indices = [] if request.is_image else self._policy(num_frames, rng, iframes)
+        indices = [] if request.is_image else self.choose(num_frames, iframes, rng)
         if self._span is not None and len(indices) > 1:
             msg = (
                 f"data.span={self._span} takes one keyframe per clip, the policy chose {len(indices)}; "
@@ -205,8 +209,9 @@ class PairedClips(Dataset[TrainSample]):
         return best[1]
 
     def choose(self, num_frames: int, iframes: list[int] | None, rng: np.random.Generator) -> list[int]:
-        """Keyframes of a clip of so many frames, by the policy."""
-        return self._policy(num_frames, rng, iframes)
+        """Keyframes of a clip of so many frames: of those that the policy chooses, what the model can take."""
+        chosen = self._policy(num_frames, rng, iframes)
+        return chosen if self._usable is None else self._usable(chosen)
 
     def with_keyframes(
         self,

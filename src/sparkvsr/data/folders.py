@@ -6,7 +6,6 @@ the folder is searched (nothing there that could be read) or when it is first re
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from sparkvsr.data.sources import ClipSource, SourceClip
 from sparkvsr.errors import DatasetError
 from sparkvsr.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES, VideoReader, iframe_indices, read_image
 
-READABLE_VIDEO_SUFFIXES = frozenset({*VIDEO_SUFFIXES, ".mpg", ".mpeg", ".wmv", ".flv", ".y4m"})
 _EVEN = 4
 
 
@@ -44,9 +42,7 @@ class ClipFolder:
         min_frames: int = 2,
         min_side: int = 64,
         num_clips: int | None = None,
-        seed: int | None = None,
     ) -> None:
-        del seed  # only procedural sources have one
         self._root = _checked_root(root, "data.root")
         found = listed_paths(self._root, path_list) if path_list else list(find_clips(self._root))
         if not found:
@@ -84,8 +80,7 @@ class ClipFolder:
         start = int(rng.integers(0, max(1, info.num_frames - num_frames + 1)))
         wanted = min(num_frames, info.num_frames - start)
         window = crop_window((info.height, info.width), size, rng)
-        part = copy.copy(self._readers[index])
-        part.start, part.stop = start, start + wanted
+        part = self._readers[index].part(start, wanted)
         frames = [frame.pixels[..., window[0], window[1]].clone() for frame in part]
         if not frames:
             msg = f"no frame could be decoded from frame {start} on"
@@ -187,14 +182,12 @@ def image_source(
     *,
     min_side: int = 64,
     num_clips: int | None = None,
-    seed: int | None = None,
 ) -> ClipSource:
     """Stills of an image folder, or single frames of the clips if there is none.
 
     Raises:
         DatasetError: the folder is missing or empty.
     """
-    del seed
     if root is None:
         return FirstFrames(ClipFolder(clip_root, min_side=min_side, min_frames=1, num_clips=num_clips))
     return ImageFolder(root, path_list, min_side=min_side, num_clips=num_clips)
@@ -207,7 +200,6 @@ def validation_source(
     *,
     min_side: int = 64,
     num_clips: int | None = 4,
-    seed: int | None = None,
 ) -> ClipSource:
     """Clips to measure on: their own folder, or the first ones of the training clips (then the figures flatter).
 
@@ -217,12 +209,10 @@ def validation_source(
         path_list: of the training clips; does not apply to ``root``.
         min_side: smaller clips are skipped.
         num_clips: how many.
-        seed: not used.
 
     Raises:
         DatasetError: the folder is missing or empty.
     """
-    del seed
     if root is not None:
         return ClipFolder(root, min_side=min_side, num_clips=num_clips)
     return ClipFolder(clip_root, path_list, min_side=min_side, num_clips=num_clips)
@@ -235,7 +225,7 @@ def find_clips(root: Path) -> Iterable[Path]:
         if any(part.startswith(".") for part in path.relative_to(root).parts) or not path.is_file():
             continue
         suffix = path.suffix.lower()
-        if suffix in READABLE_VIDEO_SUFFIXES:
+        if suffix in VIDEO_SUFFIXES:
             yield path
         elif suffix in IMAGE_SUFFIXES and path.parent not in folders_done:
             folders_done.add(path.parent)

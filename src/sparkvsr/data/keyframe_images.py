@@ -13,13 +13,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torchvision.transforms.v2.functional import (
+    adjust_brightness,
+    adjust_contrast,
+    adjust_saturation,
+    gaussian_blur,
+)
 
 from sparkvsr.errors import ConfigError
 
 ImageUpscaler = Callable[[Tensor, tuple[int, int]], Tensor]
-_GREY = (0.299, 0.587, 0.114)
 
 
 class ReferenceAugmentation:
@@ -68,7 +72,7 @@ class ReferenceAugmentation:
         if rng.random() < self._jitter_probability:
             image = self._jittered(image, rng)
         if rng.random() < self._blur_probability:
-            image = _blurred(image, rng.uniform(*self._blur_sigma))
+            image = gaussian_blur(image, [3, 3], [float(rng.uniform(*self._blur_sigma))])
         image = image.clamp(0, 1)
         if self._noise_sigma:
             noise = rng.standard_normal(tuple(image.shape), dtype=np.float32)
@@ -79,14 +83,11 @@ class ReferenceAugmentation:
         brightness, contrast, saturation = rng.uniform(1 - self._jitter, 1 + self._jitter, 3)
         for step in rng.permutation(3):
             if step == 0:
-                image = image * brightness
+                image = adjust_brightness(image, brightness)
             elif step == 1:
-                mean = _grey(image).mean()
-                image = mean + (image - mean) * contrast
+                image = adjust_contrast(image, contrast)
             else:
-                grey = _grey(image)
-                image = grey + (image - grey) * saturation
-            image = image.clamp(0, 1)
+                image = adjust_saturation(image, saturation)
         return image
 
 
@@ -156,10 +157,10 @@ class IsrReferences:
 
     def _load(self) -> ImageUpscaler:
         if self._loaded is None:
-            from sparkvsr.keyframes.references import FolderMaker, make_reference_maker
+            from sparkvsr.keyframes.references import make_reference_maker
 
             maker = make_reference_maker(str(self._upscaler))
-            if isinstance(maker, FolderMaker):
+            if maker.holds_images:
                 msg = (
                     f"keyframes.isr.upscaler={self._upscaler} is a folder of images; training needs an upscaler: lite, "
                     "bicubic, realesrgan or a weight file"
@@ -168,20 +169,6 @@ class IsrReferences:
             self._identity = maker.identity(0)
             self._loaded = lambda lr, size: maker.make(lr, size)
         return self._loaded
-
-
-def _grey(image: Tensor) -> Tensor:
-    weights = torch.tensor(_GREY).view(3, 1, 1)
-    return (image * weights).sum(dim=0, keepdim=True)
-
-
-def _blurred(image: Tensor, sigma: float) -> Tensor:
-    side = np.exp(-0.5 / sigma**2)
-    kernel = torch.tensor([side, 1.0, side], dtype=torch.float32)
-    kernel = kernel / kernel.sum()
-    padded = F.pad(image[None], (1, 1, 1, 1), mode="reflect")[0][:, None]
-    rows = F.conv2d(padded, kernel.view(1, 1, 3, 1))
-    return F.conv2d(rows, kernel.view(1, 1, 1, 3))[:, 0]
 
 
 def _wrong(image: Tensor, rng: np.random.Generator) -> Tensor:

@@ -49,9 +49,7 @@ class MovingStills:
         min_frames: int = 2,
         num_clips: int | None = None,
         max_speed: float = 10.0,
-        seed: int | None = None,
     ) -> None:
-        del seed
         self._photos = ImageFolder(root, path_list, min_side=min_side)
         self._clips = None if clip_root is None else ClipFolder(clip_root, min_side=min_side, min_frames=min_frames)
         self._clip_share, self._max_speed = clip_share, max_speed

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_GREY = (0.299, 0.587, 0.114)
+from sparkvsr.colour import grey as to_grey
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def _poisson(frame: Tensor, rng: np.random.Generator, unit: float, *, grey: bool
     """Zero-mean Poisson noise of one frame on the scale 0 to ``unit``, ``(3 or 1, H, W)``."""
     image = frame
     if grey:
-        image = (frame * torch.tensor(_GREY).view(3, 1, 1)).sum(0, keepdim=True)
+        image = to_grey(frame)
     levels = image.mul(255).round().clamp(0, 255)
     # Counting the levels is 30 times faster than sorting the pixels, which torch.unique does.
     distinct = int(np.count_nonzero(np.bincount(levels.to(torch.uint8).numpy().ravel(), minlength=256)))

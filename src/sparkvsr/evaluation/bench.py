@@ -21,7 +21,7 @@ DEGRADATIONS = {
 }
 _REQUIRED = {"title", "kind", "scale", "degradation", "metrics", "primary", "gt_folders", "lr_folders", "get"}
 _OPTIONAL = {
-    "folder", "clips", "num_clips", "frames", "average_frames", "gt_size", "gt_sizes", "fps", "lr_required", "channel",
+    "folder", "clips", "num_clips", "frames", "gt_size", "gt_sizes", "fps", "lr_required", "channel",
     "border", "published",
 }  # fmt: skip
 

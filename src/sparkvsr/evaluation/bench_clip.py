@@ -2,20 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from sparkvsr.errors import ConfigError, DatasetError
 from sparkvsr.evaluation import degrade
 from sparkvsr.evaluation.bench import Bench
 from sparkvsr.evaluation.demo_clips import demo_clip
-from sparkvsr.evaluation.frames import ClipSource, CroppedClip, FileClip
+from sparkvsr.evaluation.frames import CroppedClip, FileClip, FrameClip
 from sparkvsr.evaluation.layout import ClipFiles, size_problem
-from sparkvsr.metrics.colour import Frame
+from sparkvsr.metrics.colour import Image8, to_pixels
 
 if TYPE_CHECKING:
-    pass
+    from sparkvsr.inference.clip.analysis import ClipRecord
+    from sparkvsr.keyframes.shots import Shot
+    from sparkvsr.video import Frame
+
+
+class LrFrames(Protocol):
+    """The LR frames of a clip, which may be read several times and from any frame on."""
+
+    def open(self, start: int = 0) -> Iterator[Frame]:
+        """The frames from ``start`` on, pixels ``(3, h, w)`` float32 in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class FileFrames:
+    """LR frames read from a file, as ``sparkvsr upscale`` reads them.
+
+    Attributes:
+        path: what ``sparkvsr.video`` reads.
+        num_frames: at most.
+    """
+
+    path: Path
+    num_frames: int
+
+    def open(self, start: int = 0) -> Iterator[Frame]:
+        """See ``LrFrames``."""
+        from sparkvsr.inference.clip.analysis import open_frames
+
+        return open_frames(self.path, start, self.num_frames - start, "auto")
+
+
+@dataclass(frozen=True)
+class MadeFrames:
+    """LR frames that were made from the ground truth, held in memory: making them takes longer than reading them.
+
+    Attributes:
+        images: ``(h, w, 3)`` uint8 each.
+    """
+
+    images: Sequence[Image8]
+
+    def open(self, start: int = 0) -> Iterator[Frame]:
+        """See ``LrFrames``."""
+        from sparkvsr.video import Frame
+
+        return (Frame(k, k, 1, to_pixels(self.images[k])) for k in range(start, len(self.images)))
 
 
 @dataclass
@@ -23,7 +69,7 @@ class BenchClip:
     """A clip of a bench, opened; sizes and counts agree."""
 
     name: str
-    gt: ClipSource | None
+    gt: FrameClip | None
     lr: FileClip | None
     num_frames: int
     available: int
@@ -35,7 +81,7 @@ class BenchClip:
     @classmethod
     def open(cls, bench: Bench, files: ClipFiles, max_frames: int | None) -> BenchClip:
         """Raises DatasetError where sizes or counts do not fit."""
-        gt: ClipSource | None = None
+        gt: FrameClip | None = None
         if bench.kind == "generated":
             gt = demo_clip(files.name, bench.frames_of(files.name) or 12)
         elif files.gt is not None:
@@ -69,18 +115,37 @@ class BenchClip:
         fps = first.fps if is_video or bench.kind == "generated" else bench.fps
         return cls(files.name, gt, lr, count, available, size, lr_size, fps, notes)
 
+    @property
+    def truth(self) -> FrameClip:
+        """The ground truth of a clip that has one."""
+        assert self.gt is not None
+        return self.gt
+
     def identity(self) -> str:
         """Text that changes when the frames that are measured change."""
         return f"{self.lr.identity() if self.lr else 'made'} {self.gt.identity() if self.gt else ''} {self.num_frames}"
 
-    def lr_frames(self, bench: Bench) -> Iterator[Frame]:
-        """The LR frames, ``(h, w, 3)`` uint8 RGB: those of the set, or made from the ground truth."""
+    def lr_frames(self, bench: Bench) -> LrFrames:
+        """Its LR frames, made now where the set has none."""
         if self.lr is not None:
-            yield from CroppedClip(self.lr, self.lr_size, (0, 0), self.num_frames).frames()
-            return
+            return FileFrames(self.lr.path, self.num_frames)
         assert self.gt is not None
-        for frame in self.gt.frames():
-            yield degrade.make_lr(frame, bench.degradation, bench.scale)
+        return MadeFrames([degrade.make_lr(frame, bench.degradation, bench.scale) for frame in self.gt.frames()])
+
+    def look_through(self, lr: LrFrames, *, judge: bool = False) -> tuple[list[Shot], ClipRecord]:
+        """Cuts and colour of its LR frames, see ``analysis.look_through``.
+
+        Raises:
+            DatasetError: fewer frames than the clip should have.
+        """
+        from sparkvsr.inference.clip.analysis import look_through
+
+        shots, record = look_through(lr.open(), judge=judge)
+        count = shots[-1].stop if shots else 0
+        if count != self.num_frames:
+            msg = f"{self.name}: {count} frames could be read, {self.num_frames} were expected"
+            raise DatasetError(msg)
+        return shots, record
 
     def iframes(self, keyframes: str) -> list[int]:
         """I-frames of the LR video."""
@@ -93,16 +158,3 @@ class BenchClip:
             )
             raise ConfigError(msg)
         return [index for index in iframe_indices(self.lr.path) if index < self.num_frames]
-
-    def gt_frame(self, index: int) -> Frame:
-        """One frame of the ground truth, ``(H, W, 3)`` uint8 RGB.
-
-        Raises:
-            DatasetError: the clip has no such frame.
-        """
-        assert self.gt is not None
-        for number, frame in enumerate(self.gt.frames()):
-            if number == index:
-                return frame
-        msg = f"{self.name}: the ground truth has no frame {index}"
-        raise DatasetError(msg)

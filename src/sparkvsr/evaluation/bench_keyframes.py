@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from sparkvsr.errors import ConfigError
 
 if TYPE_CHECKING:
     from sparkvsr.evaluation.bench import Bench
+    from sparkvsr.keyframes.choice import KeyframeChoice
     from sparkvsr.keyframes.references import FolderMaker
 
 GROUND_TRUTH = "gt"
@@ -83,23 +84,18 @@ class KeyframeSource:
             raise ConfigError(msg)
         return maker
 
-    def indices(
-        self, clip: str, num_frames: int, iframes: Callable[[], Sequence[int]], *, given: Sequence[int], multiple: int
-    ) -> tuple[int, ...]:
-        """Frame numbers of the keyframes of one clip.
+    def choice(self, clip: str, num_frames: int, given: Sequence[int]) -> KeyframeChoice:
+        """The choice for one clip.
 
         Args:
             clip: name, for messages.
             num_frames: of the clip.
-            iframes: I-frames of its LR video.
             given: frame numbers of the images of a folder.
-            multiple: see ``KeyframeChoice.select``.
 
         Raises:
             ConfigError, KeyframeError: a number is outside the clip, or a number of the choice is wrong.
         """
         from sparkvsr.keyframes.choice import KeyframeChoice
-        from sparkvsr.keyframes.shots import Shot
 
         if self.keyframes == GIVEN:
             choice = KeyframeChoice("manual", indices=tuple(index for index in given if index < num_frames))
@@ -108,4 +104,5 @@ class KeyframeSource:
                 raise ConfigError(msg)
         else:
             choice = KeyframeChoice.parse("0" if self.keyframes == "first" else self.keyframes)
-        return choice.select([Shot(0, num_frames)], iframes, 0, multiple=multiple).indices
+        choice.check_early(0, num_frames)
+        return choice

@@ -3,38 +3,70 @@
 from __future__ import annotations
 
 import time
-import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparkvsr.errors import DatasetError, SparkVSRError
+from sparkvsr.errors import SparkVSRError
 from sparkvsr.evaluation import degrade
 from sparkvsr.evaluation.bench import Bench
 from sparkvsr.evaluation.bench_clip import BenchClip
 from sparkvsr.evaluation.bench_keyframes import GROUND_TRUTH, KeyframeSource
 from sparkvsr.evaluation.layout import BenchData, find_data
 from sparkvsr.evaluation.measuring import ClipTask, MeasureOptions, make_folder, measure_clips, safe_name
-from sparkvsr.evaluation.outputs import CLIPS_FOLDER, write_outputs
 from sparkvsr.evaluation.record import build_record
+from sparkvsr.evaluation.result_folder import CLIPS_FOLDER, write_outputs
 from sparkvsr.evaluation.run_options import MetricChoice, RunOptions
 from sparkvsr.hooks import Hook
 from sparkvsr.metrics.catalogue import MetricSpec
-from sparkvsr.metrics.colour import Frame
+from sparkvsr.metrics.colour import Image8
 from sparkvsr.metrics.readiness import Readiness, resolve_metrics
 from sparkvsr.metrics.toolbox import Toolbox
 from sparkvsr.pretrained.weights import WeightStore
+from sparkvsr.shapes import check_run_size
 from sparkvsr.version import __version__
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from sparkvsr.evaluation.restoring import Restorer
+    from sparkvsr.inference.clip.analysis import ClipRecord
+    from sparkvsr.keyframes.choice import KeyframeChoice
     from sparkvsr.keyframes.references import ReferenceMaker
+    from sparkvsr.keyframes.shots import Shot
+    from sparkvsr.models.interface import RestorationModel
 
 FRAMES_FOLDER = "frames"
+SEED = 42
+"""As by default in ``sparkvsr upscale``."""
+
+
+@dataclass
+class KeyedClip:
+    """A clip with its keyframes.
+
+    Attributes:
+        clip: the clip.
+        choice: how its keyframes are chosen.
+        iframes: I-frames of its LR video.
+        maker: gives their images; None until it is loaded, and without keyframes.
+        look: its shots and what else is known of its LR frames, where the choice needs them.
+        indices: the keyframes.
+    """
+
+    clip: BenchClip
+    choice: KeyframeChoice
+    iframes: Callable[[], Sequence[int]]
+    maker: ReferenceMaker | None
+    look: tuple[list[Shot], ClipRecord] | None
+    indices: tuple[int, ...] = ()
+
+    def moved(self, multiple: int) -> KeyedClip:
+        """With keyframes where a model can place them, see ``KeyframeChoice.select``."""
+        from sparkvsr.keyframes.shots import Shot
+
+        shots = self.look[0] if self.look is not None else [Shot(0, self.clip.num_frames)]
+        bad = self.look[1].bad_frames if self.look is not None else frozenset()
+        return replace(self, indices=self.choice.select(shots, self.iframes, SEED, multiple=multiple, bad=bad).indices)
 
 
 @dataclass
@@ -60,8 +92,9 @@ class BenchRun:
         Raises:
             DatasetError: the data set is missing or laid out in another way.
             MissingMetricsError: a metric asked for by name cannot be computed.
-            ConfigError: an unknown clip or metric, or keyframes that this bench cannot have.
+            ConfigError: an unknown clip or metric, keyframes that this bench cannot have, or a bad chunk or tile.
         """
+        check_run_size(options.chunk_frames, options.tile)
         store = WeightStore(choice.weights_dir)
         specs, skipped = resolve_metrics(
             choice.names, store, has_gt=bench.has_gt, strict=choice.strict, allow_download=choice.allow_download
@@ -70,12 +103,20 @@ class BenchRun:
         data = find_data(bench, data_root, options.clips)
         return cls(bench, data, replace(options, references=source.references), choice, store, specs, source, skipped)
 
-    def execute(self, output: Path, hook: Hook | None = None) -> dict[str, Any]:
+    def execute(
+        self,
+        output: Path,
+        hook: Hook | None = None,
+        *,
+        load_model: Callable[[RunOptions], RestorationModel] | None = None,
+        load_maker: Callable[[RunOptions], ReferenceMaker | None] | None = None,
+    ) -> dict[str, Any]:
         """Restore and measure, and write the results.
 
         Args:
             output: folder for the results.
             hook: see ``measuring.measure_clips``.
+            load_model, load_maker: for models and makers that are no files; by default those of ``restoring``.
 
         Returns:
             The record, see ``record``.
@@ -88,18 +129,16 @@ class BenchRun:
         options, bench = self.options, self.bench
         make_folder(output / CLIPS_FOLDER)
         pairs = [BenchClip.open(bench, files, options.max_frames) for files in self.data.clips]
-        chosen, makers = self._keyframes(pairs, 1)
-        restorer = (options.load_restorer or restoring.load_restorer)(options.model, options.device)
-        if restorer.keyframe_multiple > 1:
-            chosen, makers = self._keyframes(pairs, restorer.keyframe_multiple)
-        has_keyframes = any(chosen.values())
-        if has_keyframes and not makers:
-            maker = (options.load_maker or restoring.load_maker)(options)
-            makers = {clip.name: maker for clip in pairs}
-        fingerprint = restorer.fingerprint() or uuid.uuid4().hex
-        tasks = [
-            self._task(clip, chosen[clip.name], restorer, makers.get(clip.name), fingerprint, output) for clip in pairs
-        ]
+        keyed = [self._keyed(clip, len(pairs)) for clip in pairs]
+        model = (load_model or restoring.load_restorer)(options)
+        if model.keyframe_multiple > 1:
+            keyed = [item.moved(model.keyframe_multiple) for item in keyed]
+        has_keyframes = any(item.indices for item in keyed)
+        if has_keyframes and self.source.folder is None:
+            maker = (load_maker or restoring.load_maker)(options)
+            for item in keyed:
+                item.maker = maker or restoring.GroundTruthMaker(item.clip.truth)
+        tasks = [self._task(item, model, output) for item in keyed]
         primary = bench.primary if any(spec.name == bench.primary for spec in self.specs) else next(
             (spec.name for spec in self.specs if spec.kind == "frame"), bench.primary
         )  # fmt: skip
@@ -110,7 +149,7 @@ class BenchRun:
             "kind": "bench",
             "bench": bench.name,
             "title": bench.title,
-            "model": restorer.describe(),
+            "model": restoring.describe_model(model),
             "keyframes": self.source.keyframes,
             "references": options.references if has_keyframes else "none",
             "guidance": options.guidance_scale if has_keyframes else None,
@@ -128,36 +167,32 @@ class BenchRun:
         write_outputs(record, output)
         return record
 
-    def _keyframes(
-        self, clips: Sequence[BenchClip], multiple: int
-    ) -> tuple[dict[str, tuple[int, ...]], dict[str, ReferenceMaker | None]]:
-        """Keyframes of each clip and, where they are images of a folder, what reads them."""
+    def _keyed(self, clip: BenchClip, num_clips: int) -> KeyedClip:
+        """A clip with its keyframes and, where they are images of a folder, what reads them."""
         source = self.source
-        chosen: dict[str, tuple[int, ...]] = {}
-        makers: dict[str, ReferenceMaker | None] = {}
-        for clip in clips:
-            folder = source.folder_maker(clip.name, len(clips)) if source.folder is not None else None
-            chosen[clip.name] = source.indices(
-                clip.name, clip.num_frames, partial(clip.iframes, source.keyframes),
-                given=folder.indices if folder else (), multiple=multiple,
-            )  # fmt: skip
-            if folder is not None:
-                folder.check(chosen[clip.name], clip.lr_size)
-                makers[clip.name] = folder
-        return chosen, makers
+        folder = source.folder_maker(clip.name, num_clips) if source.folder is not None else None
+        choice = source.choice(clip.name, clip.num_frames, folder.indices if folder else ())
+        if choice.kind in ("default", "iframes"):
+            clip.iframes(source.keyframes)  # refused before the frames are looked through
+        look = clip.look_through(clip.lr_frames(self.bench), judge=True) if choice.follows_shots else None
+        keyed = KeyedClip(clip, choice, partial(clip.iframes, source.keyframes), folder, look).moved(1)
+        if folder is not None:
+            folder.check(keyed.indices, clip.lr_size)
+        return keyed
 
-    def _task(
-        self, clip: BenchClip, keyframes: tuple[int, ...], restorer: Restorer, maker: ReferenceMaker | None,
-        fingerprint: str, output: Path,
-    ) -> ClipTask:  # fmt: skip
-        options = self.options
+    def _task(self, keyed: KeyedClip, model: RestorationModel, output: Path) -> ClipTask:
+        from sparkvsr.evaluation import restoring
+
+        options, clip, keyframes = self.options, keyed.clip, keyed.indices
+        maker = keyed.maker if keyframes else None
+        plan = restoring.plan_clip(model, clip, len(keyframes), options)
         references = str(options.references) if keyframes else ""
         if maker is not None:
             references += " ".join(maker.identity(index) for index in keyframes)
         identity = "|".join(
-            (__version__, fingerprint, str(keyframes), references, str(options.guidance_scale if keyframes else 0),
-             self.bench.degradation, degrade.VERSION, str(self.bench.scale), clip.identity(),
-             str(output.resolve()) if options.save_frames else "")
+            (__version__, model.fingerprint(), restoring.pixel_identity(model, plan.settings), str(keyframes),
+             references, str(options.guidance_scale if keyframes else 0), self.bench.degradation, degrade.VERSION,
+             str(self.bench.scale), clip.identity(), str(output.resolve()) if options.save_frames else "")
         )  # fmt: skip
         facts: dict[str, Any] = {
             "keyframes": list(keyframes),
@@ -165,35 +200,24 @@ class BenchRun:
             "gt_source": clip.gt.describe() if clip.gt is not None else None,
             "lr_source": clip.lr.describe() if clip.lr is not None else "made from the ground truth",
         }
-        task = ClipTask(
-            name=clip.name, num_frames=clip.num_frames, fps=clip.fps or self.bench.fps, gt=clip.gt, identity=identity,
-            facts=facts, notes=clip.notes, produce=lambda: iter(()),
-        )  # fmt: skip
 
-        def image(index: int, lr: Tensor) -> Tensor:
-            if maker is not None:
-                return maker.make(lr, clip.size, index)
-            from sparkvsr.evaluation.restoring import to_pixels
-
-            return to_pixels([clip.gt_frame(index)])[0]
-
-        def produce() -> Iterator[tuple[Frame, Frame | None]]:
-            from sparkvsr.evaluation.restoring import restored_frames
-
-            lr_frames = list(clip.lr_frames(self.bench))
-            if len(lr_frames) != clip.num_frames:
-                msg = f"{clip.name}: {len(lr_frames)} frames could be read, {clip.num_frames} were expected"
-                raise DatasetError(msg)
+        def produce() -> Iterator[tuple[Image8, Image8 | None]]:
+            lr = clip.lr_frames(self.bench)
+            shots, record = keyed.look or clip.look_through(lr)
+            settings = replace(plan.settings, is_grey=record.stays_grey(keyframes, maker))
+            facts["restoring"] = restoring.describe_run(settings, shots)
             started = time.monotonic()
-            frames = restored_frames(restorer, lr_frames, keyframes, image, clip.size, options.guidance_scale)
-            for index, (sr, lr) in enumerate(frames):
+            frames = restoring.restored_frames(model, lr, shots, keyframes, maker, settings)
+            for index, (sr, low) in enumerate(frames):
                 facts["seconds_restoring"] = round(time.monotonic() - started, 3)
                 if options.save_frames:
                     _save_frame(output / FRAMES_FOLDER / safe_name(clip.name) / f"{index:05d}.png", sr)
-                yield sr, lr
+                yield sr, low
 
-        task.produce = produce
-        return task
+        return ClipTask(
+            name=clip.name, num_frames=clip.num_frames, fps=clip.fps or self.bench.fps, produce=produce, gt=clip.gt,
+            identity=identity, facts=facts, notes=clip.notes,
+        )  # fmt: skip
 
     def _subset(self, clips: list[BenchClip]) -> str:
         """How this run departs from the bench, empty when it does not."""
@@ -221,7 +245,7 @@ class BenchRun:
         return found
 
 
-def _save_frame(path: Path, frame: Frame) -> None:
+def _save_frame(path: Path, frame: Image8) -> None:
     import cv2
 
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,14 +6,14 @@ import cv2
 import numpy as np
 
 from sparkvsr.errors import ConfigError
-from sparkvsr.metrics.colour import Frame
+from sparkvsr.metrics.colour import Image8
 from sparkvsr.metrics.imresize import imresize
 
 VERSION = "1"
 _BD_KERNEL, _BD_SIGMA = 13, 1.6
 
 
-def make_lr(frame: Frame, degradation: str, scale: int) -> Frame:
+def make_lr(frame: Image8, degradation: str, scale: int) -> Image8:
     """Degrade one frame.
 
     Args:

@@ -10,7 +10,7 @@ import numpy as np
 
 from sparkvsr.errors import ConfigError
 from sparkvsr.evaluation.frames import MadeClip
-from sparkvsr.metrics.colour import Frame
+from sparkvsr.metrics.colour import Image8
 
 HEIGHT, WIDTH = 192, 256
 # Drawn at twice the size and reduced, so that edges are soft and motion is finer than a pixel.
@@ -29,14 +29,14 @@ def demo_clip(name: str, num_frames: int) -> MadeClip:
     return MadeClip(name, num_frames, (HEIGHT, WIDTH), _CLIPS[name])
 
 
-def _pan(index: int) -> Frame:
+def _pan(index: int) -> Image8:
     """A page of texture and text that slides by, 2.5 pixels a frame across and 1 down."""
     page = _page()
     left, top = 5 * index, 2 * index
     return _reduce(page[top : top + HEIGHT * _OVER, left : left + WIDTH * _OVER])
 
 
-def _sprites(index: int) -> Frame:
+def _sprites(index: int) -> Image8:
     """Things that cross a still background at different speeds and cover each other."""
     canvas = _page()[40 : 40 + HEIGHT * _OVER, 300 : 300 + WIDTH * _OVER].copy()
     height, width = canvas.shape[:2]
@@ -52,7 +52,7 @@ def _sprites(index: int) -> Frame:
     return _reduce(canvas)
 
 
-def _zoom(index: int) -> Frame:
+def _zoom(index: int) -> Image8:
     """The page turning and growing slowly."""
     page = _page()
     centre = (420.0, 330.0)
@@ -64,7 +64,7 @@ def _zoom(index: int) -> Frame:
 
 
 @cache
-def _page() -> Frame:
+def _page() -> Image8:
     """A large picture with noise of several scales, stripes, bricks and text."""
     height, width = 700, 1000
     rng = np.random.default_rng(20240601)
@@ -88,8 +88,8 @@ def _page() -> Frame:
     return image
 
 
-def _reduce(frame: Frame) -> Frame:
+def _reduce(frame: Image8) -> Image8:
     return np.asarray(cv2.resize(frame, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
-_CLIPS: dict[str, Callable[[int], Frame]] = {"pan": _pan, "sprites": _sprites, "zoom": _zoom}
+_CLIPS: dict[str, Callable[[int], Image8]] = {"pan": _pan, "sprites": _sprites, "zoom": _zoom}

@@ -6,14 +6,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sparkvsr.evaluation.frames import ClipSource
+from sparkvsr.evaluation.alignment import aligned, find_misalignment
+from sparkvsr.evaluation.frames import FrameClip
 from sparkvsr.evaluation.measuring import ClipTask, MeasureOptions, measure_clips
-from sparkvsr.evaluation.outputs import CLIPS_FOLDER, write_outputs
-from sparkvsr.evaluation.pairing import Crop, pair_paths
+from sparkvsr.evaluation.pairing import ClipPair, Crop, pair_paths
 from sparkvsr.evaluation.record import build_record
+from sparkvsr.evaluation.result_folder import CLIPS_FOLDER, write_outputs
 from sparkvsr.evaluation.run_options import MetricChoice
 from sparkvsr.hooks import Hook
-from sparkvsr.metrics.colour import Frame
+from sparkvsr.metrics.colour import Image8
 from sparkvsr.metrics.readiness import resolve_metrics
 from sparkvsr.metrics.toolbox import Toolbox
 from sparkvsr.pretrained.weights import WeightStore
@@ -27,6 +28,7 @@ def evaluate_files(
     metrics: MetricChoice | None = None,
     crop: Crop = "none",
     trim: bool = False,
+    align: bool = False,
     border: int = 0,
     hook: Hook | None = None,
 ) -> dict[str, Any]:
@@ -37,6 +39,7 @@ def evaluate_files(
         output: folder for the results.
         metrics: what to compute.
         crop, trim: see ``pairing.pair_paths``.
+        align: take back a shift of whole pixels or one frame, see ``alignment``; it is only told otherwise.
         border: pixels that PSNR and SSIM leave out on each side.
         hook: progress events, see ``measuring.measure_clips``.
 
@@ -51,6 +54,8 @@ def evaluate_files(
     store = WeightStore(choice.weights_dir)
     specs, skipped = resolve_metrics(choice.names, store, strict=choice.strict, allow_download=choice.allow_download)
     pairs = pair_paths(sr, gt, crop=crop, trim=trim)
+    if align:
+        pairs = [_aligned(pair) for pair in pairs]
     primary = next((spec.name for spec in specs if spec.kind == "frame"), "psnr")
     options = MeasureOptions(tuple(specs), border=border, every=choice.every, primary=primary)
     tasks = [
@@ -67,14 +72,30 @@ def evaluate_files(
         for pair in pairs
     ]
     clips = measure_clips(tasks, Toolbox(store, choice.device), options, output / CLIPS_FOLDER, hook)
-    run = {"kind": "files", "pred": str(sr), "gt": str(gt), "crop": crop, "trim": trim, "primary": primary}
+    run = {
+        "kind": "files",
+        "pred": str(sr),
+        "gt": str(gt),
+        "crop": crop,
+        "trim": trim,
+        "align": align,
+        "primary": primary,
+    }
     record = build_record(run, clips, options, skipped, store, has_gt=True)
     write_outputs(record, output)
     return record
 
 
-def _frames_of(clip: ClipSource) -> Callable[[], Iterator[tuple[Frame, Frame | None]]]:
-    def produce() -> Iterator[tuple[Frame, Frame | None]]:
+def _aligned(pair: ClipPair) -> ClipPair:
+    found = find_misalignment(pair.sr, pair.gt)
+    if found is None:
+        return pair
+    sr, gt = aligned(pair.sr, pair.gt, found.shift)
+    return ClipPair(pair.name, sr, gt, (found.note(is_applied=True), *pair.notes))
+
+
+def _frames_of(clip: FrameClip) -> Callable[[], Iterator[tuple[Image8, Image8 | None]]]:
+    def produce() -> Iterator[tuple[Image8, Image8 | None]]:
         return ((frame, None) for frame in clip.frames())
 
     return produce

@@ -9,14 +9,13 @@ from itertools import islice
 from pathlib import Path
 
 from sparkvsr.errors import DecodeError
-from sparkvsr.metrics.colour import Frame, to_uint8
+from sparkvsr.metrics.colour import Image8, to_uint8
+from sparkvsr.video.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
-VIDEO_SUFFIXES = (".mkv", ".mp4", ".mov", ".avi", ".webm", ".y4m", ".m4v", ".ts", ".nut")
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 _LOSSLESS_CODECS = {"ffv1", "rawvideo", "png", "bmp", "tiff", "utvideo", "huffyuv", "ffvhuff", "magicyuv", "qtrle"}
 
 
-class ClipSource(ABC):
+class FrameClip(ABC):
     """One clip.
 
     Attributes:
@@ -24,16 +23,30 @@ class ClipSource(ABC):
         num_frames: may be an estimate for damaged videos.
         size: ``(H, W)``.
         fps: frames per second; a nominal value for image folders.
+        numbers: those in the names of its images, rising; empty where there are none.
     """
 
     name: str
     num_frames: int
     size: tuple[int, int]
     fps: float
+    numbers: tuple[int, ...] = ()
 
     @abstractmethod
-    def frames(self) -> Iterator[Frame]:
+    def frames(self) -> Iterator[Image8]:
         """The frames from the start, ``(H, W, 3)`` uint8 RGB; may be called again."""
+
+    def frame(self, index: int) -> Image8:
+        """One frame, ``(H, W, 3)`` uint8 RGB.
+
+        Raises:
+            DecodeError: the clip has no such frame.
+        """
+        found = next(islice(self.frames(), index, None), None)
+        if found is None:
+            msg = f"{self.name} has no frame {index}"
+            raise DecodeError(msg)
+        return found
 
     @abstractmethod
     def identity(self) -> str:
@@ -48,7 +61,7 @@ class ClipSource(ABC):
         return "computed"
 
 
-class FileClip(ClipSource):
+class FileClip(FrameClip):
     """An image folder, an image or a video.
 
     Args:
@@ -70,17 +83,24 @@ class FileClip(ClipSource):
         self.num_frames = self._info.num_frames if limit is None else min(limit, self._info.num_frames)
         self.size = (self._info.height, self._info.width)
         self.fps = float(self._info.average_fps)
+        self.numbers = self._info.numbers[: self.num_frames]
 
-    def frames(self) -> Iterator[Frame]:
-        """See ``ClipSource``: ``(H, W, 3)`` uint8 RGB, deeper sources rounded to 8 bit."""
+    def frames(self) -> Iterator[Image8]:
+        """See ``FrameClip``: ``(H, W, 3)`` uint8 RGB, deeper sources rounded to 8 bit."""
         from sparkvsr.video import VideoReader
 
         with VideoReader(self.path, frames=self._limit) as reader:
             for frame in reader:
                 yield to_uint8(frame.pixels)
 
+    def frame(self, index: int) -> Image8:
+        """See ``FrameClip``: ``(H, W, 3)`` uint8 RGB."""
+        from sparkvsr.video import read_frames
+
+        return to_uint8(read_frames(self.path, [index])[index])
+
     def identity(self) -> str:
-        """See ``ClipSource``: path, sizes and times of the files, not their content."""
+        """See ``FrameClip``: path, sizes and times of the files, not their content."""
         files = self._info.files or (self.path,)
         digest = hashlib.sha256()
         for file in files:
@@ -89,7 +109,7 @@ class FileClip(ClipSource):
         return f"{self.path.resolve()} {digest.hexdigest()[:16]} {self._limit}"
 
     def describe(self) -> str:
-        """See ``ClipSource``."""
+        """See ``FrameClip``."""
         return f"{self.path} ({self._info.kind}, {self._info.codec} {self._info.pixel_format})"
 
     def is_video(self) -> bool:
@@ -97,7 +117,7 @@ class FileClip(ClipSource):
         return self._info.kind == "video"
 
     def warnings(self) -> list[str]:
-        """See ``ClipSource``: lossy codecs, subsampled colour, more than 8 bit."""
+        """See ``FrameClip``: lossy codecs, subsampled colour, more than 8 bit."""
         info = self._info
         found = []
         if info.kind == "video":
@@ -118,11 +138,11 @@ class FileClip(ClipSource):
         return found
 
 
-class MadeClip(ClipSource):
+class MadeClip(FrameClip):
     """A clip computed on the fly.
 
     Args:
-        name, num_frames, size, fps: see ``ClipSource``.
+        name, num_frames, size, fps: see ``FrameClip``.
         make: gives frame ``index``, ``(H, W, 3)`` uint8.
         version: changes when ``make`` changes.
     """
@@ -132,7 +152,7 @@ class MadeClip(ClipSource):
         name: str,
         num_frames: int,
         size: tuple[int, int],
-        make: Callable[[int], Frame],
+        make: Callable[[int], Image8],
         *,
         fps: float = 24.0,
         version: str = "1",
@@ -140,16 +160,20 @@ class MadeClip(ClipSource):
         self.name, self.num_frames, self.size, self.fps = name, num_frames, size, fps
         self._make, self._version = make, version
 
-    def frames(self) -> Iterator[Frame]:
-        """See ``ClipSource``: ``(H, W, 3)`` uint8 RGB."""
+    def frames(self) -> Iterator[Image8]:
+        """See ``FrameClip``: ``(H, W, 3)`` uint8 RGB."""
         return (self._make(index) for index in range(self.num_frames))
 
+    def frame(self, index: int) -> Image8:
+        """See ``FrameClip``: ``(H, W, 3)`` uint8 RGB."""
+        return self._make(index)
+
     def identity(self) -> str:
-        """See ``ClipSource``."""
+        """See ``FrameClip``."""
         return f"made {self.name} {self._version} {self.num_frames} {self.size}"
 
 
-class CroppedClip(ClipSource):
+class CroppedClip(FrameClip):
     """Another clip, cut to a window and a number of frames.
 
     Args:
@@ -159,28 +183,33 @@ class CroppedClip(ClipSource):
         num_frames: frames to keep.
     """
 
-    def __init__(self, clip: ClipSource, size: tuple[int, int], corner: tuple[int, int], num_frames: int) -> None:
+    def __init__(self, clip: FrameClip, size: tuple[int, int], corner: tuple[int, int], num_frames: int) -> None:
         self.name, self.fps = clip.name, clip.fps
         self.size, self.num_frames = size, num_frames
         self._clip, self._corner = clip, corner
 
-    def frames(self) -> Iterator[Frame]:
-        """See ``ClipSource``: ``(H, W, 3)`` uint8 RGB."""
+    def frames(self) -> Iterator[Image8]:
+        """See ``FrameClip``: ``(H, W, 3)`` uint8 RGB."""
+        return (self._cut(frame) for frame in islice(self._clip.frames(), self.num_frames))
+
+    def frame(self, index: int) -> Image8:
+        """See ``FrameClip``: ``(H, W, 3)`` uint8 RGB."""
+        return self._cut(self._clip.frame(index))
+
+    def _cut(self, frame: Image8) -> Image8:
         top, left = self._corner
-        height, width = self.size
-        for frame in islice(self._clip.frames(), self.num_frames):
-            yield frame[top : top + height, left : left + width].copy()
+        return frame[top : top + self.size[0], left : left + self.size[1]].copy()
 
     def identity(self) -> str:
-        """See ``ClipSource``."""
+        """See ``FrameClip``."""
         return f"{self._clip.identity()} cut {self.size} {self._corner} {self.num_frames}"
 
     def warnings(self) -> list[str]:
-        """See ``ClipSource``."""
+        """See ``FrameClip``."""
         return self._clip.warnings()
 
     def describe(self) -> str:
-        """See ``ClipSource``."""
+        """See ``FrameClip``."""
         return self._clip.describe()
 
 
@@ -203,7 +232,7 @@ def clip_paths(folder: Path) -> dict[str, Path]:
     return found
 
 
-def check_readable(clip: ClipSource) -> int:
+def check_readable(clip: FrameClip) -> int:
     """Read a clip to the end and return its number of frames.
 
     Raises:

@@ -47,9 +47,12 @@ class CheckLine:
     is_problem: bool = False
 
 
-def data_root(given: Path | None) -> Path:
-    """``--data-root``, else ``$SPARKVSR_DATA``, else ``./data``."""
-    return given if given is not None else Path(os.environ.get("SPARKVSR_DATA") or "data")
+def data_roots(given: Path | None) -> list[Path]:
+    """Where data sets are looked for, in this order: ``--data-root`` alone, or ``$SPARKVSR_DATA`` and ``./data``."""
+    if given is not None:
+        return [given]
+    named = os.environ.get("SPARKVSR_DATA")
+    return list(dict.fromkeys([*([Path(named)] if named else []), Path("data")]))
 
 
 def find_data(bench: Bench, given_root: Path | None, clips: Sequence[str] = ()) -> BenchData:
@@ -60,7 +63,7 @@ def find_data(bench: Bench, given_root: Path | None, clips: Sequence[str] = ()) 
 
     Args:
         bench: the bench.
-        given_root: see ``data_root``.
+        given_root: see ``data_roots``.
         clips: only these.
 
     Raises:
@@ -69,14 +72,15 @@ def find_data(bench: Bench, given_root: Path | None, clips: Sequence[str] = ()) 
     """
     if bench.kind == "generated":
         return BenchData(bench, None, tuple(ClipFiles(name, None, None) for name in _picked(bench.clips, clips)))
-    root = data_root(given_root)
-    candidates = [root / bench.folder, root / "test" / bench.folder, root]
-    for folder in candidates:
-        lr = _subfolder(folder, bench.lr_folders)
-        gt = _subfolder(folder, bench.gt_folders)
-        if (gt if bench.has_gt else lr) is not None:
-            return _collect(bench, root, folder, gt, lr, clips)
-    raise DatasetError(_nothing_found(bench, root))
+    roots = data_roots(given_root)
+    for root in roots:
+        for folder in (root / bench.folder, root / "test" / bench.folder, root):
+            lr = _subfolder(folder, bench.lr_folders)
+            gt = _subfolder(folder, bench.gt_folders)
+            data = _collect(bench, folder, gt, lr, clips) if (gt if bench.has_gt else lr) is not None else None
+            if data is not None:
+                return data
+    raise DatasetError(_nothing_found(bench, roots))
 
 
 def check_data(data: BenchData) -> Iterator[CheckLine]:
@@ -132,15 +136,14 @@ def size_problem(bench: Bench, lr: tuple[int, int], gt: tuple[int, int]) -> str 
     return f"LR is {lr[1]}x{lr[0]}, GT {gt[1]}x{gt[0]}: not a factor of {bench.scale}"
 
 
-def _collect(
-    bench: Bench, root: Path, folder: Path, gt: Path | None, lr: Path | None, wanted: Sequence[str]
-) -> BenchData:
+def _collect(bench: Bench, folder: Path, gt: Path | None, lr: Path | None, wanted: Sequence[str]) -> BenchData | None:
+    """The set in a folder, None where none of its clips is there."""
     gt_clips = clip_paths(gt) if gt is not None and bench.has_gt else {}
     lr_clips = clip_paths(lr) if lr is not None else {}
     present = gt_clips if bench.has_gt else lr_clips
     names = [name for name in bench.clips if name in present] if bench.clips else sorted(present)
     if not names:
-        raise DatasetError(_nothing_found(bench, root))
+        return None
     picked = _picked(names, wanted)
     without_lr = [name for name in picked if name not in lr_clips]
     if bench.lr_required and without_lr:
@@ -180,7 +183,7 @@ def _subfolder(folder: Path, names: Sequence[str]) -> Path | None:
     return None
 
 
-def _nothing_found(bench: Bench, root: Path) -> str:
+def _nothing_found(bench: Bench, roots: Sequence[Path]) -> str:
     folders = []
     if bench.has_gt:
         folders.append(bench.gt_folders[0])
@@ -188,13 +191,17 @@ def _nothing_found(bench: Bench, root: Path) -> str:
         folders.append(bench.lr_folders[0])
     shown = folders[0] if len(folders) == 1 else "{" + ",".join(folders) + "}"
     clip = bench.clips[0] if bench.clips else "CLIP"
-    expected = f"{root}/{bench.folder}/{shown}/{clip}/*.png (or {shown}-Video/{clip}.mkv)"
-    place = next((folder for folder in (root / bench.folder, root) if folder.is_dir()), None)
-    found = f"{root} does not exist" if place is None else f"{place} holds {_listing(place)}"
+    places = " or ".join(f"{root}/{bench.folder}/{shown}/{clip}/*.png" for root in roots)
+    found = "; ".join(_found_in(root, bench) for root in roots)
     return (
-        f"{bench.name} was not found; expected {expected}; {found}; pass --data-root, or get the data as "
-        f"data/README.md says ({bench.get})"
+        f"{bench.name} was not found; expected {places} (or {shown}-Video/{clip}.mkv); {found}; pass --data-root, or "
+        f"get the data as data/README.md says ({bench.get})"
     )
+
+
+def _found_in(root: Path, bench: Bench) -> str:
+    place = next((folder for folder in (root / bench.folder, root) if folder.is_dir()), None)
+    return f"{root} does not exist" if place is None else f"{place} holds {_listing(place)}"
 
 
 def _listing(folder: Path) -> str:

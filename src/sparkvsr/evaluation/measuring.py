@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from sparkvsr.errors import MetricError, SparkVSRError
-from sparkvsr.evaluation.frames import ClipSource
+from sparkvsr.evaluation.alignment import AlignmentCheck
+from sparkvsr.evaluation.frames import FrameClip
 from sparkvsr.evaluation.pictures import ExtremeFrames
+from sparkvsr.evaluation.scores import score_record
 from sparkvsr.hooks import Hook
 from sparkvsr.metrics.catalogue import MetricSpec
-from sparkvsr.metrics.clip_meter import ClipMeter, ClipScore
-from sparkvsr.metrics.colour import Frame
+from sparkvsr.metrics.clip_meter import ClipMeter
+from sparkvsr.metrics.colour import Image8
 from sparkvsr.metrics.readiness import package_versions
 from sparkvsr.metrics.toolbox import Toolbox
 from sparkvsr.pretrained.weights import WeightStore
@@ -49,8 +51,8 @@ class ClipTask:
     name: str
     num_frames: int
     fps: float
-    produce: Callable[[], Iterator[tuple[Frame, Frame | None]]]
-    gt: ClipSource | None
+    produce: Callable[[], Iterator[tuple[Image8, Image8 | None]]]
+    gt: FrameClip | None
     identity: str
     facts: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -136,7 +138,7 @@ def measure_clips(
     return [records[task.name] for task in tasks]
 
 
-_Item = tuple[Frame, Frame | None] | None
+_Item = tuple[Image8, Image8 | None] | None
 
 
 class _Progress:
@@ -210,6 +212,7 @@ def _measure_one(
     primary = next((spec for spec in options.specs if spec.name == options.primary), None)
     extremes = ExtremeFrames(primary.higher_is_better is not False) if primary else None
     truth = task.gt.frames() if task.gt is not None else None
+    check = AlignmentCheck(task.num_frames)
     index, size, seconds = 0, (0, 0), 0.0
     try:
         while (item := queue.get()) is not None:
@@ -219,6 +222,8 @@ def _measure_one(
             if truth is not None and gt is None:
                 msg = f"{task.name}: the ground truth ends at frame {index}, the restored clip goes on; pass --trim"
                 raise MetricError(msg)
+            if gt is not None and gt.shape == sr.shape:
+                check.see(sr, gt)
             meter.update(sr, gt)
             if extremes is not None:
                 values = meter.scores[options.primary].values
@@ -238,6 +243,7 @@ def _measure_one(
     except BaseException:
         meter.close()
         raise
+    found = check.result()
     with _writing(folder):
         pictures = extremes.save(folder, safe_name(task.name)) if extremes else []
     return {
@@ -245,27 +251,15 @@ def _measure_one(
         "frames": index,
         "size": list(size),
         "fps": task.fps,
-        "metrics": {spec.name: _score_record(spec, scores[spec.name], task.facts) for spec in options.specs},
+        "metrics": {
+            spec.name: score_record(spec, scores[spec.name], task.facts.get("keyframes") or ())
+            for spec in options.specs
+        },
         "pictures": pictures,
         "seconds_measuring": round(seconds, 3),
-        "warnings": list(task.notes),
+        "warnings": [*([] if found is None else [found.note()]), *task.notes],
         **task.facts,
     }
-
-
-def _score_record(spec: MetricSpec, score: ClipScore, facts: dict[str, Any]) -> dict[str, Any]:
-    record: dict[str, Any] = {"mean": score.mean, "frames": score.values, "unscored": score.unscored}
-    if spec.unit == "dB":
-        record["capped"] = score.capped
-    if score.reason:
-        record["reason"] = score.reason
-    if score.gt_values:
-        record["gt_mean"], record["gt_frames"] = score.gt_mean, score.gt_values
-    keyframes = set(facts.get("keyframes") or ())
-    if keyframes and spec.kind == "frame":
-        rest = [v for i, v in enumerate(score.values) if i not in keyframes and v is not None]
-        record["mean_without_keyframes"] = sum(rest) / len(rest) if rest else None
-    return record
 
 
 def make_folder(folder: Path) -> None:

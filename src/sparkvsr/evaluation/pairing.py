@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from sparkvsr.errors import DatasetError, MetricError
-from sparkvsr.evaluation.frames import ClipSource, CroppedClip, FileClip, clip_paths, holds_images
+from sparkvsr.evaluation.frames import CroppedClip, FileClip, FrameClip, clip_paths, holds_images
+from sparkvsr.evaluation.numbering import paired_by_number
 
 Crop = Literal["none", "center", "topleft"]
 
@@ -21,8 +22,8 @@ class ClipPair:
     """
 
     name: str
-    sr: ClipSource
-    gt: ClipSource
+    sr: FrameClip
+    gt: FrameClip
     notes: tuple[str, ...] = ()
 
 
@@ -73,8 +74,8 @@ def _as_set(path: Path, label: str) -> dict[str, Path] | None:
     return clips
 
 
-def _fit(sr: ClipSource, gt: ClipSource, crop: Crop, trim: bool) -> ClipPair:
-    notes = []
+def _fit(sr: FrameClip, gt: FrameClip, crop: Crop, trim: bool) -> ClipPair:
+    sr, gt, notes = paired_by_number(sr, gt, trim=trim)
     frames = min(sr.num_frames, gt.num_frames)
     if sr.num_frames != gt.num_frames:
         if not trim:
@@ -93,7 +94,7 @@ def _fit(sr: ClipSource, gt: ClipSource, crop: Crop, trim: bool) -> ClipPair:
             )
             raise MetricError(msg)
         notes.append(f"cropped to {size[1]}x{size[0]} ({crop})")
-    if notes:
+    if sr.num_frames != gt.num_frames or sr.size != gt.size:
         sr, gt = (CroppedClip(clip, size, _corner(clip.size, size, crop), frames) for clip in (sr, gt))
     return ClipPair(gt.name, sr, gt, tuple(notes))
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from sparkvsr.errors import SparkVSRError
-from sparkvsr.metrics.colour import Frame
+from sparkvsr.metrics.colour import Image8
 
 MAX_WIDTH, MAX_HEIGHT = 640, 400
 _JPEG_QUALITY = 90
@@ -20,9 +20,9 @@ _JPEG_QUALITY = 90
 class _Kept:
     index: int
     value: float
-    sr: Frame
-    gt: Frame | None
-    lr: Frame | None
+    sr: Image8
+    gt: Image8 | None
+    lr: Image8 | None
 
 
 class ExtremeFrames:
@@ -36,7 +36,7 @@ class ExtremeFrames:
         self._sign = 1.0 if higher_is_better else -1.0
         self._kept: dict[str, _Kept] = {}
 
-    def offer(self, index: int, value: float | None, sr: Frame, gt: Frame | None, lr: Frame | None) -> None:
+    def offer(self, index: int, value: float | None, sr: Image8, gt: Image8 | None, lr: Image8 | None) -> None:
         """Look at one frame, ``(H, W, 3)`` uint8; ``lr`` may be smaller."""
         if value is None:
             return
@@ -66,7 +66,7 @@ class ExtremeFrames:
         return described
 
 
-def error_window(sr: Frame, gt: Frame | None) -> tuple[int, int, int, int]:
+def error_window(sr: Image8, gt: Image8 | None) -> tuple[int, int, int, int]:
     """``(top, left, height, width)`` of the window with the largest error, the centre without ground truth."""
     height, width = min(sr.shape[0], MAX_HEIGHT), min(sr.shape[1], MAX_WIDTH)
     if gt is None:
@@ -83,7 +83,7 @@ def data_uri(path: Path) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
 
 
-def _write_jpeg(path: Path, image: Frame) -> None:
+def _write_jpeg(path: Path, image: Image8) -> None:
     done, encoded = cv2.imencode(
         ".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
     )

@@ -12,7 +12,6 @@ versions, weights, warnings, published
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,12 +19,13 @@ from typing import Any
 
 from sparkvsr.errors import ConfigError
 from sparkvsr.evaluation.measuring import MeasureOptions
-from sparkvsr.evaluation.statistics import bootstrap_interval, mean_of
+from sparkvsr.evaluation.scores import summary
 from sparkvsr.metrics.catalogue import MetricSpec
 from sparkvsr.metrics.readiness import Readiness, package_versions
 from sparkvsr.pretrained.weights import WeightStore
 
 FORMAT = "sparkvsr-eval/1"
+RECORD_FILE = "results.json"
 
 
 def build_record(
@@ -51,7 +51,10 @@ def build_record(
         warnings: about the whole run.
         published: tables of the bench.
     """
-    metrics = {spec.name: _summary(spec, clips, options, has_gt) for spec in options.specs}
+    metrics = {
+        spec.name: summary(spec, [clip["metrics"][spec.name] for clip in clips], options.protocol(spec, has_gt))
+        for spec in options.specs
+    }
     for item in skipped:
         metrics[item.spec.name] = {
             "mean": None, "value": None, "status": "skipped", "reason": item.status, "needs": list(item.needs),
@@ -85,40 +88,6 @@ def protocol_line(run: dict[str, Any], options: MeasureOptions, has_gt: bool) ->
     return "; ".join(parts) + "; " + " ".join(options.protocol(spec, has_gt) for spec in options.specs)
 
 
-def _summary(
-    spec: MetricSpec, clips: Sequence[dict[str, Any]], options: MeasureOptions, has_gt: bool
-) -> dict[str, Any]:
-    scores = [clip["metrics"][spec.name] for clip in clips]
-    means = [score["mean"] for score in scores if score["mean"] is not None]
-    mean = math.fsum(means) / len(means) if means else None
-    values = [value for score in scores for value in score["frames"] if value is not None]
-    interval = bootstrap_interval(means)
-    summary: dict[str, Any] = {
-        "mean": mean,
-        "status": "ok" if means else "not scored",
-        "n_clips": len(means),
-        "n_frames": len(values),
-        "ci95": list(interval) if interval else None,
-        "protocol": options.protocol(spec, has_gt),
-        "unit": spec.unit,
-        "higher_is_better": spec.higher_is_better,
-        "unscored": sum(score["unscored"] for score in scores),
-    }
-    reasons = [score["reason"] for score in scores if score.get("reason")]
-    if reasons:
-        summary["reason"] = reasons[0]
-    if spec.unit == "dB":
-        summary["capped"] = sum(score.get("capped", 0) for score in scores)
-    own = mean_of([score.get("gt_mean") for score in scores])
-    if own is not None:
-        summary["gt_mean"] = own
-        summary["excess"] = abs(mean - own) if mean is not None else None
-    rest = mean_of([score.get("mean_without_keyframes") for score in scores])
-    if rest is not None:
-        summary["mean_without_keyframes"] = rest
-    return summary
-
-
 def _weights(specs: Sequence[MetricSpec], store: WeightStore) -> dict[str, Any]:
     used = {}
     for name in dict.fromkeys(name for spec in specs for name in spec.weights):
@@ -142,7 +111,7 @@ def read_record(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: missing, damaged or not a record of this program.
     """
-    file = path / "results.json" if path.is_dir() else path
+    file = path / RECORD_FILE if path.is_dir() else path
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as exc:

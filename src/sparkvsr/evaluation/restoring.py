@@ -1,194 +1,152 @@
-"""Restores a bench clip with a model: LR frames in, 8-bit frames out."""
+"""Restores a bench clip as ``sparkvsr upscale`` does: the same plan, shots, chunks and sessions; 8-bit frames out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sparkvsr.evaluation.bench_keyframes import GROUND_TRUTH, IMAGE_MODEL_SUFFIXES
-from sparkvsr.keyframes.references import ReferenceMaker, make_reference_maker, resize_image
-from sparkvsr.metrics.colour import Frame, to_uint8
-from sparkvsr.models.interface import Keyframe, RestorationModel, ShotRequest, needs_blind_pass
+from sparkvsr.evaluation.image_model import ImageModel
+from sparkvsr.inference.clip.engine import KeyframeLoader, RestoreSettings, restore_shots
+from sparkvsr.inference.clip.planning import RunPlan, plan_run
+from sparkvsr.keyframes.references import ReferenceMaker, make_reference_maker
+from sparkvsr.keyframes.shots import Shot
+from sparkvsr.metrics.colour import Image8, to_pixels
+from sparkvsr.models.device import resolve_device
+from sparkvsr.models.interface import RestorationModel
+from sparkvsr.models.registry import load_model
+from sparkvsr.video.pixels import resize_image, to_uint8
 
 if TYPE_CHECKING:
+    from sparkvsr.evaluation.bench_clip import BenchClip, LrFrames
+    from sparkvsr.evaluation.frames import FrameClip
     from sparkvsr.evaluation.run_options import RunOptions
 
-WHOLE_CLIP_BYTES = 2_000_000_000
-"""Above this many bytes of output a clip goes through a session instead of ``restore``."""
-_SESSION_MEMORY_BYTES = 4_000_000_000
 
+class GroundTruthMaker(ReferenceMaker):
+    """Keyframes that are ground-truth frames.
 
-class Restorer(Protocol):
-    """Something that restores clips.
-
-    Attributes:
-        name: for titles.
-        keyframe_multiple: see ``RestorationModel``.
+    Args:
+        truth: the ground truth of one clip.
     """
 
-    name: str
-    keyframe_multiple: int
+    name = GROUND_TRUTH
 
-    def restore_clip(
-        self, lr: Tensor, keyframes: Sequence[tuple[int, Tensor]], size: tuple[int, int], guidance_scale: float
-    ) -> Iterator[Tensor]:
-        """``(F, 3, h, w)`` in, ``(3, H, W)`` float frames out, in order; keyframes are ``(3, H, W)``."""
+    def __init__(self, truth: FrameClip) -> None:
+        self._truth = truth
 
-    def fingerprint(self) -> str | None:
-        """Changes with the weights; None when nobody can tell."""
-
-    def describe(self) -> dict[str, str]:
-        """For the record."""
+    def make(self, lr: Tensor, size: tuple[int, int], index: int = 0) -> Tensor:  # noqa: ARG002
+        """See ``ReferenceMaker.make``."""
+        return resize_image(to_pixels(self._truth.frame(index)), size)
 
 
-class ModelRestorer:
-    """A ``RestorationModel``: whole clips where they fit into memory, sessions otherwise."""
-
-    def __init__(self, model: RestorationModel) -> None:
-        self.name = model.name
-        self.keyframe_multiple = model.keyframe_multiple
-        self._model = model
-
-    def restore_clip(
-        self, lr: Tensor, keyframes: Sequence[tuple[int, Tensor]], size: tuple[int, int], guidance_scale: float
-    ) -> Iterator[Tensor]:
-        """See ``Restorer``."""
-        scale = size[0] / lr.shape[-2]
-        if lr.shape[0] * 3 * size[0] * size[1] * 4 > WHOLE_CLIP_BYTES:
-            yield from self._by_session(lr, keyframes, size, guidance_scale)
-            return
-        images = torch.stack([image for _, image in keyframes]) if keyframes else None
-        indices = [index for index, _ in keyframes]
-        yield from self._model.restore(lr, images, indices, scale=scale, guidance_scale=guidance_scale)
-
-    def fingerprint(self) -> str | None:
-        """See ``Restorer``."""
-        try:
-            return self._model.fingerprint()
-        except NotImplementedError:
-            return None
-
-    def describe(self) -> dict[str, str]:
-        """See ``Restorer``."""
-        return {
-            "name": self.name,
-            "device": str(self._model.device),
-            "dtype": str(self._model.dtype).removeprefix("torch."),
-            "fingerprint": self.fingerprint() or "unknown",
-        }
-
-    def _by_session(
-        self, lr: Tensor, keyframes: Sequence[tuple[int, Tensor]], size: tuple[int, int], guidance_scale: float
-    ) -> Iterator[Tensor]:
-        model, lr_size = self._model, (lr.shape[-2], lr.shape[-1])
-        working = model.working_size(lr_size, size)
-        passes = 2 if needs_blind_pass(guidance_scale, len(keyframes)) else 1
-        plan = model.plan(lr_size, working, len(lr), guided_passes=passes, memory_bytes=_SESSION_MEMORY_BYTES)
-        request = ShotRequest(
-            num_frames=len(lr), lr_size=lr_size, size=working,
-            keyframes={index: Keyframe(lr[index], resize_image(image, working)) for index, image in keyframes},
-            guidance_scale=guidance_scale, chunk_frames=plan.chunk_frames, tile=plan.tile,
-        )  # fmt: skip
-        session = model.open_session(request)
-        for start in range(0, len(lr), plan.chunk_frames):
-            for frame in session.push(lr[start : start + plan.chunk_frames]):
-                yield resize_image(frame, size)
-        for frame in session.finish():
-            yield resize_image(frame, size)
-
-
-class ImageRestorer:
-    """An image upscaler run on every frame by itself; keyframes mean nothing to it."""
-
-    keyframe_multiple = 1
-
-    def __init__(self, path: Path, device: str | torch.device) -> None:
-        self.name = path.stem
-        self._maker = make_reference_maker(str(path), device)
-        self._device = str(device)
-
-    def restore_clip(
-        self,
-        lr: Tensor,
-        keyframes: Sequence[tuple[int, Tensor]],  # noqa: ARG002
-        size: tuple[int, int],
-        guidance_scale: float,  # noqa: ARG002
-    ) -> Iterator[Tensor]:
-        """See ``Restorer``."""
-        for index, frame in enumerate(lr):
-            yield self._maker.make(frame, size, index)
-
-    def fingerprint(self) -> str | None:
-        """See ``Restorer``."""
-        return self._maker.identity(0)
-
-    def describe(self) -> dict[str, str]:
-        """See ``Restorer``."""
-        return {
-            "name": self.name,
-            "device": self._device,
-            "dtype": "float32",
-            "fingerprint": self.fingerprint() or "unknown",
-        }
-
-
-def load_restorer(name: str, device: str) -> Restorer:
+def load_restorer(options: RunOptions) -> RestorationModel:
     """What ``--model`` stands for: a model of ``sparkvsr.load_model``, or a weight file of an image upscaler.
 
     Raises:
         WeightsError, ConfigError: see ``load_model`` and ``make_reference_maker``.
     """
-    from sparkvsr.models.device import resolve_device
-    from sparkvsr.models.registry import load_model
-
-    path = Path(name).expanduser()
+    path = Path(options.model).expanduser()
     if path.suffix in IMAGE_MODEL_SUFFIXES and path.is_file():
-        return ImageRestorer(path, resolve_device(device))
-    return ModelRestorer(load_model(name, device=device))
+        device = resolve_device(options.device)
+        return ImageModel(make_reference_maker(str(path), device), path.stem, device)
+    return load_model(options.model, device=options.device, dtype=options.dtype)
 
 
 def load_maker(options: RunOptions) -> ReferenceMaker | None:
     """What ``--references`` stands for; None for ``gt``."""
     if options.references == GROUND_TRUTH or options.references is None:
         return None
-    from sparkvsr.models.device import resolve_device
-
     return make_reference_maker(options.references, resolve_device(options.device))
 
 
-def to_pixels(frames: Sequence[Frame]) -> Tensor:
-    """``(H, W, 3)`` uint8 frames to ``(F, 3, H, W)`` float32 in [0, 1]."""
-    return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).float().div_(255.0)
+def describe_model(model: RestorationModel) -> dict[str, str]:
+    """The model, for the record."""
+    return {
+        "name": model.name,
+        "device": str(model.device),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "fingerprint": model.fingerprint(),
+    }
+
+
+def plan_clip(model: RestorationModel, clip: BenchClip, num_keyframes: int, options: RunOptions) -> RunPlan:
+    """How the model runs a clip; see ``plan_run``."""
+    return plan_run(
+        model,
+        clip.lr_size,
+        clip.size,
+        clip.num_frames,
+        num_keyframes=num_keyframes,
+        guidance_scale=options.guidance_scale,
+        chunk_frames=options.chunk_frames,
+        tile=options.tile,
+    )
+
+
+def pixel_identity(model: RestorationModel, settings: RestoreSettings) -> str:
+    """Text that changes when a plan of the same model gives other pixels."""
+    # A model that cannot be continued in mid-shot may depend on where its chunks lie.
+    return f"chunk {None if model.is_resumable else settings.chunk_frames} tile {settings.tile}"
+
+
+def describe_run(settings: RestoreSettings, shots: Sequence[Shot]) -> dict[str, Any]:
+    """How a clip was restored, for the record."""
+    return {
+        "chunk_frames": settings.chunk_frames,
+        "tile": settings.tile,
+        "shots": [[shot.start, shot.stop] for shot in shots],
+        "grey": settings.is_grey,
+    }
 
 
 def restored_frames(
-    restorer: Restorer,
-    lr_frames: Sequence[Frame],
-    keyframe_indices: Sequence[int],
-    keyframe_image: Callable[[int, Tensor], Tensor],
-    size: tuple[int, int],
-    guidance_scale: float,
-) -> Iterator[tuple[Frame, Frame]]:
+    model: RestorationModel,
+    lr: LrFrames,
+    shots: Sequence[Shot],
+    keyframes: Sequence[int],
+    maker: ReferenceMaker | None,
+    settings: RestoreSettings,
+) -> Iterator[tuple[Image8, Image8]]:
     """Restore one clip.
 
     Args:
-        restorer: the model.
-        lr_frames: ``(h, w, 3)`` uint8.
-        keyframe_indices: which frames are keyframes.
-        keyframe_image: gives the ``(3, H, W)`` image of one of them from its index and LR frame ``(3, h, w)``.
-        size: ``(H, W)`` wanted.
-        guidance_scale: as in ``RestorationModel.restore``.
+        model: loaded.
+        lr: its LR frames.
+        shots: of the clip, from its first frame to its last.
+        keyframes: frame numbers, strictly increasing.
+        maker: gives their HR images; may be None when there are none.
+        settings: as planned.
 
     Yields:
-        ``(H, W, 3)`` uint8 restored frame and the LR frame that it came from.
+        ``(H, W, 3)`` uint8 restored frame, rounded as an encoder would, and the ``(h, w, 3)`` LR frame it came from.
+
+    Raises:
+        DecodeError: the LR frames end too early.
     """
-    lr = to_pixels(lr_frames)
-    keyframes = [(index, keyframe_image(index, lr[index])) for index in keyframe_indices]
-    frames = restorer.restore_clip(lr, keyframes, size, guidance_scale)
-    for pixels, lr_frame in zip(frames, lr_frames, strict=True):
-        yield to_uint8(pixels), lr_frame
+    loader = None
+    if maker is not None:
+        loader = KeyframeLoader(lr.open, maker, settings.working_size, maker.weights)
+    restoring = restore_shots(model, lr.open(), shots, keyframes, loader, settings)
+    try:
+        while True:
+            # Not around the loop: what asks for the frames has a mode of its own.
+            with torch.inference_mode():
+                item = next(restoring, None)
+            if item is None:
+                return
+            frame, pixels = item
+            yield to_image8(pixels), to_image8(frame.pixels)
+    finally:
+        if loader is not None:
+            loader.close()
+
+
+def to_image8(pixels: Tensor) -> Image8:
+    """``(3, H, W)`` float in [0, 1] to ``(H, W, 3)`` uint8, rounded as files are written."""
+    return np.ascontiguousarray(to_uint8(pixels).permute(1, 2, 0).numpy())

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from sparkvsr.evaluation.restoring import Restorer
-    from sparkvsr.keyframes.references import ReferenceMaker
 
 
 @dataclass(frozen=True)
@@ -43,11 +37,11 @@ class RunOptions:
         references: ``gt`` or what ``make_reference_maker`` takes; a folder holds a folder of images for each clip,
             whose frames are the keyframes when ``keyframes`` is ``none``. None for ``lite``.
         guidance_scale: as in ``RestorationModel.restore``.
-        device: where the model runs.
+        device, dtype: of the model, see ``sparkvsr.load_model``.
+        chunk_frames, tile: as for ``sparkvsr upscale``: None lets the model choose, a tile of 0 means whole frames.
         clips: only these; empty for all.
         max_frames: only the first N frames of each clip.
         save_frames: keep the restored frames as PNG.
-        load_restorer, load_maker: for tests and for models that are not files; None for the usual ones.
     """
 
     model: str = "lite"
@@ -55,8 +49,9 @@ class RunOptions:
     references: str | None = None
     guidance_scale: float = 1.0
     device: str = "auto"
+    dtype: str = "auto"
+    chunk_frames: int | None = None
+    tile: int | None = None
     clips: tuple[str, ...] = ()
     max_frames: int | None = None
     save_frames: bool = False
-    load_restorer: Callable[[str, str], Restorer] | None = None
-    load_maker: Callable[[RunOptions], ReferenceMaker | None] | None = None

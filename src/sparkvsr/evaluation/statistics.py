@@ -6,7 +6,6 @@ Frames of one clip are not independent, so clips are the unit of every statement
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -89,9 +88,3 @@ def compare_paired(first: Sequence[float], second: Sequence[float], seed: int = 
     p_value = extreme / (len(signs) + added)
     smallest = 2.0 ** (1 - count) if count <= _EXACT_UP_TO else 1 / (RESAMPLES + 1)
     return PairedComparison(observed, bootstrap_interval(list(differences), seed=seed), p_value, smallest, count)
-
-
-def mean_of(values: Sequence[float | None]) -> float | None:
-    """Mean of the values that are there, or None."""
-    present = [value for value in values if value is not None]
-    return math.fsum(present) / len(present) if present else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import logging
+import os
 import re
 import time
 from collections.abc import Generator, Sequence
@@ -20,14 +21,9 @@ from sparkvsr.inference.options import UpscaleOptions, check_options
 from sparkvsr.inference.upscale import load_for, run
 from sparkvsr.inference.workers.scale_out import ScaleOut, Workers
 from sparkvsr.models.interface import RestorationModel
-from sparkvsr.video import IMAGE_SUFFIXES
+from sparkvsr.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from sparkvsr.video.images import natural_key
-
-VIDEO_INPUT_SUFFIXES = (
-    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".vob", ".wmv"),
-    *(".flv", ".3gp", ".ogv", ".mxf", ".dv", ".y4m"),
-)
-"""What is taken from a folder of videos; a file that is named itself may have any suffix."""
+from sparkvsr.video.own_files import refuse_source
 
 _MADE_BY_US = re.compile(r"_(x[\d.]+|\d+p)(_preview)?(_compare)?$")
 
@@ -95,13 +91,13 @@ def find_inputs(given: Sequence[str]) -> Inputs:
     for text in given:
         path = Path(text).expanduser()
         matches = [path]
-        if any(mark in text for mark in "*?[") and not path.exists():
+        if any(mark in text for mark in "*?[") and not os.path.lexists(path):
             matches = sorted(map(Path, glob.glob(str(path), recursive=True)), key=natural_key)  # noqa: PTH207
             if not matches:
                 msg = f"{text} matches no file; check the pattern and the folder"
                 raise ConfigError(msg)
         for match in matches:
-            videos = _videos_in(match) if match.is_dir() else []
+            videos = _videos_in(match) if _is_folder(match) else []
             is_batch = is_batch or bool(videos)
             paths += videos or [match]
     unique = list({path.absolute(): path for path in paths}.values())
@@ -121,7 +117,7 @@ def check_output_folder(output: str, count: int) -> None:
     if folder.exists() and not folder.is_dir():
         msg = f"-o {output} is a file, but there are {count} inputs; give a folder"
         raise ConfigError(msg)
-    if "%" in folder.name or folder.suffix.lower() in (*VIDEO_INPUT_SUFFIXES, *IMAGE_SUFFIXES):
+    if folder.suffix.lower() in (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES):
         msg = f"-o {output} names one output, but there are {count} inputs; give a folder"
         raise ConfigError(msg)
     try:
@@ -182,7 +178,9 @@ def _one_by_one(
     for path in paths:
         started = time.monotonic()
         try:
-            result = run(prepare(path, output, options, model, hook, into_folder=into_folder), hook)
+            job = prepare(path, output, options, model, hook, into_folder=into_folder)
+            refuse_source(job.clip.output, paths)
+            result = run(job, hook)
         except Exception as exc:  # noqa: BLE001  (one bad file does not stop the rest; who asked reports it)
             yield Outcome(path, "failed", error=exc, seconds=time.monotonic() - started)
         else:
@@ -230,9 +228,16 @@ def _judged(outcome: Outcome, claimed: dict[Path, Path]) -> Outcome:
     return outcome
 
 
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that is too long; reading the input says so
+        return False
+
+
 def _videos_in(folder: Path) -> list[Path]:
     files = [path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file()]
-    videos = sorted((path for path in files if path.suffix.lower() in VIDEO_INPUT_SUFFIXES), key=natural_key)
+    videos = sorted((path for path in files if path.suffix.lower() in VIDEO_SUFFIXES), key=natural_key)
     images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
     if videos and images:
         msg = (

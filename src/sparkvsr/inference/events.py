@@ -1,16 +1,13 @@
-"""The events about an input and its plan, and the schema of all events."""
+"""The event about an input, and the schema of all events."""
 
 from __future__ import annotations
 
 import json
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sparkvsr.hooks import Event
 from sparkvsr.video import VideoInfo
-
-if TYPE_CHECKING:
-    from sparkvsr.inference.clip.job import ClipJob
 
 
 def input_event(info: VideoInfo) -> dict[str, Any]:
@@ -26,31 +23,6 @@ def input_event(info: VideoInfo) -> dict[str, Any]:
         "codec": info.codec,
         "audio": info.num_audio,
         "summary": info.summary(),
-    }
-
-
-def plan_event(job: ClipJob) -> dict[str, Any]:
-    """The ``plan`` event of a job."""
-    return {
-        "event": "plan",
-        "output": str(job.output),
-        "width": job.size.width,
-        "height": job.size.height,
-        "scale": round(job.size.scale, 4),
-        "frames": job.num_frames,
-        "model": job.model_name,
-        "device": job.model_device,
-        "dtype": job.model_dtype,
-        "shots": [[shot.start, shot.stop] for shot in job.shots],
-        "keyframes": list(job.selection.indices),
-        "dropped_keyframes": list(job.selection.dropped),
-        "keyframe_method": job.selection.method,
-        "references": job.references,
-        "guidance_scale": job.options.guidance_scale,
-        "chunk_frames": job.plan.chunk_frames,
-        "tile": job.plan.tile,
-        "memory_bytes": job.plan.memory_bytes,
-        "notes": list(job.notes),
     }
 
 

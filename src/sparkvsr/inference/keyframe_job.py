@@ -27,6 +27,7 @@ from sparkvsr.keyframes.choice import KeyframeChoice
 from sparkvsr.keyframes.cuts import detect_cuts
 from sparkvsr.keyframes.folder import FolderMaker
 from sparkvsr.keyframes.folder_writing import check_folder, folder_beside, image_name, move_into_place, write_png
+from sparkvsr.keyframes.frame_watch import FrameWatch
 from sparkvsr.keyframes.makers.interface import MakerOptions, ReferenceMaker
 from sparkvsr.keyframes.manifest import (
     LR_FOLDER,
@@ -36,14 +37,16 @@ from sparkvsr.keyframes.manifest import (
     clip_fingerprint,
     write_manifest,
 )
-from sparkvsr.keyframes.quality import best_frames, frame_sharpness
+from sparkvsr.keyframes.quality import best_frames
 from sparkvsr.keyframes.references import make_reference_maker
-from sparkvsr.keyframes.select import Selection
+from sparkvsr.keyframes.select import Selection, selection_notes
 from sparkvsr.keyframes.sheet import SheetTile, contact_sheet, thumbnail
 from sparkvsr.keyframes.shots import Shot, shots_from_cuts
 from sparkvsr.models.device import resolve_device
 from sparkvsr.shapes import output_size
 from sparkvsr.video import VideoInfo, VideoReader, iframe_indices, probe, read_frames
+from sparkvsr.video.images import is_pattern
+from sparkvsr.video.own_files import refuse_source
 
 LR_BATCH_BYTES = 200_000_000
 """LR frames read in one go: many, so that a long file is not scanned for each of them, but few of a 4K clip."""
@@ -63,7 +66,7 @@ class KeyframeOptions:
         seed: for random keyframes and makers that sample.
         overwrite: replace what an earlier run wrote.
         keep_going: leave a keyframe out when its reference fails, instead of stopping.
-        deinterlace: as for ``sparkvsr upscale``.
+        deinterlace, stream: as for ``sparkvsr upscale``.
     """
 
     keyframes: KeyframeChoice = field(default_factory=KeyframeChoice)
@@ -76,6 +79,7 @@ class KeyframeOptions:
     overwrite: bool = False
     keep_going: bool = False
     deinterlace: str = "auto"
+    stream: int | None = None
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,7 @@ class _Analysis:
     shots: list[Shot]
     times: Sequence[float]
     sharpness: Sequence[float]
+    bad: frozenset[int]
 
 
 def make_keyframes(
@@ -115,6 +120,9 @@ def make_keyframes(
     """
     # 1. What is wrong whatever the clip shows.
     options = options or KeyframeOptions()
+    refuse_source(folder, [path, path.parent] if is_pattern(path) else [path])
+    if Path(options.references).is_dir():
+        refuse_source(folder, [Path(options.references)])
     check_folder(folder, overwrite=options.overwrite)
     if options.keyframes.kind == "none":
         msg = "no keyframes were asked for; leave --no-keyframes out"
@@ -122,30 +130,28 @@ def make_keyframes(
     if options.best is not None and options.best < 1:
         msg = f"--best {options.best} leaves nothing to do; give at least 1"
         raise ConfigError(msg)
-    info = probe(path)
+    info = probe(path, options.stream)
     hook(input_event(info))
     size = output_size((info.height, info.width), scale=options.scale)
     if options.best is None:
         options.keyframes.check_early(0, info.num_frames)
     maker = make_reference_maker(options.references, resolve_device(options.device), options.maker)
-    if isinstance(maker, FolderMaker):
-        maker.check_clip(path)
+    maker.check_clip(path)
 
     # 2. Which frames.
     analysis = _analyse(info, options, hook)
     if options.best is not None:
         selection = best_frames(options.best, analysis.shots, analysis.sharpness)
     else:
-        selection = options.keyframes.select(analysis.shots, lambda: iframe_indices(path), options.seed)
+        selection = options.keyframes.select(
+            analysis.shots, lambda: iframe_indices(path, options.stream), options.seed, bad=analysis.bad
+        )
     if not selection.indices:
         msg = f"{path} has no frame that can be a keyframe ({selection.method}); use --every or --keyframes"
         raise KeyframeError(msg)
-    if isinstance(maker, FolderMaker):
-        maker.check(selection.indices, (info.height, info.width))
+    maker.check(selection.indices, (info.height, info.width))
     notes = [size.note] if size.note else []
-    if selection.dropped:
-        shown = ", ".join(map(str, selection.dropped[:8])) + (", ..." if len(selection.dropped) > 8 else "")
-        notes.append(f"dropped {len(selection.dropped)} keyframes closer than 4 frames to another: {shown}")
+    notes += selection_notes(selection)
     hook(_plan_event(folder, selection, analysis.shots, maker))
 
     # 3. Their images, beside the final folder.
@@ -194,13 +200,7 @@ def check_references(path: Path, folder: Path, hook: Hook = silent) -> dict[str,
         raise ConfigError(msg)
     maker = FolderMaker(folder)
     maker.check_clip(path)
-    outside = [index for index in maker.indices if index >= info.num_frames]
-    if outside:
-        msg = (
-            f"reference image {maker.paths[outside[0]]} is for frame {outside[0]}, outside the clip "
-            f"(frames 0 to {info.num_frames - 1}); rename or remove it"
-        )
-        raise KeyframeError(msg)
+    maker.given(0, info.num_frames)
     maker.check(maker.indices, (info.height, info.width))
     warnings = content_notes(maker, lambda wanted: read_frames(path, wanted), maker.indices)
     return {
@@ -213,20 +213,21 @@ def check_references(path: Path, folder: Path, hook: Hook = silent) -> dict[str,
 
 
 def _analyse(info: VideoInfo, options: KeyframeOptions, hook: Hook) -> _Analysis:
-    """One pass over the clip: cuts, times, and sharpness where it decides."""
-    times, sharpness = array("d"), array("d")
+    """One pass over the clip: cuts, times, and how good the frames are where that decides."""
+    times = array("d")
+    watch = FrameWatch() if options.best is not None or options.keyframes.follows_shots else None
     total = info.num_frames
     every = max(1, total // 100)
 
     def frames() -> Iterator[Tensor]:
-        with VideoReader(info.path, deinterlace=options.deinterlace) as reader:
+        with VideoReader(info.path, deinterlace=options.deinterlace, stream=options.stream) as reader:
             for frame in reader:
                 if frame.pts is None:
                     times.append(float(frame.index / info.average_fps) if info.average_fps else 0.0)
                 else:
                     times.append(float((frame.pts - info.start_pts) * info.time_base))
-                if options.best is not None:
-                    sharpness.append(frame_sharpness(frame.pixels))
+                if watch is not None:
+                    watch.see(frame.pixels)
                 yield frame.pixels
 
     def report(done: int) -> None:
@@ -237,7 +238,11 @@ def _analyse(info: VideoInfo, options: KeyframeOptions, hook: Hook) -> _Analysis
     if count == 0:
         msg = f"{info.path} has no decodable frame"
         raise DecodeError(msg)
-    return _Analysis(shots_from_cuts(cuts, 0, count), times, sharpness)
+    shots = shots_from_cuts(cuts, 0, count)
+    if watch is None:
+        return _Analysis(shots, times, (), frozenset())
+    bad = watch.bad(0, shots)
+    return _Analysis(shots, times, watch.scores(0, bad), bad)
 
 
 def _make_all(
@@ -281,7 +286,7 @@ def _make_all(
     pool = ThreadPoolExecutor(max_workers=max(1, maker.jobs))
     try:
         pending: dict[Future[SheetTile], int] = {}
-        for index, lr in _lr_frames(info, selection.indices, options.deinterlace):
+        for index, lr in _lr_frames(info, selection.indices, options):
             while len(pending) > maker.jobs:
                 collect(wait(pending, return_when=FIRST_COMPLETED).done, pending)
             pending[pool.submit(one, index, lr)] = index
@@ -308,10 +313,11 @@ def _make_all(
     return entries, [tiles[index] for index in sorted(tiles)], dict(sorted(failed.items()))
 
 
-def _lr_frames(info: VideoInfo, indices: Sequence[int], deinterlace: str) -> Iterator[tuple[int, Tensor]]:
+def _lr_frames(info: VideoInfo, indices: Sequence[int], options: KeyframeOptions) -> Iterator[tuple[int, Tensor]]:
     batch = max(1, LR_BATCH_BYTES // (info.height * info.width * 3 * 4))
     for start in range(0, len(indices), batch):
-        yield from read_frames(info.path, indices[start : start + batch], deinterlace=deinterlace).items()
+        part = indices[start : start + batch]
+        yield from read_frames(info.path, part, deinterlace=options.deinterlace, stream=options.stream).items()
 
 
 def _plan_event(folder: Path, selection: Selection, shots: Sequence[Shot], maker: ReferenceMaker) -> dict[str, Any]:

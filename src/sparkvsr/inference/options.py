@@ -9,9 +9,50 @@ from typing import Any
 
 from sparkvsr.errors import ConfigError
 from sparkvsr.keyframes.choice import KeyframeChoice
+from sparkvsr.models.interface import RestorationModel
+from sparkvsr.models.registry import load_model
+from sparkvsr.shapes import check_run_size
 from sparkvsr.video import EncodeOptions
 
 MAX_GUIDANCE = 10.0
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """Which model, as ``load_model`` takes it; the device is for each process to say.
+
+    Attributes:
+        name: see ``load_model``.
+        dtype: see ``load_model``.
+        options: further keyword arguments of ``load_model``.
+    """
+
+    name: str = "lite"
+    dtype: str = "auto"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def load(self, device: str) -> RestorationModel:
+        """Load it.
+
+        Raises:
+            WeightsError, ConfigError: see ``load_model``.
+        """
+        return load_model(self.name, device=device, dtype=self.dtype, **self.options)
+
+
+@dataclass(frozen=True)
+class WorkPolicy:
+    """What becomes of the work folder.
+
+    Attributes:
+        folder: named by the user, kept after success; None takes one beside the output.
+        keep: False removes it in any case, also after a failure.
+        limit_bytes: size above which segments of earlier runs are dropped from it.
+    """
+
+    folder: Path | None = None
+    keep: bool = True
+    limit_bytes: int | None = 20_000_000_000
 
 
 @dataclass(frozen=True)
@@ -33,6 +74,7 @@ class UpscaleOptions:
         compare: also write a side-by-side video.
         overwrite: replace an existing output.
         deinterlace: ``auto``, ``on``, ``off``.
+        stream: index of the video stream that is restored; None takes the main one.
         encode: codec settings.
         work: work folder, kept after success; None takes one beside the output, which is removed after success
             unless the references come from a folder (then the next edit renders only what it changes).
@@ -59,10 +101,21 @@ class UpscaleOptions:
     compare: bool = False
     overwrite: bool = False
     deinterlace: str = "auto"
+    stream: int | None = None
     encode: EncodeOptions = field(default_factory=EncodeOptions)
     work: Path | None = None
     keep_work: bool = True
     work_limit_bytes: int | None = 20_000_000_000
+
+    @property
+    def model_choice(self) -> ModelChoice:
+        """The model without its device."""
+        return ModelChoice(self.model, self.dtype, self.model_options)
+
+    @property
+    def work_policy(self) -> WorkPolicy:
+        """What becomes of the work folder."""
+        return WorkPolicy(self.work, self.keep_work, self.work_limit_bytes)
 
 
 def check_options(options: UpscaleOptions) -> None:
@@ -86,9 +139,4 @@ def check_options(options: UpscaleOptions) -> None:
     if options.work is not None and not options.keep_work:
         msg = f"--work {options.work} and --no-work exclude each other; give one of them"
         raise ConfigError(msg)
-    if options.chunk_frames is not None and options.chunk_frames < 1:
-        msg = f"--chunk-frames {options.chunk_frames} is too small; give at least 1"
-        raise ConfigError(msg)
-    if options.tile is not None and options.tile != 0 and options.tile < 32:
-        msg = f"--tile {options.tile} is too small; give at least 32 (LR pixels), or 0 for whole frames"
-        raise ConfigError(msg)
+    check_run_size(options.chunk_frames, options.tile)

@@ -1,4 +1,4 @@
-"""`sparkvsr bench`: what each stage of a run costs, through the real reader and encoder."""
+"""`sparkvsr profile`: what each stage of a run costs, through the real reader and encoder."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sparkvsr.models.device import working_memory
-from sparkvsr.models.interface import RestorationModel, needs_blind_pass
-from sparkvsr.models.stage_cost import BenchResult, bench_model
+from sparkvsr.inference.clip.planning import plan_run
+from sparkvsr.models.interface import RestorationModel
+from sparkvsr.models.stage_cost import Profile, profile_model
 from sparkvsr.shapes import output_size
 from sparkvsr.video import EncodeOptions, VideoReader, VideoWriter
 
 
-def bench(
+def profile(
     model: RestorationModel,
     *,
     clip: Path | None,
@@ -24,7 +24,7 @@ def bench(
     scale: float,
     keyframe: bool,
     guidance_scale: float = 1.0,
-) -> BenchResult:
+) -> Profile:
     """Measure read, restore (and encode, decode where the model has them) and write.
 
     Args:
@@ -42,9 +42,7 @@ def bench(
             lr_size, frames = (reader.info.height, reader.info.width), len(reader)
     size = output_size(lr_size, scale=scale)
     shape = (size.height, size.width)
-    passes = 2 if needs_blind_pass(guidance_scale, int(keyframe)) else 1
-    working = model.working_size(lr_size, shape)
-    plan = model.plan(lr_size, working, frames, guided_passes=passes, memory_bytes=working_memory(model.device))
+    plan = plan_run(model, lr_size, shape, frames, num_keyframes=int(keyframe), guidance_scale=guidance_scale).model
 
     def read() -> Tensor:
         assert clip is not None
@@ -58,7 +56,7 @@ def bench(
                 for pixels in sr:
                     writer.write(pixels)
 
-    return bench_model(
+    return profile_model(
         model,
         lr_size=lr_size,
         size=shape,

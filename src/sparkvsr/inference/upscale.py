@@ -1,4 +1,4 @@
-"""The whole job for one clip: plan, then read, restore and write at the same time."""
+"""`sparkvsr.upscale`: from what a person writes to one clip's result, in this process or on workers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from sparkvsr.inference.clip.work import ClipWork, UpscaleResult
 from sparkvsr.inference.options import UpscaleOptions, check_options
 from sparkvsr.keyframes.choice import KeyframeChoice
 from sparkvsr.models.interface import RestorationModel
-from sparkvsr.models.registry import load_model
 from sparkvsr.shapes import parse_size
 from sparkvsr.video import EncodeOptions
 
@@ -31,7 +30,7 @@ def run(job: UpscaleJob, hook: Hook = silent) -> UpscaleResult:
     Raises:
         SparkVSRError: reading, restoring or writing failed; nothing is left under the output's name.
     """
-    work = ClipWork(job.clip(), segments_of(job), hook)
+    work = ClipWork(job.clip, segments_of(job), hook)
     work.announce()
     with work:
         render_segments(job, work.missing(), work.store, work.hook)
@@ -121,7 +120,7 @@ def _on_workers(
 
 def load_for(options: UpscaleOptions) -> RestorationModel:
     """The model an ``UpscaleOptions`` names."""
-    return load_model(options.model, device=options.device, dtype=options.dtype, **options.model_options)
+    return options.model_choice.load(options.device)
 
 
 def as_output(output: str | Path, *, into_folder: bool = False) -> Path:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sparkvsr.colour import GREY_WEIGHTS
 from sparkvsr.errors import KeyframeError
 from sparkvsr.keyframes.folder import FolderMaker
 from sparkvsr.keyframes.makers.interface import ReferenceMaker
@@ -178,7 +179,7 @@ def _cells(image: Tensor) -> tuple[int, int]:
 
 
 def _grey(image: Tensor) -> Grey:
-    weights = np.array([0.299, 0.587, 0.114], np.float32)
+    weights = np.array(GREY_WEIGHTS, np.float32)
     return np.ascontiguousarray(np.tensordot(weights, image.numpy(), 1), dtype=np.float32)
 
 

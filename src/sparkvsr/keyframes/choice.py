@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -51,6 +51,11 @@ class KeyframeChoice:
         msg = f"keyframes {value!r} is unknown; use default, iframes, scenes, none, every:N, random:N or 0,48,96"
         raise ConfigError(msg)
 
+    @property
+    def follows_shots(self) -> bool:
+        """Whether the choice depends on where the shots begin, and avoids bad frames."""
+        return self.kind not in ("none", "manual")
+
     def check_early(self, start: int, stop: int) -> None:
         """Refuse what is wrong whatever the clip shows, before it is read through.
 
@@ -66,7 +71,13 @@ class KeyframeChoice:
             select.random_frames(self.number, whole, 0)
 
     def select(
-        self, shots: Sequence[Shot], iframe_indices: Callable[[], Sequence[int]], seed: int, *, multiple: int = 1
+        self,
+        shots: Sequence[Shot],
+        iframe_indices: Callable[[], Sequence[int]],
+        seed: int,
+        *,
+        multiple: int = 1,
+        bad: Collection[int] = (),
     ) -> Selection:
         """Choose.
 
@@ -75,9 +86,12 @@ class KeyframeChoice:
             iframe_indices: called only where I-frames are needed.
             seed: for ``random``.
             multiple: see ``select.snapped``; keyframes that the user fixed stay where they are.
+            bad: frames to avoid, see ``frame_watch.FrameWatch``; the user's own stay.
         """
         selection = self._select(shots, iframe_indices, seed)
-        return selection if self.kind == "manual" else select.snapped(selection, shots, multiple)
+        if not self.follows_shots:
+            return selection
+        return select.off_bad_frames(select.snapped(selection, shots, multiple), shots, bad, multiple)
 
     def _select(self, shots: Sequence[Shot], iframe_indices: Callable[[], Sequence[int]], seed: int) -> Selection:
         if self.kind == "none":

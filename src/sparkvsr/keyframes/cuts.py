@@ -1,15 +1,19 @@
-"""Where one shot ends and the next begins: PySceneDetect's adaptive detector, fed by our own reader.
+"""Where one shot ends and the next begins: PySceneDetect's adaptive detector, fed by our own reader, and a second look.
 
 Feeding frames instead of a path keeps one decoder for everything (image sequences, rotation, 10 bit), and
-lets the same pass count the frames.
+lets the same pass count the frames. The detector sees every sudden change; what a flash, a strobe, a fade or a damaged
+frame changes is taken back here, where the picture afterwards is that of before (benchmarks/cuts.py measures it).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 ANALYSIS_LONG_SIDE = 192
@@ -18,9 +22,30 @@ ANALYSIS_LONG_SIDE = 192
 MIN_SHOT_FRAMES = 4
 """Shorter shots are flashes; splitting them off would leave nothing to propagate in."""
 
+LOOK_FRAMES = 24
+"""How far around a change the same picture is looked for: a blackout or strobe of up to a second."""
+
+THUMB_LONG_SIDE = 32
+FLAT_SPREAD = 0.02
+"""Standard deviation of a thumbnail below which it shows nothing (black, white, a fade's end)."""
+
+_SAME_SHARE = 0.35
+"""Two frames are the same picture when they differ by less than this share of the change between them."""
+_SAME_CORRELATION = 0.6
+_LIT_CORRELATION = 0.85
+"""Structure that stays while brightness changes: a flash that does not blind, an exposure change, a fade."""
+_MOVED_CORRELATION = 0.9
+"""Higher, as many places are tried."""
+_RAMP_FRAMES = 3
+_RAMP = 0.8
+
+Thumb = NDArray[np.float32]
+
 
 def detect_cuts(frames: Iterable[Tensor], *, on_frame: Callable[[int], None] | None = None) -> tuple[list[int], int]:
     """Find the hard cuts of a clip in one pass with bounded memory.
+
+    Flashes, strobes, blackouts of up to `LOOK_FRAMES`, fades and single odd frames are no cuts.
 
     Args:
         frames: ``(3, h, w)`` float in [0, 1] each.
@@ -31,20 +56,145 @@ def detect_cuts(frames: Iterable[Tensor], *, on_frame: Callable[[int], None] | N
     """
     from scenedetect import AdaptiveDetector, FrameTimecode
 
-    # Thresholds are the library's own; only the shortest shot differs.
-    detector = AdaptiveDetector(min_scene_len=MIN_SHOT_FRAMES)
+    # Thresholds are the library's own; how short a shot may be is decided after the second look.
+    detector = AdaptiveDetector(min_scene_len=1)
+    thumbs: dict[int, Thumb] = {}
+    waiting: list[int] = []
     cuts: list[int] = []
     count = 0
+
+    def look_again(seen: int, *, is_end: bool) -> None:
+        while waiting and (is_end or waiting[0] + LOOK_FRAMES < seen):
+            candidate = waiting.pop(0)
+            if 0 < candidate < seen and is_cut(candidate, thumbs):
+                cuts.append(candidate)
+        oldest = min([*waiting, seen]) - 2 * LOOK_FRAMES
+        for index in [index for index in thumbs if index < oldest]:
+            del thumbs[index]
+
     for count, pixels in enumerate(frames, start=1):
-        h, w = pixels.shape[-2:]
-        factor = max(1.0, max(h, w) / ANALYSIS_LONG_SIDE)
-        if factor > 1:
-            small = (max(1, round(h / factor)), max(1, round(w / factor)))
-            pixels = F.interpolate(pixels[None], size=small, mode="area")[0]
-        bgr = pixels.flip(0).mul(255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
-        cuts += [cut.frame_num for cut in detector.process_frame(FrameTimecode(count - 1, fps=25.0), bgr)]
+        small = reduced(pixels, ANALYSIS_LONG_SIDE)
+        thumbs[count - 1] = reduced(small, THUMB_LONG_SIDE).numpy().astype(np.float32)
+        bgr = small.flip(0).mul(255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+        waiting += [cut.frame_num for cut in detector.process_frame(FrameTimecode(count - 1, fps=25.0), bgr)]
+        look_again(count, is_end=False)
         if on_frame is not None:
             on_frame(count)
     if count:
-        cuts += [cut.frame_num for cut in detector.post_process(FrameTimecode(count - 1, fps=25.0))]
-    return sorted({cut for cut in cuts if 0 < cut < count}), count
+        waiting += [cut.frame_num for cut in detector.post_process(FrameTimecode(count - 1, fps=25.0))]
+    look_again(count, is_end=True)
+    return _far_enough(cuts, count), count
+
+
+def is_cut(candidate: int, thumbs: dict[int, Thumb]) -> bool:
+    """Whether a sudden change is the beginning of another shot.
+
+    Args:
+        candidate: first frame after the change.
+        thumbs: ``(3, h, w)`` thumbnails by frame, up to `LOOK_FRAMES` on both sides.
+    """
+    last, first = thumbs[candidate - 1], thumbs[candidate]
+    if _is_lit_alike(last, first) or _is_fade(candidate, thumbs):
+        return False
+    jump = _distance(last, first)
+    for start in range(candidate - 1, candidate - LOOK_FRAMES - 1, -1):
+        for stop in range(candidate, min(candidate + LOOK_FRAMES, start + LOOK_FRAMES + 1)):
+            if stop - start < 2 or start not in thumbs or stop not in thumbs:
+                continue
+            if not _is_passing(start, stop, thumbs):
+                continue
+            if _is_same(thumbs[start], thumbs[stop], jump):
+                return False
+    return True
+
+
+def is_flat(thumb: Thumb) -> bool:
+    """Whether a picture shows nothing."""
+    return float(_luma(thumb).std()) < FLAT_SPREAD
+
+
+def _is_passing(start: int, stop: int, thumbs: dict[int, Thumb]) -> bool:
+    """Whether the frames between two are no shot of their own: few, or empty, or one of the two in another light."""
+    between = [thumbs[k] for k in range(start + 1, stop) if k in thumbs]
+    if len(between) < MIN_SHOT_FRAMES:
+        return True
+    ends = (thumbs[start], thumbs[stop])
+    return all(is_flat(thumb) or any(_is_lit_alike(end, thumb) for end in ends) for thumb in between)
+
+
+def _is_same(one: Thumb, other: Thumb, jump: float) -> bool:
+    flat = (is_flat(one), is_flat(other))
+    if all(flat):
+        return _distance(one, other) < _SAME_SHARE * jump
+    if any(flat):
+        return False
+    if _distance(one, other) < _SAME_SHARE * jump and _correlation(one, other) > _SAME_CORRELATION:
+        return True
+    return _is_moved(one, other, jump)
+
+
+def _is_moved(one: Thumb, other: Thumb, jump: float) -> bool:
+    """Whether the same scene went on moving while nothing was to be seen: the same picture at another place."""
+    height, width = one.shape[-2:]
+    for down in range(-(height // 4), height // 4 + 1):
+        for right in range(-(width // 4), width // 4 + 1):
+            rows = slice(max(0, down), height + min(0, down)), slice(max(0, -down), height + min(0, -down))
+            columns = slice(max(0, right), width + min(0, right)), slice(max(0, -right), width + min(0, -right))
+            a, b = one[:, rows[0], columns[0]], other[:, rows[1], columns[1]]
+            if _distance(a, b) < _SAME_SHARE * jump and _correlation(a, b) > _MOVED_CORRELATION:
+                return True
+    return False
+
+
+def _is_lit_alike(one: Thumb, other: Thumb) -> bool:
+    return not is_flat(one) and not is_flat(other) and _correlation(one, other) > _LIT_CORRELATION
+
+
+def _is_fade(candidate: int, thumbs: dict[int, Thumb]) -> bool:
+    """Whether an empty picture turns into one that is still growing, or one that was shrinking into an empty one."""
+    for edge, step, empty in ((candidate, 1, candidate - 1), (candidate - 1, -1, candidate)):
+        if not is_flat(thumbs[empty]) or is_flat(thumbs[edge]):
+            continue
+        chain = [thumbs.get(edge + k * step) for k in range(_RAMP_FRAMES + 1)]
+        shown = [thumb for thumb in chain if thumb is not None]
+        spreads = [float(_luma(thumb).std()) for thumb in shown]
+        is_rising = all(a < b for a, b in pairwise(spreads))
+        if len(shown) > _RAMP_FRAMES and is_rising and spreads[0] < _RAMP * spreads[-1]:
+            return _correlation(shown[0], shown[-1]) > _SAME_CORRELATION
+    return False
+
+
+def _far_enough(cuts: Iterable[int], count: int) -> list[int]:
+    """Cuts that leave shots to propagate in; of two that are too close the later one begins the longer shot."""
+    kept: list[int] = []
+    for cut in sorted(set(cuts)):
+        if cut < MIN_SHOT_FRAMES or cut >= count:
+            continue
+        if kept and cut - kept[-1] < MIN_SHOT_FRAMES:
+            kept.pop()
+        kept.append(cut)
+    return kept
+
+
+def reduced(pixels: Tensor, long_side: int) -> Tensor:
+    """``(3, h, w)`` averaged down to a long side; smaller frames as they are."""
+    h, w = pixels.shape[-2:]
+    factor = max(1.0, max(h, w) / long_side)
+    if factor == 1:
+        return pixels
+    return F.interpolate(pixels[None], size=(max(1, round(h / factor)), max(1, round(w / factor))), mode="area")[0]
+
+
+def _luma(thumb: Thumb) -> Thumb:
+    return np.tensordot(np.array([0.299, 0.587, 0.114], np.float32), thumb, 1)
+
+
+def _distance(one: Thumb, other: Thumb) -> float:
+    return float(np.abs(one - other).mean())
+
+
+def _correlation(one: Thumb, other: Thumb) -> float:
+    x, y = _luma(one), _luma(other)
+    x, y = x - x.mean(), y - y.mean()
+    norm = float(np.sqrt((x * x).sum() * (y * y).sum()))
+    return float((x * y).sum()) / norm if norm > 0 else 0.0

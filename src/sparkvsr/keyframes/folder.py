@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from torch import Tensor
 
 from sparkvsr.errors import KeyframeError, SparkVSRError
-from sparkvsr.keyframes.makers.interface import ASPECT_TOLERANCE, ReferenceMaker, file_identity
+from sparkvsr.keyframes.makers.interface import ReferenceMaker, file_identity
 from sparkvsr.keyframes.manifest import (
     MANIFEST_NAME,
     MAX_INDEX,
@@ -18,6 +18,7 @@ from sparkvsr.keyframes.manifest import (
     is_same_clip,
     read_manifest,
 )
+from sparkvsr.shapes import ASPECT_TOLERANCE
 from sparkvsr.video import IMAGE_SUFFIXES, read_image
 from sparkvsr.video.pixels import resize_image
 
@@ -40,6 +41,8 @@ class FolderMaker(ReferenceMaker):
     Raises:
         KeyframeError: no images, two images for one frame, an image missing, or a ``keyframes.json`` that is wrong.
     """
+
+    holds_images = True
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -67,7 +70,9 @@ class FolderMaker(ReferenceMaker):
                 raise KeyframeError(msg)
         self.left_out = tuple(index for index, entry in sorted(entries.items()) if entry.weight == 0)
         self.paths = {index: path for index, path in sorted(found.items()) if index not in self.left_out}
-        self.weights = {index: entries[index].weight if index in entries else 1.0 for index in self.paths}
+        self.weights: Mapping[int, float] = {
+            index: entries[index].weight if index in entries else 1.0 for index in self.paths
+        }
         if not self.paths:
             why = "only weight 0" if found else "no reference images; name them by frame index, like 00048.png"
             msg = f"{folder} holds {why}"
@@ -78,12 +83,20 @@ class FolderMaker(ReferenceMaker):
         """Frame indices that have an image and are used."""
         return sorted(self.paths)
 
-    def check_clip(self, path: Path) -> None:
-        """Refuse images that were made for another video; without ``keyframes.json`` nothing is known.
+    def given(self, start: int, stop: int, *, is_part: bool = False) -> tuple[int, ...]:
+        """See ``ReferenceMaker.given``."""
+        inside = tuple(index for index in self.indices if start <= index < stop)
+        if not inside or (not is_part and len(inside) < len(self.indices)):
+            outside = next(index for index in self.indices if not start <= index < stop)
+            msg = (
+                f"reference image {self.paths[outside]} is for frame {outside}, "
+                f"outside the clip (frames {start} to {stop - 1}); rename or remove it"
+            )
+            raise KeyframeError(msg)
+        return inside
 
-        Raises:
-            KeyframeError: the fingerprints differ.
-        """
+    def check_clip(self, path: Path) -> None:
+        """See ``ReferenceMaker.check_clip``; without ``keyframes.json`` nothing is known."""
         if self.manifest is None or self.manifest.fingerprint is None:
             return
         if not is_same_clip(self.manifest.fingerprint, clip_fingerprint(path)):
@@ -95,11 +108,7 @@ class FolderMaker(ReferenceMaker):
             raise KeyframeError(msg)
 
     def check(self, indices: Iterable[int], lr_size: tuple[int, int]) -> None:
-        """Look at every image that will be used, before any work starts.
-
-        Raises:
-            KeyframeError: an image is missing, unreadable or of another aspect ratio.
-        """
+        """See ``ReferenceMaker.check``."""
         indices = list(indices)
         dropped = [index for index in indices if index in self.left_out]
         if dropped:

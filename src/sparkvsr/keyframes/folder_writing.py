@@ -16,6 +16,7 @@ from sparkvsr.keyframes.manifest import (
     MANIFEST_NAME,
     read_manifest,
 )
+from sparkvsr.video.durable import temporary_path
 from sparkvsr.video.images import encode_image
 
 
@@ -46,7 +47,7 @@ def folder_beside(folder: Path) -> Iterator[Path]:
     """A temporary folder on the same disk, with a place for LR frames in it."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent)
+        temporary = tempfile.TemporaryDirectory(prefix=f"{temporary_path(folder, 'making').name}-", dir=folder.parent)
     except OSError as exc:
         msg = f"-o {folder} cannot be made ({exc.strerror}); check the folder's permissions or give another -o"
         raise KeyframeError(msg) from exc

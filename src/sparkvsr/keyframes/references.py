@@ -17,8 +17,9 @@ import torch
 
 from sparkvsr.errors import ConfigError
 from sparkvsr.keyframes.folder import IMAGE_SUFFIXES, FolderMaker
-from sparkvsr.keyframes.makers.interface import ASPECT_TOLERANCE, MakerOptions, ReferenceMaker
+from sparkvsr.keyframes.makers.interface import MakerOptions, ReferenceMaker
 from sparkvsr.keyframes.makers.networks import BicubicMaker, LiteMaker, SpandrelMaker
+from sparkvsr.shapes import ASPECT_TOLERANCE
 from sparkvsr.video.pixels import resize_image
 
 __all__ = [

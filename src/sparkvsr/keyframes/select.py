@@ -7,8 +7,8 @@ and what was dropped, so that nothing disappears without a word.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from sparkvsr.errors import ConfigError, KeyframeError
@@ -26,11 +26,13 @@ class Selection:
         indices: strictly increasing frame indices.
         dropped: candidates that were left out because another keyframe lies less than the gap away.
         method: how they were chosen, for the plan that the user reads.
+        moved: chosen frame and the better one that was taken instead, see ``off_bad_frames``.
     """
 
     indices: tuple[int, ...]
     dropped: tuple[int, ...] = ()
     method: str = ""
+    moved: tuple[tuple[int, int], ...] = ()
 
 
 def keep_apart(
@@ -78,7 +80,59 @@ def snapped(selection: Selection, shots: Sequence[Shot], multiple: int) -> Selec
     if moved == set(selection.indices):
         return selection
     method = f"{selection.method}, moved back to every {multiple}th frame of the shot"
-    return Selection(tuple(sorted(moved)), selection.dropped, method)
+    return replace(selection, indices=tuple(sorted(moved)), method=method)
+
+
+def off_bad_frames(selection: Selection, shots: Sequence[Shot], bad: Collection[int], multiple: int = 1) -> Selection:
+    """Move keyframes off empty, blurred and damaged frames, to the nearest good one of the same shot.
+
+    Args:
+        selection: what was chosen.
+        shots: of the part of the clip.
+        bad: frames to avoid, see ``frame_watch.FrameWatch.bad``.
+        multiple: see ``snapped``.
+
+    Returns:
+        The selection; a keyframe that finds no good frame at the least distance from the others is dropped.
+    """
+    kept = [index for index in selection.indices if index not in bad]
+    moved: list[tuple[int, int]] = []
+    dropped = list(selection.dropped)
+    for index in selection.indices:
+        if index not in bad:
+            continue
+        shot = next(shot for shot in shots if index in shot)
+        others = [other for other in kept if other in shot]
+        free = [
+            place
+            for place in range(shot.start, shot.stop, multiple)
+            if place not in bad and all(abs(place - other) >= MIN_KEYFRAME_GAP for other in others)
+        ]
+        if free:
+            place = min(free, key=lambda place, index=index: (abs(place - index), -place))  # type: ignore[misc]
+            kept.append(place)
+            moved.append((index, place))
+        elif others:
+            dropped.append(index)
+        else:
+            kept.append(index)
+    return replace(selection, indices=tuple(sorted(kept)), dropped=tuple(sorted(dropped)), moved=tuple(moved))
+
+
+def selection_notes(selection: Selection) -> list[str]:
+    """What became of chosen frames that are no keyframes, for the user."""
+    notes = []
+    if selection.dropped:
+        shown = ", ".join(map(str, selection.dropped[:8])) + (", ..." if len(selection.dropped) > 8 else "")
+        notes.append(
+            f"dropped {len(selection.dropped)} keyframes closer than {MIN_KEYFRAME_GAP} frames to another: {shown}"
+        )
+    if selection.moved:
+        shown = ", ".join(f"{old} to {new}" for old, new in selection.moved[:8])
+        shown += ", ..." if len(selection.moved) > 8 else ""
+        count = f"{len(selection.moved)} keyframe{'s' * (len(selection.moved) > 1)}"
+        notes.append(f"moved {count} off empty, blurred or damaged frames: {shown}")
+    return notes
 
 
 def manual(indices: Sequence[int], start: int, stop: int, *, gap: int = MIN_KEYFRAME_GAP) -> Selection:

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from sparkvsr.errors import ConfigError
 from sparkvsr.losses.fidelity import fidelity, frame_difference
-from sparkvsr.losses.perceptual import EdgeAware, PerceptualDistance, dists_network, lpips_network
+from sparkvsr.losses.perceptual import EdgeAware, dists_network, lpips_network
+from sparkvsr.pretrained.perceptual import PerceptualDistance
 
 
 class PixelLoss(nn.Module):

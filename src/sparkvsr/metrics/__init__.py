@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sparkvsr.metrics.catalogue import METRICS, MetricSpec
-    from sparkvsr.metrics.clip_meter import ClipMeter, ClipScore
+    from sparkvsr.metrics.clip_meter import ClipMeter
+    from sparkvsr.metrics.clip_score import ClipScore
     from sparkvsr.metrics.functional import psnr, psnr_y, ssim, ssim_y
     from sparkvsr.metrics.readiness import MissingMetricsError, resolve_metrics
     from sparkvsr.metrics.toolbox import Toolbox
@@ -20,7 +21,7 @@ _HOMES = {
     "METRICS": "sparkvsr.metrics.catalogue",
     "MetricSpec": "sparkvsr.metrics.catalogue",
     "ClipMeter": "sparkvsr.metrics.clip_meter",
-    "ClipScore": "sparkvsr.metrics.clip_meter",
+    "ClipScore": "sparkvsr.metrics.clip_score",
     "MissingMetricsError": "sparkvsr.metrics.readiness",
     "resolve_metrics": "sparkvsr.metrics.readiness",
     "Toolbox": "sparkvsr.metrics.toolbox",

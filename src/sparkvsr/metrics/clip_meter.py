@@ -6,63 +6,20 @@ capped PSNR and are counted; the mean is over the frames that were scored.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from sparkvsr.errors import MetricError
 from sparkvsr.metrics.catalogue import MetricSpec
-from sparkvsr.metrics.colour import Frame
+from sparkvsr.metrics.clip_measures import CLIP_MEASURES, ClipFacts
+from sparkvsr.metrics.clip_score import ClipScore
+from sparkvsr.metrics.colour import Image8
 from sparkvsr.metrics.fidelity import PSNR_CAP_DB
 from sparkvsr.metrics.frame_pair import FramePair
 from sparkvsr.metrics.measures import FRAME_MEASURES, PAIR_MEASURES
 from sparkvsr.metrics.toolbox import Toolbox
-from sparkvsr.metrics.vmaf import VmafMeter
 
-if TYPE_CHECKING:
-    from sparkvsr.metrics.video_quality import VideoMeter
-
-_CVVDP_MEMORY_LIMIT = 3_000_000_000
-
-
-@dataclass
-class ClipScore:
-    """One metric over one clip.
-
-    Attributes:
-        values: by frame; None where the metric has no value (first frame of a pair metric, frames left out by
-            ``every``, frames it could not score).
-        gt_values: the ground truth's own values, by frame, where the metric has them.
-        unscored: frames that it should have scored and could not (flat, too small).
-        capped: frames with a capped PSNR (identical to the ground truth).
-        clip_value: for metrics with one value a clip.
-        reason: why frames went unscored, the first reason met.
-    """
-
-    values: list[float | None] = field(default_factory=list)
-    gt_values: list[float | None] = field(default_factory=list)
-    unscored: int = 0
-    capped: int = 0
-    clip_value: float | None = None
-    reason: str = ""
-
-    @property
-    def mean(self) -> float | None:
-        """Mean over the scored frames, or the clip's value."""
-        return self.clip_value if self.clip_value is not None else mean(self.values)
-
-    @property
-    def gt_mean(self) -> float | None:
-        """Mean of the ground truth's own values; None where there are none."""
-        return mean(self.gt_values)
-
-
-def mean(values: Sequence[float | None]) -> float | None:
-    """Mean of the values that are there, or None."""
-    present = [value for value in values if value is not None]
-    return math.fsum(present) / len(present) if present else None
+__all__ = ["ClipMeter", "ClipScore"]
 
 
 class ClipMeter:
@@ -98,16 +55,17 @@ class ClipMeter:
         self._tools = tools
         self._border = border
         self._every = every
-        self._fps = fps
-        self._num_frames = num_frames
+        facts = ClipFacts(fps, num_frames)
+        self._clip_measures = {
+            spec.name: CLIP_MEASURES[spec.name](spec.name, tools, facts, self.scores[spec.name])
+            for spec in specs
+            if spec.kind == "clip"
+        }
         self._pool = pool
         self._index = 0
         self._before: FramePair | None = None
-        self._vmaf: VmafMeter | None = None
-        self._cvvdp_frames: tuple[list[Frame], list[Frame]] = ([], [])
-        self._video: dict[str, VideoMeter] = {}
 
-    def update(self, sr: Frame, gt: Frame | None) -> None:
+    def update(self, sr: Image8, gt: Image8 | None) -> None:
         """Score the next frame.
 
         Args:
@@ -121,7 +79,7 @@ class ClipMeter:
         for spec in self._specs:
             score = self.scores[spec.name]
             if spec.kind == "clip":
-                self._update_clip_metric(spec, pair)
+                self._clip_measures[spec.name].update(pair)
                 continue
             skipped = spec.slow and self._index % self._every != 0
             if skipped or (spec.kind == "pair" and self._before is None):
@@ -145,23 +103,15 @@ class ClipMeter:
         Raises:
             MetricError: an outside program failed.
         """
-        if self._vmaf is not None:
-            vmaf = self.scores["vmaf"]
-            vmaf.values = list(self._vmaf.finish())
-            self._vmaf = None
-        if self._cvvdp_frames[0]:
-            self.scores["cvvdp"].clip_value = self._cvvdp()
-        for name, meter in self._video.items():
-            self.scores[name].clip_value = meter.finish()
-        self._video = {}
+        for measure in self._clip_measures.values():
+            measure.finish()
         self._before = None
         return self.scores
 
     def close(self) -> None:
         """Release outside programs after an error; harmless otherwise."""
-        if self._vmaf is not None:
-            self._vmaf.close()
-            self._vmaf = None
+        for measure in self._clip_measures.values():
+            measure.close()
 
     def _score(self, spec: MetricSpec, score: ClipScore, pair: FramePair) -> None:
         value: float | None
@@ -183,41 +133,3 @@ class ClipMeter:
         score.values.append(value)
         if spec.gt_value and pair.has_gt:
             score.gt_values.append(own)
-
-    def _update_clip_metric(self, spec: MetricSpec, pair: FramePair) -> None:
-        if spec.name == "vmaf":
-            if self._vmaf is None:
-                self._vmaf = VmafMeter((pair.sr.frame.shape[0], pair.sr.frame.shape[1]), self._fps)
-            self._vmaf.update(pair.sr.frame, pair.gt.frame)
-        elif spec.name == "cvvdp":
-            score = self.scores["cvvdp"]
-            _ = self._tools.cvvdp  # a broken package is found at the first frame, not after the last
-            if 2 * (self._index + 1) * pair.sr.frame.nbytes > _CVVDP_MEMORY_LIMIT:
-                # It filters over time and takes only whole clips.
-                score.reason = "the clip is too long for cvvdp (over 3 GB of frames)"
-                score.unscored += 1
-                self._cvvdp_frames = ([], [])
-            elif not score.reason:
-                self._cvvdp_frames[0].append(pair.sr.frame)
-                self._cvvdp_frames[1].append(pair.gt.frame)
-        else:
-            if spec.name not in self._video:
-                self._video[spec.name] = self._video_meter(spec.name, pair)
-            self._video[spec.name].update(pair.sr.frame)
-
-    def _video_meter(self, name: str, pair: FramePair) -> VideoMeter:
-        from sparkvsr.metrics.video_quality import VideoMeter
-
-        if self._num_frames is None:
-            msg = f"{name} needs the number of frames beforehand (ClipMeter's num_frames)"
-            raise MetricError(msg)
-        size = (pair.sr.frame.shape[0], pair.sr.frame.shape[1])
-        return VideoMeter(name, self._tools.video_network(name), self._num_frames, size, self._tools.device)
-
-    def _cvvdp(self) -> float | None:
-        import numpy as np
-
-        sr, gt = (np.stack(frames) for frames in self._cvvdp_frames)
-        self._cvvdp_frames = ([], [])
-        value, _ = self._tools.cvvdp.predict(sr, gt, dim_order="FHWC", frames_per_second=self._fps)
-        return float(value)

@@ -9,7 +9,7 @@ import numpy as np
 
 from sparkvsr.errors import MetricError
 from sparkvsr.metrics import colour, temporal
-from sparkvsr.metrics.colour import Frame, Plane
+from sparkvsr.metrics.colour import Image8, Plane
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +23,7 @@ class FrameView:
         border: pixels that the fidelity metrics leave out on each side.
     """
 
-    def __init__(self, frame: Frame, border: int = 0) -> None:
+    def __init__(self, frame: Image8, border: int = 0) -> None:
         if border and min(frame.shape[:2]) <= 2 * border:
             msg = f"border {border} leaves nothing of a {frame.shape[1]}x{frame.shape[0]} frame; use a smaller border"
             raise MetricError(msg)
@@ -32,7 +32,7 @@ class FrameView:
         self.features: dict[str, Any] = {}
 
     @cached_property
-    def inner(self) -> Frame:
+    def inner(self) -> Image8:
         """The frame without its border, ``(H - 2b, W - 2b, 3)`` uint8 RGB."""
         return np.ascontiguousarray(colour.crop_border(self.frame, self.border))
 
@@ -57,17 +57,17 @@ class FrameView:
         return self.luma_yiq if not self.border else colour.luma_yiq_rounded(self.frame)
 
     @cached_property
-    def gray(self) -> Frame:
+    def gray(self) -> Image8:
         """``(H, W)`` uint8, for optical flow."""
         return colour.gray(self.frame)
 
     @cached_property
-    def half(self) -> Frame:
+    def half(self) -> Image8:
         """``(H // 2, W // 2, 3)`` uint8 RGB, at least 16 pixels a side."""
         return temporal.half_size(self.frame)
 
     @cached_property
-    def half_gray(self) -> Frame:
+    def half_gray(self) -> Image8:
         """``half`` in grey, uint8, for optical flow."""
         return colour.gray(self.half)
 
@@ -90,7 +90,7 @@ class FramePair:
         MetricError: the sizes differ.
     """
 
-    def __init__(self, sr: Frame, gt: Frame | None, border: int = 0) -> None:
+    def __init__(self, sr: Image8, gt: Image8 | None, border: int = 0) -> None:
         if gt is not None and sr.shape != gt.shape:
             msg = (
                 f"the restored frame is {sr.shape[1]}x{sr.shape[0]} but the ground truth is "

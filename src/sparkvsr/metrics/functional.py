@@ -41,7 +41,7 @@ def ssim_y(sr: Pixels, hr: Pixels, *, border: int = 0) -> float:
     return fidelity.ssim(colour.luma_bt601(_prepare(sr, border)), colour.luma_bt601(_prepare(hr, border)))
 
 
-def _prepare(pixels: Pixels, border: int) -> colour.Frame:
+def _prepare(pixels: Pixels, border: int) -> colour.Image8:
     import numpy as np
 
     return np.ascontiguousarray(colour.crop_border(colour.to_uint8(pixels), border))

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from sparkvsr.metrics.colour import Frame
+from sparkvsr.metrics.colour import Image8
 
 Flow = npt.NDArray[np.float32]
 
@@ -24,7 +24,7 @@ _OCCLUSION_RELATIVE, _OCCLUSION_ABSOLUTE = 0.01, 0.5
 _BOUNDARY_RELATIVE, _BOUNDARY_ABSOLUTE = 0.01, 0.002
 
 
-def dis_flow(first: Frame, second: Frame) -> Flow:
+def dis_flow(first: Image8, second: Image8) -> Flow:
     """Optical flow from ``first`` to ``second``, OpenCV DIS with the medium preset.
 
     Args:
@@ -38,7 +38,7 @@ def dis_flow(first: Frame, second: Frame) -> Flow:
     return np.asarray(solver.calc(first, second, None), dtype=np.float32)  # type: ignore[call-overload]
 
 
-def farneback_flow(first: Frame, second: Frame) -> Flow:
+def farneback_flow(first: Image8, second: Image8) -> Flow:
     """Optical flow with OpenCV Farneback and TecoGAN's settings; shapes as in ``dis_flow``."""
     flow = cv2.calcOpticalFlowFarneback(first, second, None, 0.5, 3, 15, 3, 5, 1.2, 0)  # type: ignore[call-overload]
     return np.asarray(flow, dtype=np.float32)
@@ -50,7 +50,7 @@ def flow_difference(sr_flow: Flow, hr_flow: Flow) -> float:
     return float(np.mean(cv2.magnitude(difference[..., 0], difference[..., 1]), dtype=np.float64))
 
 
-def half_size(frame: Frame) -> Frame:
+def half_size(frame: Image8) -> Image8:
     """Half the width and height by 2 x 2 means, as the warping error is defined at half resolution."""
     height, width = frame.shape[0] // 2, frame.shape[1] // 2
     return np.asarray(cv2.resize(frame, (max(width, 16), max(height, 16)), interpolation=cv2.INTER_AREA))
@@ -91,7 +91,7 @@ def _squared_length(field: Flow) -> npt.NDArray[np.float32]:
     return np.asarray(cv2.transform(field * field, np.ones((1, 2), np.float32)), dtype=np.float32)
 
 
-def masked_warping_error(first: Frame, second: Frame, flow: Flow, mask: npt.NDArray[np.bool_]) -> float | None:
+def masked_warping_error(first: Image8, second: Image8, flow: Flow, mask: npt.NDArray[np.bool_]) -> float | None:
     """Squared difference between ``first`` and ``second`` warped back, x1000.
 
     Args:
@@ -110,7 +110,7 @@ def masked_warping_error(first: Frame, second: Frame, flow: Flow, mask: npt.NDAr
     return float(np.sum((difference * difference)[mask], dtype=np.float64) / (255.0**2 * count) * 1000)
 
 
-def flicker(first: Frame, second: Frame) -> float:
+def flicker(first: Image8, second: Image8) -> float:
     """``(255 - mean absolute difference) / 255`` of two neighbouring frames (VBench "temporal flickering").
 
     1 means a still picture, so higher is not better: compare with the ground truth's own value.

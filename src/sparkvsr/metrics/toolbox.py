@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from sparkvsr.metrics.niqe import Niqe
+    from sparkvsr.metrics.perceptual import PerceptualMetric
     from sparkvsr.metrics.raft import RaftFlow
-    from sparkvsr.pretrained.perceptual import Dists, Lpips
 
 
 class Toolbox:
@@ -41,36 +41,22 @@ class Toolbox:
         return "cuda" if torch.cuda.is_available() else "cpu"
 
     @cached_property
-    def lpips_alex(self) -> Lpips:
-        """LPIPS 0.1 with AlexNet, on ``(1, 3, H, W)`` in [0, 1].
-
-        Raises:
-            MetricError: its weights are nowhere.
-        """
-        return self._lpips("alexnet", "lpips_lin_alex")
+    def lpips_alex(self) -> PerceptualMetric:
+        """LPIPS over AlexNet, of ``(1, 3, H, W)`` in [0, 1]."""
+        return self._lpips("alex")
 
     @cached_property
-    def lpips_vgg(self) -> Lpips:
-        """LPIPS 0.1 with VGG16, on ``(1, 3, H, W)`` in [0, 1].
-
-        Raises:
-            MetricError: its weights are nowhere.
-        """
-        return self._lpips("vgg16", "lpips_lin_vgg")
+    def lpips_vgg(self) -> PerceptualMetric:
+        """LPIPS over VGG16, of ``(1, 3, H, W)`` in [0, 1]."""
+        return self._lpips("vgg")
 
     @cached_property
-    def dists(self) -> Dists:
-        """DISTS, on ``(1, 3, H, W)`` in [0, 1].
+    def dists(self) -> PerceptualMetric:
+        """DISTS, of ``(1, 3, H, W)`` in [0, 1]."""
+        from sparkvsr.metrics.perceptual import PerceptualMetric
+        from sparkvsr.pretrained.perceptual import load_dists
 
-        Raises:
-            MetricError: its weights are nowhere.
-        """
-        from sparkvsr.pretrained.loading import convolutions, state_dict
-        from sparkvsr.pretrained.perceptual import Dists
-
-        parameters = state_dict(self.store.require("dists"))
-        backbone = convolutions(self.store.require("vgg16"))
-        return Dists(backbone, parameters["alpha"], parameters["beta"], self.device)
+        return PerceptualMetric(load_dists(self.store.require), self.device)
 
     @cached_property
     def niqe(self) -> Niqe:
@@ -88,7 +74,8 @@ class Toolbox:
         """RAFT-large, pixels of flow.
 
         Raises:
-            MetricError: its weights are nowhere, or belong to another network.
+            MetricError: its weights are nowhere.
+            MetricError: they belong to another network.
         """
         from sparkvsr.metrics.raft import RaftFlow
         from sparkvsr.pretrained.loading import state_dict
@@ -135,13 +122,11 @@ class Toolbox:
             self._video[name] = load_network(name, state_dict(self.store.require(name)), self.device)
         return self._video[name]
 
-    def _lpips(self, backbone: str, heads: str) -> Lpips:
-        from sparkvsr.pretrained.loading import convolutions, linear_heads
-        from sparkvsr.pretrained.perceptual import Lpips
+    def _lpips(self, name: str) -> PerceptualMetric:
+        from sparkvsr.metrics.perceptual import PerceptualMetric
+        from sparkvsr.pretrained.perceptual import load_lpips
 
-        return Lpips(
-            convolutions(self.store.require(backbone)), linear_heads(self.store.require(heads)), device=self.device
-        )
+        return PerceptualMetric(load_lpips(name, self.store.require), self.device)
 
     def _torch_device(self) -> Any:
         import torch

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sparkvsr.errors import MetricError
-from sparkvsr.metrics.colour import Frame
+from sparkvsr.metrics.colour import Image8
 
 if TYPE_CHECKING:
     from torch import nn
@@ -160,7 +160,7 @@ class VideoMeter:
     def _add(self, view: str, indices: Indices, cut: Callable[[Tensor, int], Tensor]) -> None:
         self._views[view] = (indices, torch.zeros(3, len(indices), VIEW_SIZE, VIEW_SIZE), cut)
 
-    def update(self, frame: Frame) -> None:
+    def update(self, frame: Image8) -> None:
         """Take the next frame, ``(H, W, 3)`` uint8 RGB."""
         pixels: Tensor | None = None
         for indices, pictures, cut in self._views.values():

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from sparkvsr.errors import MetricError
-from sparkvsr.metrics.colour import Frame
+from sparkvsr.metrics.colour import Image8
 
 MODEL = "vmaf_v0.6.1"
 
@@ -57,7 +57,7 @@ class VmafMeter:
             msg = f"vmaf: cannot start {command[0]} ({exc}); reinstall imageio-ffmpeg"
             raise MetricError(msg) from exc
 
-    def update(self, sr: Frame, hr: Frame) -> None:
+    def update(self, sr: Image8, hr: Image8) -> None:
         """Add one pair of frames, ``(H, W, 3)`` uint8 RGB.
 
         Raises:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sparkvsr.models.interface import ModelPlan, RestorationModel, Session, ShotRequest, check_restore_arguments
+from sparkvsr.models.frame_by_frame import FrameByFrameModel
+from sparkvsr.models.interface import ModelPlan
 
 
-class BicubicModel(RestorationModel):
+class BicubicModel(FrameByFrameModel):
     """Bicubic interpolation (a = -0.75 as in torch), frame by frame."""
 
-    keyframe_lookahead = 0
-    is_resumable = True
     is_thread_invariant = True
 
     def __init__(self, device: torch.device | None = None) -> None:
@@ -23,32 +20,10 @@ class BicubicModel(RestorationModel):
         self.device = device or torch.device("cpu")
         self.dtype = torch.float32
 
-    def working_size(self, lr_size: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:  # noqa: ARG002
-        """The asked size: there is no fixed factor."""
-        return size
-
-    def restore(
-        self,
-        lr: Tensor,
-        keyframes: Tensor | None = None,
-        keyframe_indices: Sequence[int] = (),
-        *,
-        scale: float = 4.0,
-        guidance_scale: float = 1.0,  # noqa: ARG002
-    ) -> Tensor:
-        """See ``RestorationModel.restore``; keyframes are checked, then ignored."""
-        size = (round(lr.shape[-2] * scale), round(lr.shape[-1] * scale))
-        check_restore_arguments(lr, keyframes, keyframe_indices, size)
-        return torch.cat([self.resize(frame[None], size) for frame in lr])
-
-    def resize(self, lr: Tensor, size: tuple[int, int]) -> Tensor:
-        """``(n, 3, h, w)`` to ``(n, 3, H, W)`` float32 on the CPU."""
+    def upscale(self, lr: Tensor, size: tuple[int, int], start: int) -> Tensor:  # noqa: ARG002
+        """See ``FrameByFrameModel.upscale``."""
         out = F.interpolate(lr.float().to(self.device), size=size, mode="bicubic", align_corners=False)
         return out.clamp_(0, 1).cpu()
-
-    def open_session(self, request: ShotRequest) -> Session:
-        """See ``RestorationModel.open_session``."""
-        return _BicubicSession(self, request.size)
 
     def plan(
         self,
@@ -67,20 +42,3 @@ class BicubicModel(RestorationModel):
     def fingerprint(self) -> str:
         """Constant: there are no weights."""
         return "bicubic-1"
-
-
-class _BicubicSession(Session):
-    def __init__(self, model: BicubicModel, size: tuple[int, int]) -> None:
-        self._model, self._size = model, size
-
-    def push(self, lr: Tensor) -> Tensor:
-        return self._model.resize(lr, self._size)
-
-    def finish(self) -> Tensor:
-        return torch.empty(0, 3, *self._size)
-
-    def export_state(self) -> dict[str, Tensor]:
-        return {}
-
-    def import_state(self, state: object, next_index: int) -> None:
-        pass

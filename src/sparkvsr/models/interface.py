@@ -9,7 +9,7 @@ Two ways in:
   A session must give what ``restore`` gives for the same shot within the model's stated tolerance,
   however the frames are cut into ``push`` calls.
 
-This module knows nothing about files, shots detection, progress or devices other than the model's own.
+This module knows nothing about files, the detection of shots, progress or devices other than the model's own.
 """
 
 from __future__ import annotations
@@ -190,9 +190,9 @@ class RestorationModel(ABC):
         """About how large ``Session.export_state`` is for LR frames of ``(h, w)``; 0 without a state."""
         return 0
 
+    @abstractmethod
     def fingerprint(self) -> str:
         """Text that changes whenever the weights or the way they are run change (for caches)."""
-        raise NotImplementedError
 
 
 def check_restore_arguments(

@@ -41,7 +41,7 @@ class StageCost:
 
 
 @dataclass
-class BenchResult:
+class Profile:
     """A measurement; ``to_json`` and ``to_text`` print it."""
 
     model: str
@@ -126,7 +126,7 @@ def measure_matmul_rate(device: torch.device, dtype: torch.dtype, seconds: float
     return 2 * side**3 / best / 1e12
 
 
-def bench_model(
+def profile_model(
     model: RestorationModel,
     *,
     lr_size: tuple[int, int],
@@ -139,7 +139,7 @@ def bench_model(
     read: Callable[[], Tensor] | None = None,
     write: Callable[[Tensor], object] | None = None,
     count_flops: bool = True,
-) -> BenchResult:
+) -> Profile:
     """Restore a synthetic shot, or one that ``read`` gives, and measure it.
 
     The shot runs twice where FLOPs are counted: the first, counted run also warms up.
@@ -198,7 +198,7 @@ def bench_model(
         cost.flops = counted.costs[name].flops if name in counted.costs else None
         if cost.flops and cost.seconds:
             cost.share = cost.flops / 1e12 / cost.seconds / rate
-    return BenchResult(
+    return Profile(
         model=model.name,
         device=_device_name(model.device),
         dtype=str(model.dtype).removeprefix("torch."),

@@ -21,6 +21,7 @@ from functools import cache
 from pathlib import Path
 
 from sparkvsr.errors import MetricError
+from sparkvsr.user_cache import user_cache
 
 CONNECT_TIMEOUT_SECONDS = 10
 
@@ -161,8 +162,7 @@ WEIGHTS: dict[str, WeightSet] = {
 
 def own_cache() -> Path:
     """Sparkvsr's own folder for downloaded metric weights, created only when something is downloaded."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "sparkvsr" / "metrics"
+    return user_cache("metrics")
 
 
 @dataclass

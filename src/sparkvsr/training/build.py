@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.loggers import CSVLogger
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -26,7 +28,7 @@ from sparkvsr.training.adapters.interface import TrainingAdapter
 from sparkvsr.training.callbacks import Progress, RandomStates, StepCheckpoint, StopRequest, ValidationClipWriter
 from sparkvsr.training.ema import MovingAverage
 from sparkvsr.training.lora import add_lora
-from sparkvsr.training.module import RestorationTraining
+from sparkvsr.training.module import RestorationTraining, works_in_pixels
 from sparkvsr.training.strategies import check_strategy
 
 
@@ -76,8 +78,17 @@ def build_adapter(config: DictConfig) -> TrainingAdapter:
     return adapter
 
 
-def build_pairs(config: DictConfig, adapter: TrainingAdapter | None, skipped: Path | None) -> PairedClips:
-    """The training pairs."""
+def build_pairs(
+    config: DictConfig, adapter: TrainingAdapter | None, skipped: Path | None, *, framewise: bool = False
+) -> PairedClips:
+    """The training pairs.
+
+    Args:
+        config: composed.
+        adapter: the model, for what it wants computed with each clip and which keyframes it can take.
+        skipped: file that unusable clips are noted in.
+        framewise: whether the stage takes each frame by itself.
+    """
     data = config.data
     isr = build(config.keyframes.isr, "keyframes.isr")
     isr.check()
@@ -97,6 +108,7 @@ def build_pairs(config: DictConfig, adapter: TrainingAdapter | None, skipped: Pa
         augment=data.augment,
         seed=config.seed,
         prepare=None if adapter is None else adapter.prepare_clip,
+        usable=None if adapter is None else partial(adapter.usable_keyframes, framewise=framewise),
         skips=SkipReport(skipped),
     )
 
@@ -138,7 +150,7 @@ def build_run(config: DictConfig, folder: Path, hook: Hook, kept: Mapping[str, A
     """
     adapter = build_adapter(config)
     loss = build(config.loss, "loss")
-    framewise = loss.domain == "pixel"
+    framewise = works_in_pixels(loss)
     adapter.check_data(config.data.num_frames, tuple(plain(config.data.crop)), framewise=framewise)
     adapter.check_data(config.data.validation_frames, tuple(plain(config.data.validation_crop)), framewise=False)
     module = RestorationTraining(
@@ -148,7 +160,7 @@ def build_run(config: DictConfig, folder: Path, hook: Hook, kept: Mapping[str, A
         make_schedule=build(config.optimizer.schedule, "optimizer.schedule"),
         run=kept,
     )
-    pairs: Any = build_pairs(config, adapter, folder / SKIP_FILE)
+    pairs: Any = build_pairs(config, adapter, folder / SKIP_FILE, framewise=framewise)
     if config.data.precompute.enabled:
         from sparkvsr.training.precompute import precomputed_pairs
 
@@ -221,6 +233,6 @@ def build_trainer(config: DictConfig, folder: Path, hook: Hook, stop: StopReques
 
 def _build_logger(node: Any, first_step: int) -> Any:
     """Lightning's CSV logger deletes what it finds, so a run that goes on writes beside what it wrote before."""
-    if first_step and "CSV" in str(node.get("_target_")):
+    if first_step and issubclass(get_class(node["_target_"]), CSVLogger):
         return build(node, "logger", version=f"{node.version}-from-step-{first_step:06d}")
     return build(node, "logger")

@@ -8,6 +8,7 @@ Shapes: B batch, F frames, K keyframes, H W HR pixels.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,11 +18,17 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from sparkvsr.data.samples import TrainBatch
+from sparkvsr.metrics.functional import psnr
 from sparkvsr.training.adapters.interface import TrainingAdapter
 from sparkvsr.training.strategies import ShardedStrategy, has_shards, strategy_kind
 
 CHECKPOINT_KEY = "sparkvsr"
 RELATIVE = "loss_over_lr"
+
+
+def works_in_pixels(loss: Any) -> bool:
+    """Whether a loss, or its class, compares frames one by one in pixels (stage 2) instead of clips' latents."""
+    return bool(loss.domain == "pixel")
 
 
 class RestorationTraining(LightningModule):
@@ -60,7 +67,7 @@ class RestorationTraining(LightningModule):
     @property
     def framewise(self) -> bool:
         """Whether frames are encoded and decoded one by one."""
-        return bool(self.loss.domain == "pixel")
+        return works_in_pixels(self.loss)
 
     def configure_model(self) -> None:
         """Lightning's hook, on every process before the optimiser is made: FSDP cuts the network up."""
@@ -119,8 +126,8 @@ class RestorationTraining(LightningModule):
         given = set(batch.keyframe_indices.flatten().tolist())
         measured = [t for t in range(hr.shape[1]) if t not in given] or list(range(hr.shape[1]))
         values = {
-            "val/psnr_rgb": psnr(sr[:, measured], hr[:, measured]),
-            "val/psnr_rgb_bicubic": psnr(bicubic[:, measured], hr[:, measured]),
+            "val/psnr_rgb": _psnr(sr[:, measured], hr[:, measured]),
+            "val/psnr_rgb_bicubic": _psnr(bicubic[:, measured], hr[:, measured]),
         }
         self.log_dict(values, batch_size=1, sync_dist=True)
         return {"sr": sr}
@@ -153,12 +160,6 @@ class RestorationTraining(LightningModule):
         checkpoint[CHECKPOINT_KEY] = {**checkpoint.get(CHECKPOINT_KEY, {}), **own}
 
 
-def psnr(sr: Tensor, hr: Tensor) -> Tensor:
-    """Mean over frames of the RGB PSNR in dB.
-
-    Args:
-        sr: ``(B, F, 3, H, W)`` in [0, 1].
-        hr: same shape.
-    """
-    error = ((sr.float() - hr.float()) ** 2).mean(dim=(-3, -2, -1)).clamp_min(1e-10)
-    return (-10 * torch.log10(error)).mean()
+def _psnr(sr: Tensor, hr: Tensor) -> float:
+    """Mean of the metric over the frames of ``(B, F, 3, H, W)`` in [0, 1], in dB."""
+    return statistics.fmean(psnr(*frames) for frames in zip(sr.flatten(0, 1), hr.flatten(0, 1), strict=True))

@@ -14,18 +14,20 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from hydra.utils import get_class, get_method
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from sparkvsr.config import plain
 from sparkvsr.data.samples import TrainBatch
 from sparkvsr.errors import ConfigError, WeightsError
-from sparkvsr.losses.perceptual import DistsDistance
 from sparkvsr.models.cogvideox.networks.weight_files import build_transformer, build_vae
 from sparkvsr.models.tracing import peak_bytes, training_peak_bytes
-from sparkvsr.training.adapters.cogvideox import CogVideoXAdapter
+from sparkvsr.pretrained.perceptual import Dists
+from sparkvsr.training.adapters.cogvideox import CogVideoXAdapter, build_cogvideox_adapter
 from sparkvsr.training.adapters.interface import LatentBatch, parameter_count
 from sparkvsr.training.lora import add_lora
+from sparkvsr.training.module import works_in_pixels
 
 SAFETY = 1.12
 """Allocator fragments and kernel workspaces, as in the memory model of inference."""
@@ -93,7 +95,7 @@ def plan_memory(config: DictConfig) -> list[MemoryPlan]:
         ConfigError: the model is not a large one.
         WeightsError: the configuration files are missing.
     """
-    if "build_cogvideox_adapter" not in str(config.model.get("_target_")):
+    if get_method(config.model["_target_"]) is not build_cogvideox_adapter:
         msg = "--plan is for model=cogvideox; the other models train in the memory of any machine"
         raise ConfigError(msg)
     folder = Path(config.model.path).expanduser()
@@ -171,7 +173,7 @@ def trace_activations(
         lora_rank: train low-rank adapters only.
         autocast: norms in float32; False is DeepSpeed's pure bf16.
     """
-    framewise = config.loss.get("_target_", "").endswith("PixelLoss")
+    framewise = works_in_pixels(get_class(config.loss["_target_"]))
     adapter = _meta_adapter(config, transformer, vae)
     if lora_rank:
         add_lora(adapter, rank=lora_rank, alpha=lora_rank, targets=plain(config.optimizer.lora.targets))
@@ -294,10 +296,10 @@ def _batch_bytes(batch: TrainBatch) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in (batch.lr, batch.hr, batch.keyframes))
 
 
-def _meta_dists() -> DistsDistance:
+def _meta_dists() -> Dists:
     layers = [
         (torch.empty(out, into, 3, 3, device="meta"), torch.empty(out, device="meta"))
         for into, out in itertools.pairwise(_DISTS_CHANNELS)
     ]
     weights = torch.empty(1, 1475, 1, 1, device="meta")
-    return DistsDistance(layers, weights, weights).to("meta")
+    return Dists(layers, weights, weights).to("meta")

@@ -38,10 +38,10 @@ def precomputed_pairs(
     """
     settings = plain(config.data.precompute)
     with_latents = bool(settings["latents"])
-    if with_latents and adapter.family != "cogvideox":
+    if with_latents and not adapter.has_codec:
         msg = f"data.precompute.latents=true: {adapter.family} has no VAE, its latents are the pixels; set it to false"
         raise ConfigError(msg)
-    folder = Path(settings["folder"]).expanduser() / _digest(config, framewise=framewise)
+    folder = Path(settings["folder"]).expanduser() / _digest(config, adapter, framewise=framewise)
     store = PrecomputedPairs(pairs, folder, settings["num_samples"], seed=config.seed)
     device = torch.device("cuda" if with_latents and torch.cuda.is_available() else "cpu")
     adapter.to(device)
@@ -64,12 +64,12 @@ def precomputed_pairs(
     return store
 
 
-def _digest(config: DictConfig, *, framewise: bool) -> str:
+def _digest(config: DictConfig, adapter: TrainingAdapter, *, framewise: bool) -> str:
     """Name of the folder: everything that the kept samples depend on."""
     data = plain(config.data)
     values: dict[str, Any] = {key: data.get(key) for key in _KEPT_KEYS}
     values |= {"degradation": plain(config.degradation), "seed": config.seed}
-    if plain(config.model).get("_target_", "").endswith("lite_adapter"):
+    if adapter.keeps_motion:
         values |= {"keyframes": plain(config.keyframes.policy)}  # their motion is kept too
     if data["precompute"]["latents"]:
         values |= {"model": plain(config.model), "framewise": framewise}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import signal
@@ -35,6 +36,25 @@ from sparkvsr.version import __version__
 # What a result may depend on besides torch.
 _RECORDED_PACKAGES = ("lightning", "diffusers", "numpy", "opencv-python-headless", "av", "peft", "deepspeed")
 _RUN_FOLDER_VARIABLE = "SPARKVSR_RUN_FOLDER"
+_KNOWN_NOISE = (
+    ".*does not have many workers.*",
+    ".*Checkpoint directory .* exists and is not empty.*",
+    ".*smaller than the logging interval.*",
+    ".*not resumable.*",
+    ".*ended before the epoch ended.*",
+    ".*isinstance.*treespec, LeafSpec.*",
+    ".*Trying to infer the `batch_size`.*",
+    ".*lr_scheduler.step.*before.*optimizer.step.*",
+    ".*GPU available but not used.*",
+    ".*in eval mode at the start of training.*",
+    # DeepSpeed's own calls
+    ".*all_gather_into_tensor. is deprecated.*",
+    ".*reduce_scatter_tensor. is deprecated.*",
+    # no validation clips
+    ".*Total length of .list. across ranks is zero.*",
+    # FSDP: nothing writes into the network's output in place
+    ".*returned a view tensor.*",
+)
 
 
 def train(config: DictConfig, hook: Hook = silent, origin: Origin | None = None) -> Path:
@@ -52,7 +72,11 @@ def train(config: DictConfig, hook: Hook = silent, origin: Origin | None = None)
         KeyboardInterrupt: stopped by Ctrl-C or SIGTERM after the step in work was saved.
         SparkVSRError: something cannot be used.
     """
-    _quiet_known_noise()
+    with _known_noise_left_out():
+        return _train(config, hook, origin)
+
+
+def _train(config: DictConfig, hook: Hook, origin: Origin | None) -> Path:
     resume = resumed_checkpoint(config) if config.ckpt else None
     folder = _run_folder(config, resume)
     # The folder in the saved configuration is the real one, also when it was found or inherited.
@@ -243,29 +267,18 @@ def _stop_on_signal(run: Run) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _quiet_known_noise() -> None:
-    """Lightning's advice that does not apply here; everything else is left to speak."""
-    import logging
-
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for text in (
-        ".*does not have many workers.*",
-        ".*Checkpoint directory .* exists and is not empty.*",
-        ".*smaller than the logging interval.*",
-        ".*not resumable.*",
-        ".*ended before the epoch ended.*",
-        ".*isinstance.*treespec, LeafSpec.*",
-        ".*Trying to infer the `batch_size`.*",
-        ".*lr_scheduler.step.*before.*optimizer.step.*",
-        ".*GPU available but not used.*",
-        ".*in eval mode at the start of training.*",
-        # DeepSpeed's own calls
-        ".*all_gather_into_tensor. is deprecated.*",
-        ".*reduce_scatter_tensor. is deprecated.*",
-        # no validation clips
-        ".*Total length of .list. across ranks is zero.*",
-        # FSDP: nothing writes into the network's output in place
-        ".*returned a view tensor.*",
-    ):
-        warnings.filterwarnings("ignore", message=text)
+@contextmanager
+def _known_noise_left_out() -> Iterator[None]:
+    """Without Lightning's advice that does not apply here; everything else is left to speak."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        for text in _KNOWN_NOISE:
+            warnings.filterwarnings("ignore", message=text)
+        for logger in loggers:
+            logger.setLevel(logging.WARNING)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

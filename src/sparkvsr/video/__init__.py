@@ -4,12 +4,14 @@
 everything else of the source over, `iframe_indices` finds the codec's I-frames without decoding.
 """
 
+from .carry import losses
 from .colour_tags import ColourTags
 from .iframes import iframe_indices
-from .images import IMAGE_SUFFIXES, read_image
+from .images import read_image
 from .info import VideoInfo, probe
-from .options import VIDEO_SUFFIXES, EncodeOptions, check_output, output_kind
+from .options import EncodeOptions, check_output, output_kind
 from .reader import Frame, VideoReader, read_frames
+from .suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from .writer import VideoWriter
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "VideoWriter",
     "check_output",
     "iframe_indices",
+    "losses",
     "output_kind",
     "probe",
     "read_frames",

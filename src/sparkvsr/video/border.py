@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import cast
 
 import av
+import av.codec
 import av.error
 import av.logging
 
@@ -26,6 +28,8 @@ _DEMUXERS = (
     "mxf,nut,yuv4mpegpipe,gif,apng,dv,rm,mjpeg,vc1,wtv,swf,dnxhd,h263,h261,vvc,webp_anim,wav,mp3,aac,flac,ac3,eac3,"
     "dts,w64,aiff,caf,amr"
 )
+_PACKETS_LOOKED_AT = 300
+_STILL = av.stream.Disposition.timed_thumbnails | av.stream.Disposition.still_image
 _OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _DEMUXERS}
 DECODER_OPTIONS = {"max_pixels": str(MAX_FRAME_PX)}
 
@@ -100,6 +104,10 @@ def open_input(path: Path) -> av.container.InputContainer:
         DecodeError: missing, not a media file, or refused.
     """
     with decoding(path, "open"):
+        is_pipe = path.exists() and not (path.is_dir() or path.is_file())
+        if is_pipe or (str(path) == "-" and not path.exists()):
+            msg = f"{path} is a pipe or a device, and a clip is read more than once; save it to a file first"
+            raise DecodeError(msg)
         if not path.exists():
             msg = f"{path} does not exist; check the path"
             raise DecodeError(msg)
@@ -117,8 +125,18 @@ def open_input(path: Path) -> av.container.InputContainer:
         )
 
 
-def main_video_stream(container: av.container.InputContainer, path: Path) -> av.video.stream.VideoStream:
-    """Pick the stream to restore: the first video stream that is not a cover picture.
+def main_video_stream(
+    container: av.container.InputContainer, path: Path, wanted: int | None = None
+) -> av.video.stream.VideoStream:
+    """Pick the stream to restore.
+
+    Cover pictures and stills are passed over; of the others one that is flagged as default comes before one that is
+    not, but a stream that is less than half as long as another is not the film.
+
+    Args:
+        container: the opened file.
+        path: its name, for errors.
+        wanted: index of the stream in the file, as ffprobe counts; None chooses.
 
     Raises:
         DecodeError: no video stream, no decoder for it, or a frame size beyond the limits.
@@ -128,6 +146,27 @@ def main_video_stream(container: av.container.InputContainer, path: Path) -> av.
         found = ", ".join(sorted({_kind(s) for s in container.streams})) or "nothing"
         msg = f"{path} has no video stream (found: {found}); give a video file"
         raise DecodeError(msg)
+    if wanted is not None:
+        streams = [s for s in container.streams.video if s.index == wanted]
+        if not streams:
+            known = ", ".join(str(s.index) for s in container.streams.video)
+            msg = f"--stream {wanted} is not a video stream of {path}; its video streams are {known}"
+            raise DecodeError(msg)
+    elif len(streams) > 1:
+        stills = {s.index for s in streams if s.frames == 1} | _single_pictures(path, [s.index for s in streams])
+        seconds = {s.index: _stream_seconds(s) for s in streams}
+        longest = max((value for value in seconds.values() if value is not None), default=0.0)
+
+        def rank(s: av.video.stream.VideoStream) -> tuple[bool, bool, bool]:
+            length = seconds[s.index]
+            is_short = length is not None and length < longest / 2
+            return (
+                s.index in stills or bool(s.disposition & _STILL),
+                is_short,
+                not s.disposition & av.stream.Disposition.default,
+            )
+
+        streams.sort(key=rank)
     stream = streams[0]
     if stream.codec_context is None:
         msg = f"{path}: no decoder for its video stream; convert it with ffmpeg first"
@@ -135,6 +174,42 @@ def main_video_stream(container: av.container.InputContainer, path: Path) -> av.
     check_size(path, stream.codec_context.width, stream.codec_context.height)
     stream.codec_context.options = {**stream.codec_context.options, **DECODER_OPTIONS}
     return stream
+
+
+def _stream_seconds(stream: av.video.stream.VideoStream) -> float | None:
+    """Length of a stream as its header or Matroska's tag tells it."""
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    for key, value in stream.metadata.items():
+        if key.upper().startswith("DURATION"):
+            parts = value.split(":")
+            with suppress(ValueError):
+                return sum(float(part) * 60**k for k, part in enumerate(reversed(parts)))
+    return None
+
+
+def _single_pictures(path: Path, indices: Sequence[int]) -> set[int]:
+    """Streams that have given one packet at most when the others have given many: pictures kept as a video."""
+    counts = dict.fromkeys(indices, 0)
+    with decoding(path), open_input(path) as container:
+        for packet in container.demux([container.streams[index] for index in indices]):
+            counts[packet.stream_index] += packet.size > 0
+            if sum(counts.values()) >= _PACKETS_LOOKED_AT:
+                break
+    return {index for index, count in counts.items() if count <= 1} if max(counts.values()) > 2 else set()
+
+
+def alpha_decoder(stream: av.video.stream.VideoStream) -> av.VideoCodecContext | None:
+    """A decoder for WebM's transparency, None where the stream has none.
+
+    VP8 and VP9 keep it as a second picture beside each packet, which FFmpeg's own decoders pass over; libvpx reads it.
+    """
+    name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(stream.codec_context.codec.canonical_name)
+    if name is None or stream.metadata.get("alpha_mode") != "1" or name not in av.codec.codecs_available:
+        return None
+    decoder = cast(av.VideoCodecContext, av.CodecContext.create(name, "r"))
+    decoder.options = dict(DECODER_OPTIONS)
+    return decoder
 
 
 def _kind(stream: av.stream.Stream) -> str:

@@ -86,11 +86,6 @@ class ColourTags:
     transfer: int = UNSPECIFIED
     """16 is PQ, 18 is HLG."""
 
-    @property
-    def is_hdr(self) -> bool:
-        """Whether the transfer is PQ or HLG."""
-        return self.transfer in (16, 18)
-
     def __str__(self) -> str:
         matrix = MATRIX_NAMES.get(self.matrix, str(self.matrix))
         transfer = TRANSFER_NAMES.get(self.transfer, str(self.transfer))

@@ -6,9 +6,27 @@ the name, afterwards.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from contextlib import suppress
 from pathlib import Path
+
+_LONGEST_PLAIN_BYTES = 120
+"""Of a name that is repeated in a temporary one; some encrypted file systems take 143 bytes in all."""
+
+
+def temporary_path(path: Path, kind: str, suffix: str = "") -> Path:
+    """The hidden name beside a file or folder under which it is made: ``.NAME.KIND``, with a hash for long names.
+
+    Args:
+        path: what is made.
+        kind: such as ``partial``.
+        suffix: put behind it, where a program looks at it.
+    """
+    name = path.name
+    if len(os.fsencode(name)) > _LONGEST_PLAIN_BYTES:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()[:24]
+    return path.with_name(f".{name}.{kind}{suffix}")
 
 
 def flush_file(path: Path) -> None:

@@ -8,7 +8,7 @@ from .images import resolve_images
 from .scan import scan_packets
 
 
-def iframe_indices(path: str | Path) -> list[int]:
+def iframe_indices(path: str | Path, stream: int | None = None) -> list[int]:
     """List the I-frames of a video in display order.
 
     Reads packets only. Open-GOP start points count (x264 ``open-gop``, HEVC CRA), and for H.264 also I-frames that
@@ -16,6 +16,7 @@ def iframe_indices(path: str | Path) -> list[int]:
 
     Args:
         path: a video file, an image, a folder of images or a pattern such as ``frames/%05d.png``.
+        stream: as for `probe`.
 
     Returns:
         Ascending 0-based frame indices. For an image ``[0]``; for an image sequence ``[]``, as independent pictures
@@ -27,4 +28,4 @@ def iframe_indices(path: str | Path) -> list[int]:
     images = resolve_images(Path(path))
     if images is not None:
         return [0] if len(images) == 1 and Path(path).is_file() else []
-    return scan_packets(Path(path)).iframe_indices
+    return scan_packets(Path(path), stream).iframe_indices

@@ -111,7 +111,13 @@ def _images(segment: Path) -> Iterator[bytes]:
 
 
 def assemble_images(
-    path: Path, segments: Sequence[Path], num_frames: int, *, source: VideoInfo | None, overwrite: bool = False
+    path: Path,
+    segments: Sequence[Path],
+    num_frames: int,
+    *,
+    source: VideoInfo | None,
+    overwrite: bool = False,
+    start: int = 0,
 ) -> None:
     """Write the images of all segments under their final names.
 
@@ -119,6 +125,8 @@ def assemble_images(
         path: one image, a folder or a printf pattern.
         segments: in order.
         num_frames: how many images there have to be.
+        source: the clip; the images of a numbered sequence keep their numbers.
+        start: frame of the source that is the first image.
 
     Raises:
         EncodeError: the output cannot be written.
@@ -126,7 +134,8 @@ def assemble_images(
     """
     check_output(path, overwrite)
     kind = output_kind(path)
-    sink = ImageSink(path, kind, source, (0, 0))
+    numbers = source.numbers[start : start + num_frames] if source is not None else None
+    sink = ImageSink(path, kind, source, (0, 0), numbers)
     try:
         count = 0
         for segment in segments:

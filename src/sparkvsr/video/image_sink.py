@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -11,28 +12,40 @@ from torch import Tensor
 from sparkvsr.errors import EncodeError
 
 from .border import encoding
-from .durable import flush_folder
-from .images import DEEP_IMAGE_SUFFIXES, encode_image, is_pattern
+from .durable import flush_folder, temporary_path
+from .images import DEEP_IMAGE_SUFFIXES, encode_image, is_pattern, numbered_name
 from .info import VideoInfo
 
 
 class ImageSink:
-    """An image sequence or one image being written."""
+    """An image sequence or one image being written.
 
-    def __init__(self, path: Path, kind: str, source: VideoInfo | None, size: tuple[int, int]) -> None:
+    Args:
+        path: one image, a folder or a pattern.
+        kind: ``image`` or ``sequence``.
+        source: the clip: bits of a sample.
+        size: ``(H, W)``.
+        numbers: of the images in their names, in order; None counts from 0.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        kind: str,
+        source: VideoInfo | None,
+        size: tuple[int, int],
+        numbers: Sequence[int] | None = None,
+    ) -> None:
         self.path, self.size = path, size
         self._is_single = kind == "image"
         self._bits = source.bit_depth if source else 8
+        self._numbers = numbers
         self._count = 0
-        if self._is_single:
-            self._final_folder, self._pattern = path.parent, path.name.replace("%", "%%")
-            self._partial = path.parent / f".{path.name}.partial"
-        elif is_pattern(path):
+        self._partial = temporary_path(path, "partial")
+        if self._is_single or is_pattern(path):
             self._final_folder, self._pattern = path.parent, path.name
-            self._partial = path.parent / f".{path.name}.partial"
         else:
             self._final_folder, self._pattern = path, "%05d.png"
-            self._partial = path.parent / f".{path.name}.partial"
         self._suffix = Path(self._pattern).suffix.lower()
         with encoding(path):
             if self._partial.is_dir():
@@ -49,7 +62,8 @@ class ImageSink:
         if self._is_single and self._count:
             msg = f"{self.path} holds one picture; write several to a folder/ or to a pattern such as %05d.png"
             raise EncodeError(msg)
-        name = self._pattern % () if self._is_single else self._pattern % self._count
+        number = self._numbers[self._count] if self._numbers else self._count
+        name = self._pattern if self._is_single else numbered_name(self._pattern, number)
         with encoding(self.path):
             (self._partial / name).write_bytes(data)
         self._count += 1

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from fractions import Fraction
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import cast
 
@@ -17,8 +19,8 @@ from .colour_tags import UNSPECIFIED, ColourTags
 from .exif import exif_orientation
 from .orientation import DisplayMatrix, as_displayed
 from .pixels import frame_bit_depth, frame_to_pixels, has_alpha_format, pixels_to_frame, to_float
+from .suffixes import IMAGE_SUFFIXES
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 DEFAULT_SEQUENCE_FPS = Fraction(24)
 MAX_IMAGE_BYTES = 2**30
 _MAGIC = (
@@ -28,6 +30,7 @@ _MAGIC = (
     (b"MM\x00*", "tiff"),
     (b"BM", "bmp"),
 )
+_WEBP_ANIMATION = 0x02
 _PRINTF = re.compile(r"%(0?\d*)d")
 
 
@@ -38,8 +41,44 @@ def natural_key(path: Path) -> list[tuple[int, int, str]]:
 
 
 def is_pattern(path: Path) -> bool:
-    """Whether the name is a printf pattern such as ``%05d.png``."""
-    return bool(_PRINTF.search(path.name)) and not path.exists()
+    """Whether the name is a printf pattern of images such as ``%05d.png``; in other names ``%d`` is only text."""
+    is_image = path.suffix.lower() in IMAGE_SUFFIXES
+    return is_image and bool(_PRINTF.search(path.name)) and not path.exists()
+
+
+def numbered_name(pattern: str, number: int) -> str:
+    """Name of one image of a pattern: ``%05d.png`` and 48 to ``00048.png``; other per cent signs stay."""
+    return _PRINTF.sub(lambda match: match.group() % number, pattern, count=1)
+
+
+def pattern_number(pattern: str, name: str) -> int | None:
+    """Number of a file name that a pattern stands for, None for other names."""
+    match = _PRINTF.search(pattern)
+    if match is None:
+        return None
+    digits = match.group(1).lstrip("0") or "0"
+    number = rf"(\d{{{digits},}})" if match.group(1).startswith("0") and digits != "0" else r"(\d+)"
+    found = re.fullmatch(re.escape(pattern[: match.start()]) + number + re.escape(pattern[match.end() :]), name)
+    return int(found.group(1)) if found else None
+
+
+def sequence_numbers(files: Sequence[Path]) -> tuple[int, ...]:
+    """The numbers in the names of a sequence's images: the last run of digits, where all else is the same.
+
+    Returns:
+        Rising numbers, or nothing where the names hold none that tell the images apart.
+    """
+    found = [re.fullmatch(r"(.*?)(\d+)(\D*)", file.stem) for file in files]
+    if len({(match.group(1), match.group(3)) for match in found if match}) != 1 or None in found:
+        return ()
+    numbers = tuple(int(match.group(2)) for match in found if match)
+    return numbers if all(a < b for a, b in pairwise(numbers)) else ()
+
+
+def missing_numbers(numbers: Sequence[int]) -> list[int]:
+    """Numbers between the first and the last that no image has, at most a thousand."""
+    gaps = (number for a, b in pairwise(numbers) for number in range(a + 1, b))
+    return list(islice(gaps, 1000))
 
 
 def resolve_images(path: Path) -> list[Path] | None:
@@ -62,16 +101,11 @@ def resolve_images(path: Path) -> list[Path] | None:
             raise DecodeError(msg)
         return sorted((p for p in files if p.is_file()), key=natural_key)
     if is_pattern(path):
-        match = _PRINTF.search(path.name)
-        assert match is not None
-        head, tail = path.name[: match.start()], path.name[match.end() :]
-        digits = match.group(1).lstrip("0") or "0"
-        number = rf"\d{{{digits},}}" if match.group(1).startswith("0") and digits != "0" else r"\d+"
-        wanted = re.compile(re.escape(head) + number + re.escape(tail))
         folder = path.parent
-        files = [p for p in folder.iterdir() if wanted.fullmatch(p.name)] if folder.is_dir() else []
+        names = folder.iterdir() if folder.is_dir() else iter(())
+        files = [file for file in names if pattern_number(path.name, file.name) is not None]
         if not files:
-            msg = f"no file matches the pattern {path}; number the images like {head}{1:0{int(digits) or 1}d}{tail}"
+            msg = f"no file matches the pattern {path}; number the images like {numbered_name(path.name, 1)}"
             raise DecodeError(msg)
         return sorted(files, key=natural_key)
     if path.is_file() and sniff_image(path) is not None:
@@ -85,10 +119,27 @@ def sniff_image(path: Path) -> str | None:
         start = file.read(64)
     for magic, codec in _MAGIC:
         if start.startswith(magic):
-            return codec
+            return None if codec == "png" and is_animated_png(path) else codec
     if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
+        if start[12:16] == b"VP8X" and start[20] & _WEBP_ANIMATION:
+            msg = f"{path} is an animated WebP, which is not read; convert it to a video, GIF or animated PNG first"
+            raise DecodeError(msg)
         return "webp"
     return None
+
+
+def is_animated_png(path: Path) -> bool:
+    """Whether a PNG file holds several pictures: the chunk that says so comes before the first picture's data."""
+    with decoding(path), path.open("rb") as file:
+        file.seek(8)
+        for _ in range(1000):
+            header = file.read(8)
+            if len(header) < 8 or header[4:] in (b"IDAT", b"IEND"):
+                return False
+            if header[4:] == b"acTL":
+                return int.from_bytes(file.read(4), "big") > 1
+            file.seek(int.from_bytes(header[:4], "big") + 4, 1)
+    return False
 
 
 def decode_image(path: Path) -> tuple[av.VideoFrame, DisplayMatrix]:
@@ -102,6 +153,9 @@ def decode_image(path: Path) -> tuple[av.VideoFrame, DisplayMatrix]:
             msg = f"{path} does not exist or is not a file; check the path"
             raise DecodeError(msg)
         codec_name = sniff_image(path)
+        if codec_name is None and is_animated_png(path):
+            msg = f"{path} is an animated PNG where one picture is meant; give a still image"
+            raise DecodeError(msg)
         if codec_name is None:
             msg = f"{path} is not an image that can be read (PNG, JPEG, WebP, TIFF or BMP); convert it"
             raise DecodeError(msg)

@@ -11,13 +11,23 @@ import av
 
 from sparkvsr.errors import DecodeError
 
-from .border import check_size, decoding, main_video_stream, open_input
+from .border import alpha_decoder, check_size, decoding, main_video_stream, open_input
 from .colour_tags import ColourTags, is_known_matrix
 from .hdr import HdrMetadata, hdr_metadata
-from .images import DEFAULT_SEQUENCE_FPS, decode_image, image_facts, image_tags, resolve_images
+from .images import (
+    DEFAULT_SEQUENCE_FPS,
+    decode_image,
+    image_facts,
+    image_tags,
+    missing_numbers,
+    resolve_images,
+    sequence_numbers,
+)
 from .orientation import display_matrix, rotation_degrees, swaps_sides
 from .pixels import frame_bit_depth, has_alpha_format
 from .scan import PacketScan, scan_packets
+from .side_data import side_data_names
+from .time_steps import TimeStep
 
 # Enough for the first frames of an open GOP that a decoder drops, few enough to be quick on a damaged file.
 _MAX_PACKETS_TO_FIRST_FRAME = 200
@@ -63,10 +73,16 @@ class VideoInfo:
     """Time of the first frame, in `time_base` units."""
     files: tuple[Path, ...] = ()
     """The images of a sequence, in order."""
+    numbers: tuple[int, ...] = ()
+    """The numbers in their names, rising; empty where the names hold none. Outputs of images keep them."""
     hdr: HdrMetadata | None = None
     """Mastering display and light level, when the first frame carries them."""
     stream_index: int = 0
     """Position of the video stream in the container."""
+    side_data: frozenset[str] = frozenset()
+    """Names of what the first frames carry beside their pixels (FFmpeg's, as ``A53_CC`` for captions)."""
+    time_steps: tuple[TimeStep, ...] = ()
+    """Where the file's clock was set anew; `start_pts` and all times read are already moved."""
     warnings: tuple[str, ...] = field(default=())
     """What is unusual about the file, in words for the user."""
 
@@ -89,7 +105,7 @@ class VideoInfo:
         return f"{self.path.name}: {', '.join(parts)}"
 
 
-def probe(path: str | Path) -> VideoInfo:
+def probe(path: str | Path, stream: int | None = None) -> VideoInfo:
     """Read what a clip is.
 
     A video's packets are read to the end to count frames and the first frames are decoded for orientation and fields;
@@ -98,20 +114,21 @@ def probe(path: str | Path) -> VideoInfo:
     Args:
         path: a video file, one image (PNG, JPEG, WebP, TIFF, BMP), a folder of images (natural order) or a printf
             pattern such as ``frames/%05d.png``.
+        stream: index of the video stream in the file; None takes the main one (see `border.main_video_stream`).
 
     Raises:
-        DecodeError: missing, unreadable, not a media file, no video stream, no frames, or an absurd frame size.
+        DecodeError: missing, unreadable, not a media file, no (such) video stream, no frames, or an absurd frame size.
     """
-    return probe_with_scan(Path(path))[0]
+    return probe_with_scan(Path(path), stream)[0]
 
 
-def probe_with_scan(path: Path) -> tuple[VideoInfo, PacketScan | None]:
+def probe_with_scan(path: Path, stream: int | None = None) -> tuple[VideoInfo, PacketScan | None]:
     """Like `probe`, and also return the packet scan of a video (None for images)."""
     images = resolve_images(path)
     if images is not None:
         return _probe_images(path, images), None
-    scan = scan_packets(path)
-    return _probe_video(path, scan), scan
+    scan = scan_packets(path, stream)
+    return _probe_video(path, scan, stream), scan
 
 
 def _probe_images(path: Path, files: list[Path]) -> VideoInfo:
@@ -120,6 +137,12 @@ def _probe_images(path: Path, files: list[Path]) -> VideoInfo:
         width, height = (frame.height, frame.width) if swaps_sides(matrix) else (frame.width, frame.height)
         bits, has_alpha = image_facts(frame)
         is_image = path.is_file()
+        numbers = () if is_image else sequence_numbers(files)
+        warnings = []
+        if missing := missing_numbers(numbers):
+            shown = ", ".join(map(str, missing[:8])) + (", ..." if len(missing) > 8 else "")
+            few = "a number is" if len(missing) == 1 else f"{len(missing)} numbers are"
+            warnings.append(f"{few} missing in {path}: {shown}; images keep their numbers, videos close the gap")
         return VideoInfo(
             path=path,
             kind="image" if is_image else "sequence",
@@ -141,15 +164,18 @@ def _probe_images(path: Path, files: list[Path]) -> VideoInfo:
             container="image" if is_image else "image sequence",
             time_base=1 / DEFAULT_SEQUENCE_FPS,
             files=tuple(files),
+            numbers=numbers,
+            warnings=tuple(warnings),
+            side_data=side_data_names([frame]),
         )
 
 
-def _probe_video(path: Path, scan: PacketScan) -> VideoInfo:
+def _probe_video(path: Path, scan: PacketScan, wanted: int | None) -> VideoInfo:
     if scan.num_frames == 0:
         msg = f"{path} has a video stream without frames; it is cut short or was never finished"
         raise DecodeError(msg)
     with decoding(path), open_input(path) as container:
-        stream = main_video_stream(container, path)
+        stream = main_video_stream(container, path, wanted)
         frames = _first_frames(container, stream, path)
         first = frames[0]
         check_size(path, first.width, first.height)
@@ -164,6 +190,11 @@ def _probe_video(path: Path, scan: PacketScan) -> VideoInfo:
         tags = ColourTags(first.colorspace, first.color_range, first.color_primaries, first.color_trc)
         if not is_known_matrix(tags.matrix):
             warnings.append(f"{path.name} uses the colour matrix of {tags}, which is read as BT.709: colours shift")
+        if scan.steps:
+            warnings.append(
+                f"the clock of {path.name} is set anew {len(scan.steps)} time{'s' * (len(scan.steps) > 1)} (joined "
+                "recordings?); picture and sound go on without a gap"
+            )
         if first.format.name.startswith("yuvj"):
             tags = ColourTags(tags.matrix, 2, tags.primaries, tags.transfer)
         return VideoInfo(
@@ -194,6 +225,8 @@ def _probe_video(path: Path, scan: PacketScan) -> VideoInfo:
             start_pts=scan.times[0] if scan.times else 0,
             hdr=hdr_metadata(first),
             stream_index=stream.index,
+            side_data=side_data_names(frames),
+            time_steps=scan.steps,
             warnings=tuple(warnings),
         )
 
@@ -203,9 +236,10 @@ def _first_frames(
 ) -> list[av.VideoFrame]:
     frames: list[av.VideoFrame] = []
     error: Exception | None = None
+    decoder = alpha_decoder(stream)
     for number, packet in enumerate(container.demux(stream)):
         try:
-            frames += packet.decode()
+            frames += packet.decode() if decoder is None else decoder.decode(packet if packet.size else None)
         except av.error.FFmpegError as exc:  # a damaged start does not make the rest unreadable
             error = exc
         if len(frames) >= _FRAMES_CHECKED_FOR_FIELDS or number > _MAX_PACKETS_TO_FIRST_FRAME:

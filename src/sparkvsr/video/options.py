@@ -11,9 +11,9 @@ import av
 
 from sparkvsr.errors import EncodeError, OutputExistsError
 
-from .images import WRITABLE_IMAGE_SUFFIXES, is_pattern
+from .images import WRITABLE_IMAGE_SUFFIXES, is_pattern, numbered_name
 from .info import VideoInfo
-from .pixels import frame_bit_depth
+from .pixels import has_alpha_format
 
 Codec = Literal["h264", "hevc", "av1", "ffv1", "prores"]
 
@@ -61,7 +61,9 @@ MUXERS = {
     ".webm": "webm",
     ".ts": "mpegts",
 }
-VIDEO_SUFFIXES = tuple(sorted({suffix for spec in CODECS.values() for suffix in spec.containers}))
+MAX_NAME_BYTES = 255
+"""Longest file name of all usual file systems."""
+WRITABLE_VIDEO_SUFFIXES = tuple(sorted({suffix for spec in CODECS.values() for suffix in spec.containers}))
 
 
 def output_kind(path: str | Path) -> Literal["video", "sequence", "image"]:
@@ -97,6 +99,7 @@ def check_output(
             container do not go together.
     """
     options = options or EncodeOptions(codec=cast(Codec, codec or "h264"))
+    check_name(Path(path))
     kind = output_kind(path)
     path = Path(path)
     _check_codec(path, kind, options)
@@ -106,6 +109,19 @@ def check_output(
         msg = f"{path} exists; pass --overwrite to replace it, or give another --output"
         raise OutputExistsError(msg, path)
     _check_folder(path if kind == "sequence" and not is_pattern(path) else path.parent)
+
+
+def check_name(path: Path) -> None:
+    """Refuse a name that no file system takes.
+
+    Raises:
+        EncodeError: with the length that is allowed.
+    """
+    for part in path.parts:
+        length = len(os.fsencode(part))
+        if length > MAX_NAME_BYTES:
+            msg = f"the name {part[:40]}... has {length} bytes, at most {MAX_NAME_BYTES} are allowed; give a shorter -o"
+            raise EncodeError(msg)
 
 
 def _check_codec(path: Path, kind: str, options: EncodeOptions) -> None:
@@ -119,8 +135,9 @@ def _check_codec(path: Path, kind: str, options: EncodeOptions) -> None:
     if kind != "video":
         return
     suffix = path.suffix.lower()
-    if suffix not in VIDEO_SUFFIXES:
-        msg = f"{path}: the file type {suffix} is not written; use one of {', '.join(VIDEO_SUFFIXES)}, or a folder/"
+    if suffix not in WRITABLE_VIDEO_SUFFIXES:
+        allowed = ", ".join(WRITABLE_VIDEO_SUFFIXES)
+        msg = f"{path}: the file type {suffix} is not written; use one of {allowed}, or a folder/"
         raise EncodeError(msg)
     if suffix not in spec.containers:
         msg = f"{path}: {suffix} does not hold {options.codec}; use {', '.join(spec.containers)} or another --codec"
@@ -148,7 +165,7 @@ def _check_sequence(path: Path, overwrite: bool) -> None:
     if overwrite:
         return
     if is_pattern(path):
-        taken = path.parent.is_dir() and Path(os.fspath(path) % 0).exists()
+        taken = path.parent.is_dir() and path.with_name(numbered_name(path.name, 0)).exists()
     else:
         taken = path.is_dir() and any(path.glob("*.png"))
     if taken:
@@ -186,6 +203,8 @@ def choose_pixel_format(
     """
     notes: list[str] = []
     if options.pixel_format is not None:
+        if source is not None and source.has_alpha and not has_alpha_format(options.pixel_format):
+            notes.append(f"{options.pixel_format} has no transparency: it is dropped")
         return options.pixel_format, notes
     bits = min(source.bit_depth, 16) if source else 8
     name = source.pixel_format if source else "yuv420p"
@@ -195,6 +214,8 @@ def choose_pixel_format(
     height, width = size
     codec = options.codec
     if codec == "prores":
+        if bits > 10:
+            notes.append(f"prores is written with 10 bits, the source has {bits}; --codec ffv1 keeps them")
         if wants_alpha:
             return "yuva444p10le", notes
         return ("yuv444p10le" if chroma == "444" or is_rgb else "yuv422p10le"), notes
@@ -215,6 +236,8 @@ def choose_pixel_format(
         chroma = "420"
     elif is_rgb:
         chroma = "420"
+        if source is not None and source.kind == "video":
+            notes.append(f"{codec} is written as 4:2:0, the source is RGB; --codec ffv1 keeps it")
     if codec != "av1" and ((chroma == "420" and (height % 2 or width % 2)) or (chroma == "422" and width % 2)):
         notes.append(
             f"{width}x{height} is odd, so chroma is kept at full resolution (4:4:4), which some players refuse"
@@ -238,8 +261,3 @@ def encoder_version() -> str:
     """Text that changes with the libraries that encode: segments of two versions should not be joined."""
     versions = {name: ".".join(map(str, number)) for name, number in av.library_versions.items()}
     return f"av {av.__version__} {versions.get('libavcodec', '')}"
-
-
-def encoder_bits(pixel_format: str) -> int:
-    """Bits of a sample of the output."""
-    return min(16, frame_bit_depth(pixel_format))

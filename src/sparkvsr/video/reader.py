@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from bisect import bisect_right
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -16,13 +17,14 @@ from torch import Tensor
 
 from sparkvsr.errors import ConfigError, DecodeError
 
-from .border import decoding, main_video_stream, open_input
+from .border import alpha_decoder, decoding, main_video_stream, open_input
 from .deinterlace import Deinterlacer
 from .images import decode_image, image_to_pixels
 from .info import VideoInfo, probe_with_scan
 from .orientation import as_displayed, display_matrix
 from .pixels import frame_to_pixels
 from .scan import PacketScan
+from .side_data import side_data_names
 
 DEINTERLACE_MODES = ("auto", "on", "off")
 
@@ -57,6 +59,7 @@ class VideoReader:
         path: video file, image, folder of images or printf pattern.
         start: first frame to give, 0-based. Found by seeking where the file allows, exact to the frame in any case.
         frames: how many at most; None for all that follow.
+        stream: index of the video stream, as for `probe`.
         deinterlace: ``auto`` when the file is flagged as interlaced (with a warning), ``on`` always, ``off`` never.
 
     Raises:
@@ -76,6 +79,7 @@ class VideoReader:
         start: int = 0,
         frames: int | None = None,
         deinterlace: str = "auto",
+        stream: int | None = None,
     ) -> None:
         if deinterlace not in DEINTERLACE_MODES:
             msg = f"deinterlace {deinterlace!r} is unknown; use one of {', '.join(DEINTERLACE_MODES)}"
@@ -85,7 +89,7 @@ class VideoReader:
             raise DecodeError(msg)
         self._path = Path(path)
         self.info: VideoInfo
-        self.info, self._scan = probe_with_scan(self._path)
+        self.info, self._scan = probe_with_scan(self._path, stream)
         if start >= self.info.num_frames and self.info.num_frames_is_exact:
             msg = (
                 f"start {start} is behind the end: {path} has {self.info.num_frames} frames, "
@@ -96,12 +100,26 @@ class VideoReader:
         self.stop = self.info.num_frames if frames is None else min(self.info.num_frames, start + frames)
         self.warnings: list[str] = list(self.info.warnings)
         """What was wrong or unusual, one line each; complete once iteration has ended."""
+        self.side_data: set[str] = set(self.info.side_data)
+        """What the frames given so far carry beside their pixels, see `VideoInfo.side_data`."""
         self._is_deinterlacing = deinterlace == "on" or (deinterlace == "auto" and self.info.is_interlaced is True)
         self._is_deinterlace_forced = deinterlace == "on"
         if self._is_deinterlacing and deinterlace == "auto":
             self.warnings.append(
                 f"{self._path.name} is interlaced and is deinterlaced (bwdif); --deinterlace off keeps the fields"
             )
+
+    def part(self, start: int, frames: int) -> VideoReader:
+        """A reader of another part of the same file, without looking through its packets again.
+
+        Args:
+            start: first frame of the part, counted from the file's first frame.
+            frames: at most so many.
+        """
+        other = copy.copy(self)
+        other.warnings = list(self.warnings)
+        other.start, other.stop = start, min(self.info.num_frames, start + frames)
+        return other
 
     @property
     def time_base(self) -> Fraction:
@@ -144,7 +162,9 @@ class VideoReader:
         for index in indices:
             path = self.info.files[index]
             with decoding(path):
-                pixels, alpha = image_to_pixels(*decode_image(path))
+                picture, matrix = decode_image(path)
+                self.side_data |= side_data_names([picture])
+                pixels, alpha = image_to_pixels(picture, matrix)
             if pixels.shape[-2:] != (self.info.height, self.info.width):
                 msg = (
                     f"{path} is {pixels.shape[-1]}x{pixels.shape[-2]} but the first image of the sequence is "
@@ -194,6 +214,7 @@ class VideoReader:
         return Frame(index, scan.pts[index], _duration(scan, index), frame.pixels, frame.alpha)
 
     def _convert(self, frame: av.VideoFrame, index: int, scan: PacketScan) -> Frame:
+        self.side_data |= side_data_names([frame])
         pixels, alpha = frame_to_pixels(frame, self.info.color, is_center_sited=self.info.codec == "mjpeg")
         matrix = display_matrix(frame)
         pixels = as_displayed(pixels, matrix)
@@ -217,7 +238,8 @@ class VideoReader:
         index = start
         # The deinterlacer looks at the frames around each one, so it has to see those before `start` as well.
         first = max(0, start - 2) if self._is_deinterlacing else start
-        seek_to = _seek_timestamp(scan, first) if may_seek else None
+        # Where the clock was set anew, a time is at several places of the file.
+        seek_to = _seek_timestamp(scan, first) if may_seek and not scan.steps else None
         for frame in self._decoded(seek_to):
             if seek_to is not None and frame.pts is not None and frame.pts > scan.pts[first]:
                 # The seek landed too late (a wrong index in the file): decode from the beginning instead.
@@ -243,7 +265,7 @@ class VideoReader:
         """Decode from `seek_to` (stream time of a sync frame) or the beginning, in display order, past damage."""
         deinterlacer = Deinterlacer(is_forced=self._is_deinterlace_forced) if self._is_deinterlacing else None
         with decoding(self._path), open_input(self._path) as container:
-            stream = main_video_stream(container, self._path)
+            stream = main_video_stream(container, self._path, self.info.stream_index)
             for other in container.streams:
                 if other.index != stream.index:
                     other.discard = av.stream.Discard.all
@@ -265,8 +287,11 @@ class VideoReader:
     def _packets_to_frames(
         self, container: av.container.InputContainer, stream: av.video.stream.VideoStream
     ) -> Iterator[av.VideoFrame]:
-        num_bad = 0
+        num_bad = num_packets = 0
+        steps = list(self._scan.steps) if self._scan is not None else []
+        shift = 0
         packets = container.demux(stream)
+        decoder = alpha_decoder(stream) or stream.codec_context
         while True:
             try:
                 packet = next(packets, None)
@@ -276,10 +301,16 @@ class VideoReader:
             if packet is None:
                 # A demuxer that failed gives no flush packet
                 with suppress(av.error.FFmpegError, ValueError):
-                    yield from stream.codec_context.decode(None)
+                    yield from decoder.decode(None)
                 break
+            if packet.size:
+                if steps and steps[0].packet == num_packets:
+                    shift = round(steps.pop(0).seconds / packet.time_base)
+                num_packets += 1
+                packet.pts = None if packet.pts is None else packet.pts + shift
+                packet.dts = None if packet.dts is None else packet.dts + shift
             try:
-                frames = packet.decode()
+                frames = decoder.decode(packet if packet.size else None)
             except av.error.EOFError:
                 break
             except (av.error.FFmpegError, ValueError):
@@ -321,13 +352,15 @@ def _duration(scan: PacketScan, index: int) -> int | None:
     return times[-1] - times[-2] if len(times) > 1 else None
 
 
-def read_frames(path: str | Path, indices: Sequence[int], *, deinterlace: str = "auto") -> dict[int, Tensor]:
+def read_frames(
+    path: str | Path, indices: Sequence[int], *, deinterlace: str = "auto", stream: int | None = None
+) -> dict[int, Tensor]:
     """Read single frames of a clip, decoding only from the sync frame before each of them.
 
     Args:
         path: video file, image, folder of images or printf pattern.
         indices: 0-based frame indices in any order; repeats count once.
-        deinterlace: as for `VideoReader`.
+        deinterlace, stream: as for `VideoReader`.
 
     Returns:
         Index to ``(3, h, w)`` float32 RGB in [0, 1], in ascending order.
@@ -335,7 +368,7 @@ def read_frames(path: str | Path, indices: Sequence[int], *, deinterlace: str = 
     Raises:
         DecodeError: unreadable file, or an index that the clip does not have.
     """
-    reader = VideoReader(path, deinterlace=deinterlace)
+    reader = VideoReader(path, deinterlace=deinterlace, stream=stream)
     wanted = sorted(set(indices))
     beyond = [i for i in wanted if i < 0 or (i >= reader.info.num_frames and reader.info.num_frames_is_exact)]
     if beyond:

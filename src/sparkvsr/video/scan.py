@@ -15,6 +15,7 @@ import av
 
 from .border import decoding, main_video_stream, open_input
 from .slices import is_intra_packet, slice_parser
+from .time_steps import TimeStep, find_steps
 
 # Codecs whose packets may hold no visible frame, or several.
 _INEXACT_CODECS = {"vp8", "rv30", "rv40", "wmv3", "vc1", "mpeg4", "msmpeg4v3", "theora"}
@@ -44,6 +45,8 @@ class PacketScan:
     is_vfr: bool = False
     damage: str | None = None
     """Why demuxing stopped early, if it did."""
+    steps: tuple[TimeStep, ...] = ()
+    """Where the file's clock was set anew; all times above are already moved."""
 
     @property
     def has_pts(self) -> bool:
@@ -51,23 +54,23 @@ class PacketScan:
         return len(self.pts) > 0
 
 
-def scan_packets(path: Path) -> PacketScan:
-    """Read all packets of the main video stream of a file.
+def scan_packets(path: Path, stream: int | None = None) -> PacketScan:
+    """Read all packets of the main video stream of a file, or of the stream with an index.
 
     Raises:
         DecodeError: not a media file, or no video stream.
     """
     with open_input(path) as container:
-        stream = main_video_stream(container, path)
+        picture = main_video_stream(container, path, stream)
         for other in container.streams:
-            if other.index != stream.index:
+            if other.index != picture.index:
                 other.discard = av.stream.Discard.all
-        return _collect(container, stream, path)
+        return _collect(container, picture, path)
 
 
 def _collect(container: av.container.InputContainer, stream: av.video.stream.VideoStream, path: Path) -> PacketScan:
     scan = PacketScan(time_base=stream.time_base or Fraction(1, 1))
-    pts, dts, flags, durations = array("q"), array("q"), bytearray(), array("q")
+    pts, dts, flags, durations, positions = array("q"), array("q"), bytearray(), array("q"), array("q")
     codec = stream.codec_context.codec.canonical_name
     parser = slice_parser(codec, stream.codec_context.extradata)
     has_all_pts = has_all_dts = True
@@ -82,13 +85,23 @@ def _collect(container: av.container.InputContainer, stream: av.video.stream.Vid
                 pts.append(shown if shown is not None else len(pts))
                 dts.append(packet.dts if packet.dts is not None else pts[-1])
                 durations.append(packet.duration or 0)
-                is_sync = packet.is_keyframe
-                is_intra = is_sync or is_intra_packet(parser, packet)
+                positions.append(-1 if packet.pos is None else packet.pos)
+                parsed = is_intra_packet(parser, packet)
+                is_intra = packet.is_keyframe if parsed is None else parsed
+                is_sync = packet.is_keyframe and is_intra
                 flags.append(is_intra * _INTRA | is_sync * _SYNC | packet.is_discard * _HIDDEN)
     except Exception as exc:
         if not pts:
             raise
         scan.damage = str(exc)
+    if has_all_dts:
+        scan.steps = find_steps(dts, positions, scan.time_base, container)
+        ends = [*(step.packet for step in scan.steps[1:]), len(dts)]
+        for step, end in zip(scan.steps, ends, strict=False):
+            shift = round(step.seconds / scan.time_base)
+            for k in range(step.packet, end):
+                pts[k] += shift
+                dts[k] += shift
     # AVI stores no presentation times. FFmpeg finds them for MPEG-4; for H.264 it makes some up in decoding order.
     is_avi_reordered = container.format.name == "avi" and bool(stream.codec_context.has_b_frames)
     has_all_pts &= not (is_avi_reordered and all(a < b for a, b in pairwise(pts)))

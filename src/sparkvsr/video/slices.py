@@ -1,7 +1,7 @@
 """Just enough of the H.264 and HEVC slice headers to see that a picture is intra coded.
 
 Containers flag only the frames a decoder can start at. x264 also writes plain I-frames (a scene cut soon after the
-last start point), which are as clean and which ffprobe calls I: those are found here, from the first bytes of each
+last start point), which are as clean and which ffprobe calls I: those are found here, from the first bytes of
 packet. Anything that does not parse counts as not intra.
 """
 
@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import av
-
-_PEEK_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -37,15 +35,30 @@ def slice_parser(codec: str, extradata: bytes | None) -> SliceParser | None:
     return SliceParser(codec, length_bytes)
 
 
-def is_intra_packet(parser: SliceParser | None, packet: av.Packet) -> bool:
-    """Whether the first slice of the packet is an I slice."""
-    if parser is None or parser.codec != "h264":
-        return False  # HEVC: every intra picture that an encoder places is an IRAP picture, which is flagged
-    data = memoryview(packet)[:_PEEK_BYTES]
-    for payload in _nal_units(data, parser.length_bytes):
-        if len(payload) > 1 and payload[0] & 0x1F in (1, 5):
-            return _h264_slice_type(bytes(payload[1:12])) in (2, 4)
-    return False
+def is_intra_packet(parser: SliceParser | None, packet: av.Packet) -> bool | None:
+    """Whether every slice of the packet is intra coded; None when its headers do not say.
+
+    A recovery point (gradual intra refresh) is flagged by parsers and containers like a start point, but its picture is
+    a P picture: here it is none.
+    """
+    if parser is None:
+        return None
+    found: bool | None = None
+    for payload in _nal_units(memoryview(packet), parser.length_bytes):
+        if len(payload) < 2:
+            continue
+        if parser.codec == "hevc":
+            # Every intra picture that an encoder places is an IRAP picture (types 16 to 23).
+            if (kind := payload[0] >> 1 & 0x3F) < 32:
+                return 16 <= kind <= 23
+        elif payload[0] & 0x1F in (1, 5):
+            slice_type = _h264_slice_type(bytes(payload[1:12]))
+            if slice_type < 0:
+                return found
+            found = slice_type in (2, 4)
+            if not found:
+                return False
+    return found
 
 
 def _nal_units(data: memoryview, length_bytes: int) -> Iterator[memoryview]:

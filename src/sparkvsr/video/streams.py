@@ -1,25 +1,26 @@
 """Carry everything but the picture from the source to the output: sound, subtitles, chapters, attachments, tags.
 
-Packets are copied, not decoded. They are pulled from the source as the picture advances, so memory holds a few seconds
-of packets whatever the length of the clip.
+Packets are copied, not decoded, except sound that the container cannot hold. They are pulled from the source as the
+picture advances, so memory holds a few seconds of packets whatever the length of the clip.
 """
 
 from __future__ import annotations
 
-import io
+import math
 from collections.abc import Iterator
-from contextlib import suppress
 from fractions import Fraction
 from typing import cast
 
 import av
 import av.error
-from av.stream import Disposition
 
 from .border import open_input
+from .carry import StreamPlan, label, plan_streams, timecode_of
 from .info import VideoInfo
-from .options import MUXERS
+from .sound import SoundTranscoder
 from .subtitles import SubtitleConverter, subtitle_converter
+from .time_steps import StepFollower
+from .timecode import shifted_timecode
 
 # Written anew by every muxer, or true only of the source's own encoding.
 _STALE_TAGS = ("encoder", "duration", "bps", "number_of_frames", "number_of_bytes", "_statistics", "major_brand",
@@ -35,7 +36,7 @@ class StreamCopier:
         source: the clip.
         output: not yet started.
         suffix: of the output file, for the notes.
-        notes: one line is appended for each thing that the output cannot hold.
+        notes: one line is appended for what goes wrong on the way; what the output cannot hold, `carry.losses` says.
     """
 
     def __init__(self, source: VideoInfo, output: av.container.OutputContainer, suffix: str, notes: list[str]) -> None:
@@ -48,7 +49,12 @@ class StreamCopier:
         self._converters: dict[int, SubtitleConverter] = {}
         self._last_dts: dict[int, int] = {}
         self._refused: set[int] = set()
+        self._transcoders: dict[int, SoundTranscoder] = {}
+        self._followers: dict[int, StepFollower] = {}
+        plans = plan_streams(self._input, source.stream_index, suffix)
+        self._plans = {plan.index: plan for plan in plans}
         self._packets: Iterator[av.Packet] | None = None
+        self._picture: av.stream.Stream | None = None
         self._pending: av.Packet | None = None
         self._origin = Fraction(0)
         self._end: Fraction | None = None
@@ -74,6 +80,7 @@ class StreamCopier:
         original = self._input.streams[self._source.stream_index]
         stream.metadata.update(_fresh_tags(original.metadata))
         stream.metadata.pop("rotate", None)
+        self._picture = stream
         stream.disposition = original.disposition
 
     def set_range(self, origin: Fraction, end: Fraction | None, *, is_cut: bool) -> None:
@@ -87,13 +94,14 @@ class StreamCopier:
         """
         self._origin, self._end, self._is_cut = origin, end, is_cut
         self._copy_chapters()
+        self._copy_timecode()
         if not self._copies:
             return
         wanted = set(self._copies)
         for stream in self._input.streams:
             if stream.index not in wanted:
                 stream.discard = av.stream.Discard.all
-        if is_cut and origin > self.start_seconds + 1:
+        if is_cut and origin > self.start_seconds + 1 and not self._source.time_steps:
             try:
                 self._input.seek(int((origin - 1) * 1_000_000))
             except av.error.FFmpegError:
@@ -106,6 +114,7 @@ class StreamCopier:
         while True:
             packet = self._pending or self._next_packet()
             if packet is None:
+                self._flush()
                 return
             self._pending = packet
             time = _packet_seconds(packet)
@@ -127,7 +136,8 @@ class StreamCopier:
             try:
                 packet = next(self._packets, None)
             except (av.error.FFmpegError, ValueError, OSError) as exc:
-                self._notes.append(f"sound and subtitles of {self._source.path.name} end early: {exc}")
+                reason = getattr(exc, "strerror", None) or "damaged"
+                self._notes.append(f"sound and subtitles of {self._source.path.name} end early ({reason})")
                 self._packets = None
                 return None
             if packet is None:
@@ -135,6 +145,7 @@ class StreamCopier:
                 return None
             if packet.size == 0 and packet.pts is None:
                 continue  # the flush that ends a stream
+            self._follower(packet.stream_index).move(packet)
             if self._end is not None:
                 time = _packet_seconds(packet)
                 if time is not None and time > self._end + 10:
@@ -143,78 +154,66 @@ class StreamCopier:
                     return None
             return packet
 
+    def _follower(self, index: int) -> StepFollower:
+        return self._followers.setdefault(index, StepFollower(self._source.time_steps))
+
     def _add(self, indices: range) -> None:
         for index in indices:
+            plan = self._plans[index]
             original = self._input.streams[index]
-            label = _label(original)
-            if original.type == "attachment":
-                self._add_attachment(original, label)
-                continue
-            copy = self._add_copy(index, original, label)
-            if copy is None:
-                continue
-            copy.metadata.update(_fresh_tags(original.metadata))
-            copy.disposition = original.disposition
-            self._copies[index] = copy
+            if plan.action == "attach":
+                self._add_attachment(original)
+            elif plan.action == "cover":
+                self._add_cover(index)
+            elif plan.action in ("copy", "convert", "transcode"):
+                copy = self._add_stream(plan, original)
+                copy.metadata.update(_fresh_tags(original.metadata))
+                copy.disposition = original.disposition
+                self._copies[index] = copy
 
-    def _add_copy(self, index: int, original: av.stream.Stream, label: str) -> av.stream.Stream | None:
-        if original.type == "subtitle":
+    def _add_stream(self, plan: StreamPlan, original: av.stream.Stream) -> av.stream.Stream:
+        if plan.action == "transcode":
+            transcoder = SoundTranscoder(original, plan.target or "aac")
+            self._transcoders[plan.index] = transcoder
+            return transcoder.add_stream(self._output)
+        if plan.action == "convert":
             converter = subtitle_converter(original, self._suffix)
-            if converter is not None:
-                copy = converter.add_stream(self._output)
-                self._converters[index] = converter
-                self._notes.append(f"{label} is converted to {converter.target}, which {self._suffix} holds")
-                return copy
-        if original.type == "video" and original.disposition & Disposition.attached_pic and self._suffix == ".mkv":
-            self._add_cover(index, label)
-            return None
-        if original.type not in ("audio", "subtitle", "video"):
-            if not _is_chapter_track(original, self._input):
-                self._notes.append(f"{label} is dropped: only sound, subtitles, pictures and attachments are copied")
-            return None
-        if not self._can_hold(original):
-            advice = "write .mkv to keep it" if self._suffix != ".mkv" else "Matroska has no place for it"
-            self._notes.append(f"{label} is dropped: {self._suffix} cannot hold it; {advice}")
-            return None
+            assert converter is not None
+            self._converters[plan.index] = converter
+            return converter.add_stream(self._output)
         return self._output.add_stream_from_template(original, opaque=True)
 
-    def _can_hold(self, original: av.stream.Stream) -> bool:
-        """Try the stream's header in memory: some muxers refuse only then what they say they take (Opus in MOV)."""
-        trial = av.open(io.BytesIO(), "w", format=MUXERS[self._suffix])
-        try:
-            trial.add_stream_from_template(original, opaque=True)
-            trial.start_encoding()
-        except (ValueError, av.error.FFmpegError):
-            return False
-        finally:
-            with suppress(ValueError, av.error.FFmpegError):
-                trial.close()
-        return True
-
-    def _add_cover(self, index: int, label: str) -> None:
+    def _add_cover(self, index: int) -> None:
         """Matroska keeps a cover picture as an attachment, MP4 as a stream of one frame."""
         original = self._input.streams[index]
-        codec = original.codec_context.codec.canonical_name if original.codec_context else ""
-        kind = {"png": ("png", "image/png"), "mjpeg": ("jpg", "image/jpeg")}.get(codec)
-        data = b""
-        if kind is not None:
-            with open_input(self._source.path) as container:
-                packet = next(container.demux(container.streams[index]), None)
-                data = bytes(packet) if packet is not None and packet.size else b""
-        if kind is None or not data:
-            self._notes.append(f"{label} is dropped: {self._suffix} holds covers as PNG or JPEG only")
+        codec = original.codec_context.codec.canonical_name
+        suffix, kind = {"png": ("png", "image/png"), "mjpeg": ("jpg", "image/jpeg")}[codec]
+        with open_input(self._source.path) as container:
+            packet = next(container.demux(container.streams[index]), None)
+            data = bytes(packet) if packet is not None and packet.size else b""
+        if not data:
+            self._notes.append(f"cover picture (stream {index}) is dropped: it is empty")
             return
-        name = original.metadata.get("filename", f"cover.{kind[0]}")
-        self._output.add_attachment(name, original.metadata.get("mimetype", kind[1]), data)
+        name = original.metadata.get("filename", f"cover.{suffix}")
+        self._output.add_attachment(name, original.metadata.get("mimetype", kind), data)
 
-    def _add_attachment(self, original: av.stream.Stream, label: str) -> None:
-        if self._suffix != ".mkv":
-            self._notes.append(f"{label} is dropped: {self._suffix} cannot hold it; write .mkv to keep it")
-            return
+    def _add_attachment(self, original: av.stream.Stream) -> None:
         name = original.metadata.get("filename", "attachment")
         mimetype = original.metadata.get("mimetype", "application/octet-stream")
         copy = self._output.add_attachment(name, mimetype, cast(av.stream.AttachmentStream, original).data)
         copy.metadata.update({k: v for k, v in original.metadata.items() if k not in copy.metadata})
+
+    def _copy_timecode(self) -> None:
+        """The timecode of the first frame that is written; MOV and MP4 make a track of it, Matroska a tag."""
+        first = timecode_of(self._input, self._source.stream_index)
+        if first is None or self._picture is None:
+            return
+        for tags in (self._output.metadata, self._picture.metadata):
+            for key in [key for key in tags if key.lower() == "timecode"]:
+                del tags[key]
+        fps = self._source.average_fps
+        passed = self._origin - self._source.start_pts * self._source.time_base if self._is_cut else Fraction(0)
+        self._picture.metadata["timecode"] = shifted_timecode(first, round(passed * fps), fps) or first
 
     def _copy_chapters(self) -> None:
         chapters = []
@@ -249,26 +248,45 @@ class StreamCopier:
         if packet.pts is not None:
             packet.pts -= shift
         if packet.dts is not None:
-            # Muxers refuse times that go back; damaged files have them.
+            # Muxers refuse times that go back; damaged files have them, and parts that were joined may overlap.
             dts = packet.dts - shift
-            if index in self._last_dts and dts < self._last_dts[index]:
-                dts = self._last_dts[index]
+            least = self._last_dts.get(index, dts - 1) + self._least_step(copy, time_base)
+            if dts < least:
+                dts = least
                 packet.pts = max(packet.pts, dts) if packet.pts is not None else dts
             self._last_dts[index] = dts
             packet.dts = dts
-        if index in self._converters:
-            converted = self._converters[index].convert(packet)
-            if converted is None:
-                return
-            packet = converted
-        packet.stream = copy
+        packets: list[av.Packet] = [packet]
         try:
-            self._output.mux(packet)
+            if index in self._transcoders:
+                packets = self._transcoders[index].convert(packet)
+            elif index in self._converters:
+                converted = self._converters[index].convert(packet)
+                packets = [] if converted is None else [converted]
+            for ready in packets:
+                ready.stream = copy
+                self._output.mux(ready)
         except (av.error.ArgumentError, av.error.InvalidDataError, ValueError) as exc:
             # A damaged packet of sound must not end hours of work; a full disk (OSError) must.
             if index not in self._refused:
                 self._refused.add(index)
-                self._notes.append(f"{_label(self._input.streams[index])} has damaged packets, left out: {exc}")
+                reason = getattr(exc, "strerror", None) or "not understood"
+                self._notes.append(f"{label(self._input.streams[index])} has damaged packets, left out ({reason})")
+
+    @staticmethod
+    def _least_step(copy: av.stream.Stream, time_base: Fraction) -> int:
+        """Ticks of the source that are at least one of the output; subtitles may share a time."""
+        if copy.type == "subtitle" or copy.time_base is None:
+            return 0
+        return max(1, math.ceil(copy.time_base / time_base))
+
+    def _flush(self) -> None:
+        """What the sound encoders hold back, once."""
+        for index, transcoder in self._transcoders.items():
+            for packet in transcoder.convert(None):
+                packet.stream = self._copies[index]
+                self._output.mux(packet)
+        self._transcoders = {}
 
 
 def _packet_seconds(packet: av.Packet) -> Fraction | None:
@@ -278,14 +296,3 @@ def _packet_seconds(packet: av.Packet) -> Fraction | None:
 
 def _fresh_tags(metadata: dict[str, str]) -> dict[str, str]:
     return {key: value for key, value in metadata.items() if not key.lower().startswith(_STALE_TAGS)}
-
-
-def _label(stream: av.stream.Stream) -> str:
-    codec = stream.codec_context.codec.canonical_name if stream.codec_context else (stream.name or "unknown")
-    language = f", {stream.language}" if stream.language else ""
-    return f"{stream.type} stream {stream.index} ({codec}{language})"
-
-
-def _is_chapter_track(stream: av.stream.Stream, container: av.container.InputContainer) -> bool:
-    """Whether it is the text track in which MP4 keeps chapter names; chapters are copied as such."""
-    return stream.type == "data" and bool(container.chapters()) and "mp4" in container.format.name

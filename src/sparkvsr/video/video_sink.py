@@ -17,8 +17,9 @@ from torch import Tensor
 from sparkvsr.errors import EncodeError
 
 from .border import encoding
+from .carry import losses
 from .colour_tags import UNSPECIFIED, ColourTags, assumed_tags, is_known_matrix
-from .durable import replace_durably
+from .durable import replace_durably, temporary_path
 from .info import VideoInfo
 from .options import CODECS, MUXERS, EncodeOptions, choose_pixel_format
 from .pixels import pixels_to_frame
@@ -56,8 +57,8 @@ class VideoSink:
         # The unit that is written: the source's, or one that holds the exact rate beside it.
         denominator = math.lcm(self._time_base.denominator, fps.numerator)
         self._out_base = Fraction(1, denominator) if self._is_snapping else self._time_base
-        self._pixel_format, more = choose_pixel_format(options, source, size)
-        notes += more
+        self._pixel_format = choose_pixel_format(options, source, size)[0]
+        notes += losses(source, path, options, size)
         self._tags = source.color if source else ColourTags(1, 1, 1, 1)
         self._written_tags = self._tags_to_write()
         self._convert_tags = assumed_tags(self._written_tags, source.height if source else size[0])
@@ -66,7 +67,7 @@ class VideoSink:
         self._last_dts: int | None = None
         self._first_pts = 0
         self._copier: StreamCopier | None = None
-        self._partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+        self._partial = temporary_path(path, "partial", path.suffix)
         with encoding(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             container_options = {"movflags": "+faststart"} if path.suffix.lower() in _MP4_SUFFIXES else {}

@@ -15,6 +15,7 @@ from torch import Tensor
 from sparkvsr.errors import EncodeError
 
 from .border import encoding
+from .carry import losses
 from .image_sink import ImageSink
 from .images import DEFAULT_SEQUENCE_FPS
 from .info import VideoInfo
@@ -72,7 +73,9 @@ class VideoWriter:
         if kind == "video":
             self._sink = VideoSink(Path(path), source, size, self.options, fps, time_base, clip_range, self.notes)
         else:
-            self._sink = ImageSink(Path(path), kind, source, size)
+            numbers = source.numbers[clip_range[0] if clip_range else 0 :] if source is not None else None
+            self._sink = ImageSink(Path(path), kind, source, size, numbers)
+            self.notes += losses(source, Path(path), self.options, size)
 
     def write(
         self, pixels: Tensor, pts: int | None = None, duration: int | None = None, *, alpha: Tensor | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,8 +11,9 @@ from torch import Tensor
 
 from sparkvsr.errors import DecodeError
 from sparkvsr.hooks import Hook
-from sparkvsr.inference.options import UpscaleOptions
 from sparkvsr.keyframes.cuts import detect_cuts
+from sparkvsr.keyframes.frame_watch import FrameWatch
+from sparkvsr.keyframes.makers.interface import ReferenceMaker
 from sparkvsr.keyframes.shots import Shot, shots_from_cuts
 from sparkvsr.video import (
     Frame,
@@ -34,6 +35,8 @@ class ClipRecord:
         digests: hash of each frame's pixels.
         colour: largest difference between the channels of a pixel, 0 to 1; 0 for a grey clip.
         warnings: of the reader.
+        side_data: what the frames carry beside their pixels, see ``VideoInfo.side_data``.
+        bad_frames: that no automatic keyframe should lie on; looked for where keyframes are automatic.
     """
 
     start: int
@@ -41,42 +44,85 @@ class ClipRecord:
     digests: list[bytes] = field(default_factory=list)
     colour: float = 0.0
     warnings: list[str] = field(default_factory=list)
+    side_data: frozenset[str] = frozenset()
+    bad_frames: frozenset[int] = frozenset()
 
     def digest(self, index: int) -> bytes:
         """Hash of the frame at an index of the clip."""
         return self.digests[index - self.start]
 
+    def stays_grey(self, keyframes: Sequence[int], maker: ReferenceMaker | None) -> bool:
+        """Whether the clip is grey and no keyframe image may bring colour into it."""
+        return self.colour <= GREY_SPREAD and not (keyframes and maker is not None and maker.may_colour)
 
-def open_frames(path: Path, start: int, frames: int | None, deinterlace: str) -> Generator[Frame, None, None]:
+
+def open_frames(
+    path: Path, start: int, frames: int | None, deinterlace: str, stream: int | None = None
+) -> Generator[Frame, None, None]:
     """Iterate over decoded frames; the file is closed when the iterator is."""
-    with VideoReader(path, start=start, frames=frames, deinterlace=deinterlace) as reader:
+    with VideoReader(path, start=start, frames=frames, deinterlace=deinterlace, stream=stream) as reader:
         yield from reader
 
 
-def read_through(info: VideoInfo, options: UpscaleOptions, stop: int, hook: Hook) -> tuple[list[Shot], ClipRecord]:
-    """One pass over the clip with bounded memory: cuts, times, hashes."""
-    start = options.start
-    total = stop - start
-    every = max(1, total // 100)
+def look_through(
+    frames: Iterable[Frame],
+    start: int = 0,
+    on_frame: Callable[[int], None] | None = None,
+    *,
+    judge: bool = False,
+) -> tuple[list[Shot], ClipRecord]:
+    """One pass over frames with bounded memory: cuts, times, hashes, colour.
+
+    Args:
+        frames: the LR frames from ``start`` on.
+        start: index of the first one.
+        on_frame: called with the number of frames seen so far.
+        judge: also look for frames that no automatic keyframe should lie on.
+
+    Returns:
+        The shots, none when there was no frame, and what else was found.
+    """
     record = ClipRecord(start)
+    watch = FrameWatch() if judge else None
 
-    def report(done: int) -> None:
-        if done % every == 0 or done == total:
-            hook({"event": "analysis", "done": done, "total": total})
-
-    def noted(reader: VideoReader) -> Iterator[Tensor]:
-        for frame in reader:
+    def noted() -> Iterator[Tensor]:
+        for frame in frames:
             record.times.append((frame.pts, frame.duration))
             record.digests.append(hashlib.blake2b(frame.pixels.numpy().tobytes(), digest_size=16).digest())
             if record.colour <= GREY_SPREAD:
                 spread = frame.pixels.amax(0) - frame.pixels.amin(0)
                 record.colour = max(record.colour, float(spread.max()))
+            if watch is not None:
+                watch.see(frame.pixels)
             yield frame.pixels
 
-    with VideoReader(info.path, start=start, frames=total, deinterlace=options.deinterlace) as reader:
-        cuts, count = detect_cuts(noted(reader), on_frame=report)
+    cuts, count = detect_cuts(noted(), on_frame=on_frame)
+    shots = shots_from_cuts([start + cut for cut in cuts], start, start + count) if count else []
+    if watch is not None:
+        record.bad_frames = watch.bad(start, shots)
+    return shots, record
+
+
+def read_through(
+    info: VideoInfo, start: int, stop: int, deinterlace: str, hook: Hook, *, judge: bool = False
+) -> tuple[list[Shot], ClipRecord]:
+    """``look_through`` for the frames ``[start, stop)`` of a file.
+
+    Raises:
+        DecodeError: not one frame could be decoded.
+    """
+    total = stop - start
+    every = max(1, total // 100)
+
+    def report(done: int) -> None:
+        if done % every == 0 or done == total:
+            hook({"event": "analysis", "done": done, "total": total})
+
+    with VideoReader(info.path, start=start, frames=total, deinterlace=deinterlace, stream=info.stream_index) as reader:
+        shots, record = look_through(reader, start, report, judge=judge)
         record.warnings += reader.warnings
-    if count == 0:
+        record.side_data = frozenset(reader.side_data)
+    if not shots:
         msg = f"{info.path} has no decodable frame from {start} on"
         raise DecodeError(msg)
-    return shots_from_cuts([start + cut for cut in cuts], start, start + count), record
+    return shots, record

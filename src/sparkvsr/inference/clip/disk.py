@@ -18,6 +18,7 @@ from sparkvsr.errors import ResourceError
 from sparkvsr.inference.clip.job import ClipJob
 from sparkvsr.inference.clip.output_names import compare_path
 from sparkvsr.inference.clip.segments import Segment
+from sparkvsr.units import human_bytes
 from sparkvsr.video import EncodeOptions, output_kind
 from sparkvsr.video.image_segments import image_suffix
 from sparkvsr.video.options import CODECS
@@ -94,7 +95,7 @@ class DiskNeed:
 def disk_need(job: ClipJob, segments: Sequence[Segment], work_folder: Path) -> DiskNeed:
     """Estimate what a job takes."""
     pixels = job.size.width * job.size.height
-    picture = int(job.num_frames * pixels * bits_per_pixel(job.output, job.options.encode, job.info.bit_depth) / 8)
+    picture = int(job.num_frames * pixels * bits_per_pixel(job.output, job.encode, job.info.bit_depth) / 8)
     others = 0
     info = job.info
     has_others = info.num_audio + info.num_subtitles + info.num_attachments > 0
@@ -103,7 +104,7 @@ def disk_need(job: ClipJob, segments: Sequence[Segment], work_folder: Path) -> D
         with suppress(OSError):
             others = int(info.path.stat().st_size * job.num_frames / max(1, info.num_frames))
     comparison = 0
-    if job.options.compare:
+    if job.compare:
         wide = 2 * bits_per_pixel(compare_path(job.output), EncodeOptions(), 8)
         comparison = int(job.num_frames * pixels * wide / 8) + others
     # The last segment of a shot needs no state.
@@ -144,8 +145,4 @@ def _is_same_disk(first: Path, second: Path) -> bool:
 
 
 def _human(count: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}"
-        count /= 1000
-    return f"{count:.1f} GB"
+    return human_bytes(count, digits=0)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from sparkvsr.colour import grey
 from sparkvsr.errors import DecodeError
 from sparkvsr.keyframes.references import ReferenceMaker, resize_image
 from sparkvsr.keyframes.shots import Shot
@@ -124,6 +125,7 @@ class RestoreSettings:
         working_size: ``(H, W)`` at which the model works.
         guidance_scale: see ``ShotRequest``.
         chunk_frames, tile, seed: see ``ShotRequest``.
+        is_grey: the result is made grey, as the clip is.
     """
 
     size: tuple[int, int]
@@ -132,6 +134,7 @@ class RestoreSettings:
     chunk_frames: int = 8
     tile: int | None = None
     seed: int = 42
+    is_grey: bool = False
 
 
 class SegmentLike(Protocol):
@@ -207,11 +210,11 @@ def restore_segments(
                 # Nothing here keeps the restored chunk (100 MB at 720p) while the next one is made.
                 pixels = torch.stack([item.pixels for item in chunk]).float()
                 chunk = []
-                yield from _matched(waiting, session.push(pixels), settings.size)
+                yield from _matched(waiting, session.push(pixels), settings)
         assert session is not None
         after = None
         if segment.stop == shot.stop:
-            yield from _matched(waiting, session.finish(), settings.size)
+            yield from _matched(waiting, session.finish(), settings)
             session = None
             if loader is not None:
                 loader.forget(shot.stop)
@@ -221,6 +224,36 @@ def restore_segments(
             msg = f"model {model.name} kept {len(waiting)} frames of the shot at {shot.start} back"
             raise RuntimeError(msg)
         yield SegmentEnd(segment, after)
+
+
+@dataclass(frozen=True)
+class _WholeShot:
+    """A shot as its own only segment."""
+
+    shot: Shot
+
+    @property
+    def start(self) -> int:
+        return self.shot.start
+
+    @property
+    def stop(self) -> int:
+        return self.shot.stop
+
+
+def restore_shots(
+    model: RestorationModel,
+    frames: Iterable[Frame],
+    shots: Sequence[Shot],
+    keyframe_indices: Sequence[int],
+    loader: KeyframeLoader | None,
+    settings: RestoreSettings,
+) -> Generator[tuple[Frame, Tensor], None, None]:
+    """``restore_segments`` for whole shots, of which only the frames are wanted."""
+    segments = [_WholeShot(shot) for shot in shots]
+    for item in restore_segments(model, frames, segments, keyframe_indices, loader, settings):
+        if not isinstance(item, SegmentEnd):
+            yield item
 
 
 def _open_session(
@@ -245,6 +278,12 @@ def _open_session(
     return model.open_session(request)
 
 
-def _matched(waiting: deque[Frame], restored: Tensor, size: tuple[int, int]) -> Iterator[tuple[Frame, Tensor]]:
+def _matched(waiting: deque[Frame], restored: Tensor, settings: RestoreSettings) -> Iterator[tuple[Frame, Tensor]]:
     for pixels in restored:
-        yield waiting.popleft(), resize_image(pixels, size).clamp(0, 1)
+        matched = resize_image(pixels, settings.size).clamp(0, 1)
+        yield waiting.popleft(), in_grey(matched) if settings.is_grey else matched
+
+
+def in_grey(pixels: Tensor) -> Tensor:
+    """``(3, H, W)`` RGB with all channels equal to the BT.601 luma."""
+    return grey(pixels).clamp(0, 1).expand(3, -1, -1)

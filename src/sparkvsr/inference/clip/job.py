@@ -5,38 +5,45 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Generator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sparkvsr.errors import ConfigError, EncodeError, KeyframeError
+from sparkvsr.errors import ConfigError, EncodeError
 from sparkvsr.hooks import Hook, for_input
-from sparkvsr.inference.clip.analysis import GREY_SPREAD, ClipRecord, open_frames, read_through
+from sparkvsr.inference.clip.analysis import ClipRecord, open_frames, read_through
+from sparkvsr.inference.clip.engine import RestoreSettings
 from sparkvsr.inference.clip.output_names import (
     compare_path,
     resolve_output,
 )
+from sparkvsr.inference.clip.planning import plan_run
 from sparkvsr.inference.clip.store import default_work_folder, was_joining
 from sparkvsr.inference.events import input_event
-from sparkvsr.inference.options import UpscaleOptions, check_options
+from sparkvsr.inference.options import ModelChoice, UpscaleOptions, WorkPolicy, check_options
 from sparkvsr.keyframes.checks import content_notes
 from sparkvsr.keyframes.choice import KeyframeChoice
-from sparkvsr.keyframes.references import FolderMaker, ReferenceMaker, make_reference_maker
-from sparkvsr.keyframes.select import Selection
+from sparkvsr.keyframes.references import ReferenceMaker, make_reference_maker
+from sparkvsr.keyframes.select import Selection, selection_notes
 from sparkvsr.keyframes.shots import Shot
-from sparkvsr.models.device import working_memory
-from sparkvsr.models.interface import ModelPlan, RestorationModel, needs_blind_pass
+from sparkvsr.models.interface import RestorationModel
 from sparkvsr.shapes import OutputSize, output_size, preview_frames
 from sparkvsr.video import (
+    EncodeOptions,
     Frame,
     VideoInfo,
     check_output,
     iframe_indices,
+    losses,
     output_kind,
     probe,
     read_frames,
 )
+from sparkvsr.video.own_files import refuse_source
 
 _log = logging.getLogger(__name__)
+
+NO_REFERENCES = "bicubic"
+"""The maker of a job without keyframes: it is never asked for an image."""
 
 
 @dataclass(frozen=True)
@@ -47,36 +54,47 @@ class ClipJob:
         info: what was read.
         output: final path (file, folder or printf pattern).
         size: of the result.
-        working_size: at which the model works.
+        settings: what decides the pixels, besides model and keyframes.
         shots: contiguous, covering the part that is restored.
+        clip_range: first frame and number of frames of a part of the clip, None for the whole.
+        deinterlace: ``auto``, ``on``, ``off``.
         selection: keyframes.
-        references: where their images come from, None without keyframes.
+        references: where their images come from, for the user; None without keyframes.
+        maker: what ``make_reference_maker`` makes them with.
         has_own_images: whether they are a folder of the user's, which invites another edit.
-        model_name, model_device, model_dtype: for the user.
+        model: which model another process has to load.
+        model_name, model_device, model_dtype: of the loaded one, for the user.
         state_bytes: size of the model's state between two segments of a shot.
-        plan: chunk, tile and memory of the model.
-        guided_passes: 1 or 2.
-        is_grey: the clip is grey and the result will be.
+        memory_bytes: estimated peak of the model's working memory.
+        encode: codec settings.
+        overwrite: replace an existing output.
+        compare: also write a side-by-side video.
+        work: what becomes of the work folder.
         notes: lines for the user.
         record: times and hashes of the LR frames.
     """
 
     info: VideoInfo
     output: Path
-    options: UpscaleOptions
     size: OutputSize
-    working_size: tuple[int, int]
+    settings: RestoreSettings
     shots: tuple[Shot, ...]
+    clip_range: tuple[int, int] | None
+    deinterlace: str
     selection: Selection
     references: str | None
+    maker: str
     has_own_images: bool
+    model: ModelChoice
     model_name: str
     model_device: str
     model_dtype: str
     state_bytes: int
-    plan: ModelPlan
-    guided_passes: int
-    is_grey: bool
+    memory_bytes: int
+    encode: EncodeOptions
+    overwrite: bool
+    compare: bool
+    work: WorkPolicy
     notes: tuple[str, ...]
     record: ClipRecord
 
@@ -85,40 +103,26 @@ class ClipJob:
         """Frames that will be restored."""
         return self.shots[-1].stop - self.shots[0].start
 
-    @property
-    def clip_range(self) -> tuple[int, int] | None:
-        """First frame and number of frames of a part of the clip, None for the whole."""
-        frames = self.options.frames
-        is_whole = self.options.start == 0 and (frames is None or frames >= self.info.num_frames)
-        return None if is_whole else (self.shots[0].start, self.num_frames)
-
     def open_frames(self, start: int | None = None, stop: int | None = None) -> Generator[Frame, None, None]:
         """LR frames ``[start, stop)``, by default all of the job."""
         first = self.shots[0].start if start is None else start
         last = self.shots[-1].stop if stop is None else stop
-        return open_frames(self.info.path, first, last - first, self.options.deinterlace)
-
-    def with_model(self, model: RestorationModel, maker: ReferenceMaker) -> UpscaleJob:
-        """The job with what restores it."""
-        values = {item.name: getattr(self, item.name) for item in fields(ClipJob)}
-        return UpscaleJob(**values, model=model, maker=maker)
+        return open_frames(self.info.path, first, last - first, self.deinterlace, self.info.stream_index)
 
 
 @dataclass(frozen=True)
-class UpscaleJob(ClipJob):
-    """One clip, ready to be restored in this process.
+class UpscaleJob:
+    """A job with what restores it in this process.
 
     Attributes:
+        clip: everything decided.
         model: loaded.
         maker: gives the reference images.
     """
 
+    clip: ClipJob
     model: RestorationModel
     maker: ReferenceMaker
-
-    def clip(self) -> ClipJob:
-        """The job without model and maker."""
-        return ClipJob(**{item.name: getattr(self, item.name) for item in fields(ClipJob)})
 
 
 def prepare(
@@ -144,9 +148,14 @@ def prepare(
     """
     # 1. What is it, and what comes out.
     check_options(options)
+    sources = [path]
+    if Path(options.references).exists():
+        sources.append(Path(options.references))
+    if output is not None and not into_folder:
+        refuse_source(output, sources)
     hook = for_input(hook, path)
     started = time.monotonic()
-    info = probe(path)
+    info = probe(path, options.stream)
     _log.info("%s: %s, %s, time base %s", path, info.summary(), info.pixel_format, info.time_base)
     hook(input_event(info))
     if options.preview is not None:
@@ -154,6 +163,9 @@ def prepare(
         options = replace(options, start=first, frames=count)
     size = output_size((info.height, info.width), scale=options.scale, height=options.height, size=options.size)
     target = resolve_output(path, output, info, options, size, into_folder=into_folder)
+    refuse_source(target, sources)
+    if options.compare:
+        refuse_source(compare_path(target), sources)
     # What an interrupted run left under the final names while it gave them is ours to replace.
     may_replace = options.overwrite or was_joining(options.work or default_work_folder(target))
     check_output(target, may_replace, options.encode)
@@ -172,83 +184,84 @@ def prepare(
         raise EncodeError(msg)
     choice = options.keyframes
     maker = make_reference_maker(options.references, model.device) if choice.kind != "none" else None
-    if isinstance(maker, FolderMaker):
+    if maker is not None:
         maker.check_clip(path)
-    if isinstance(maker, FolderMaker) and choice.kind == "default":
-        inside = [index for index in maker.indices if options.start <= index < stop]
-        if not inside or (options.frames is None and options.start == 0 and len(inside) < len(maker.indices)):
-            outside = [index for index in maker.indices if not options.start <= index < stop]
-            msg = (
-                f"reference image {maker.paths[outside[0]]} is for frame {outside[0]}, "
-                f"outside the clip (frames {options.start} to {stop - 1}); rename or remove it"
-            )
-            raise KeyframeError(msg)
-        choice = KeyframeChoice("manual", indices=tuple(inside))
+        is_part = options.frames is not None or options.start > 0
+        given = maker.given(options.start, stop, is_part=is_part) if choice.kind == "default" else None
+        choice = choice if given is None else KeyframeChoice("manual", indices=given)
     choice.check_early(options.start, stop)
 
     # 3. One pass over the clip: cuts, and the true number of frames.
-    shots, record = read_through(info, options, stop, hook)
+    shots, record = read_through(info, options.start, stop, options.deinterlace, hook, judge=choice.follows_shots)
     notes: list[str] = [size.note] if size.note else []
     notes += record.warnings
+    notes += losses(info, target, options.encode, (size.height, size.width), record.side_data)
     true_stop = shots[-1].stop
     if true_stop < stop:
         notes.append(f"only {true_stop - options.start} of {stop - options.start} announced frames could be decoded")
 
     # 4. Keyframes and their images.
-    selection = choice.select(shots, lambda: iframe_indices(path), options.seed, multiple=model.keyframe_multiple)
-    if selection.dropped:
-        shown = ", ".join(map(str, selection.dropped[:8])) + (", ..." if len(selection.dropped) > 8 else "")
-        notes.append(f"dropped {len(selection.dropped)} keyframes closer than 4 frames to another: {shown}")
+    selection = choice.select(
+        shots,
+        lambda: iframe_indices(path, info.stream_index),
+        options.seed,
+        multiple=model.keyframe_multiple,
+        bad=record.bad_frames,
+    )
+    notes += selection_notes(selection)
     if maker is None:
-        maker = make_reference_maker("bicubic")
-    if isinstance(maker, FolderMaker):
-        maker.check(selection.indices, (info.height, info.width))
-        notes += content_notes(maker, lambda indices: read_frames(path, indices), selection.indices)
-    is_grey = record.colour <= GREY_SPREAD and not (selection.indices and maker.may_colour)
+        maker = make_reference_maker(NO_REFERENCES)
+    maker.check(selection.indices, (info.height, info.width))
+    notes += content_notes(
+        maker, lambda indices: read_frames(path, indices, stream=info.stream_index), selection.indices
+    )
+    is_grey = record.stays_grey(selection.indices, maker)
     if is_grey:
         notes.append("the clip is grey, and so will be the result; keyframe images of your own may bring colour")
 
     # 5. How the model runs.
-    working = model.working_size((info.height, info.width), (size.height, size.width))
-    passes = 2 if needs_blind_pass(options.guidance_scale, len(selection.indices)) else 1
-    plan = model.plan(
+    num_frames = true_stop - options.start
+    plan = plan_run(
+        model,
         (info.height, info.width),
-        working,
-        true_stop - options.start,
-        guided_passes=passes,
-        memory_bytes=int(working_memory(model.device) * memory_share),
+        (size.height, size.width),
+        num_frames,
+        num_keyframes=len(selection.indices),
+        guidance_scale=options.guidance_scale,
+        chunk_frames=options.chunk_frames,
+        tile=options.tile,
+        seed=options.seed,
+        memory_share=memory_share,
     )
-    if options.chunk_frames is not None or options.tile is not None:
-        plan = ModelPlan(
-            chunk_frames=options.chunk_frames or plan.chunk_frames,
-            tile=plan.tile if options.tile is None else (options.tile or None),
-            memory_bytes=plan.memory_bytes,
-            notes=plan.notes,
-        )
     _log.info(
         "%s: %d frames in %d shots, %d keyframes (%s), chunks of %d, tile %s; looked through in %.1f s",
-        *(path, true_stop - options.start, len(shots), len(selection.indices), selection.method),
-        *(plan.chunk_frames, plan.tile, time.monotonic() - started),
+        *(path, num_frames, len(shots), len(selection.indices), selection.method),
+        *(plan.model.chunk_frames, plan.model.tile, time.monotonic() - started),
     )
-    return UpscaleJob(
+    is_whole = options.start == 0 and (options.frames is None or options.frames >= info.num_frames)
+    clip = ClipJob(
         info=info,
         output=target,
-        options=options,
         size=size,
-        working_size=working,
+        settings=replace(plan.settings, is_grey=is_grey),
         shots=tuple(shots),
+        clip_range=None if is_whole else (shots[0].start, num_frames),
+        deinterlace=options.deinterlace,
         selection=selection,
         references=maker.name if selection.indices else None,
-        has_own_images=isinstance(maker, FolderMaker),
+        maker=options.references if selection.indices else NO_REFERENCES,
+        has_own_images=maker.holds_images,
+        model=options.model_choice,
         model_name=model.name,
         model_device=str(model.device),
         model_dtype=str(model.dtype).removeprefix("torch."),
-        state_bytes=passes * model.state_bytes((info.height, info.width)),
-        plan=plan,
-        guided_passes=passes,
-        is_grey=is_grey,
-        notes=(*notes, *plan.notes),
+        state_bytes=plan.state_bytes,
+        memory_bytes=plan.model.memory_bytes,
+        encode=options.encode,
+        overwrite=options.overwrite,
+        compare=options.compare,
+        work=options.work_policy,
+        notes=(*notes, *plan.model.notes),
         record=record,
-        model=model,
-        maker=maker,
     )
+    return UpscaleJob(clip, model, maker)

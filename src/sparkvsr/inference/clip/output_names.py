@@ -6,9 +6,8 @@ from pathlib import Path
 
 from sparkvsr.inference.options import UpscaleOptions
 from sparkvsr.shapes import OutputSize
-from sparkvsr.video import (
-    VideoInfo,
-)
+from sparkvsr.video import VideoInfo, output_kind
+from sparkvsr.video.images import is_pattern
 
 SEQUENCE_PATTERN = "%05d.png"
 """File names of an image sequence when the output is a folder."""
@@ -27,10 +26,12 @@ def default_output(path: Path, info: VideoInfo, options: UpscaleOptions, size: O
     if options.preview is not None:
         tag += "_preview"
     if info.kind == "sequence":
-        folder = path.parent if "%" in path.name else path
+        folder = path if path.is_dir() else path.parent
         return folder.with_name(folder.name + tag) / SEQUENCE_PATTERN
     if info.kind == "image":
-        return path.with_name(path.stem + tag + ".png")
+        derived = path.with_name(path.stem + tag + ".png")
+        # In the name of a file that is there %d is only text; in that of a file that is not it would be a pattern.
+        return derived.with_name(derived.name.replace("%", "_")) if is_pattern(derived) else derived
     suffix = path.suffix.lower() if path.suffix.lower() in SAME_CONTAINER else ".mp4"
     if options.encode.codec == "ffv1":
         suffix = ".mkv"
@@ -62,7 +63,7 @@ def resolve_output(
 
 def compare_path(output: Path) -> Path:
     """Where the side-by-side video of an output goes: ``out_compare.mp4`` beside it."""
-    if "%" in output.name:
+    if output_kind(output) == "sequence":
         return output.parent.with_name(f"{output.parent.name}_compare.mp4")
     keeps = output.suffix.lower() in (*SAME_CONTAINER, ".png")
     return output.with_name(f"{output.stem}_compare{output.suffix if keeps else '.mp4'}")

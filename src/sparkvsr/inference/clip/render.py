@@ -13,12 +13,12 @@ from torch import Tensor
 
 from sparkvsr.errors import DecodeError
 from sparkvsr.hooks import Hook, ProgressReporter
-from sparkvsr.inference.clip.engine import KeyframeLoader, RestoreSettings, SegmentEnd, restore_segments
+from sparkvsr.inference.clip.engine import KeyframeLoader, SegmentEnd, restore_segments
 from sparkvsr.inference.clip.heap import release_free_memory
-from sparkvsr.inference.clip.job import UpscaleJob
+from sparkvsr.inference.clip.job import ClipJob, UpscaleJob
 from sparkvsr.inference.clip.segments import SEGMENT_FRAMES, Segment, plan_segments
 from sparkvsr.inference.clip.store import WorkStore
-from sparkvsr.keyframes.references import FolderMaker, resize_image
+from sparkvsr.keyframes.references import resize_image
 from sparkvsr.threads import BackgroundSink, prefetch
 from sparkvsr.version import __version__
 from sparkvsr.video import Frame, VideoWriter, assemble, image_segments, output_kind
@@ -34,43 +34,31 @@ RELEASE_EVERY = 16
 """Frames between two releases of free heap memory: 1% of lite's time at 320x180; with 8 it is 3% for 20 MiB less."""
 
 
-def settings_of(job: UpscaleJob) -> RestoreSettings:
-    """What decides the pixels of a job, besides model and keyframes."""
-    return RestoreSettings(
-        size=(job.size.height, job.size.width),
-        working_size=job.working_size,
-        guidance_scale=job.options.guidance_scale,
-        chunk_frames=job.plan.chunk_frames,
-        tile=job.plan.tile,
-        seed=job.options.seed,
-    )
-
-
 def keyframe_loader(job: UpscaleJob) -> KeyframeLoader:
     """The loader of a job's keyframes."""
-    weights = job.maker.weights if isinstance(job.maker, FolderMaker) else None
-    return KeyframeLoader(job.open_frames, job.maker, job.working_size, weights)
+    return KeyframeLoader(job.clip.open_frames, job.maker, job.clip.settings.working_size, job.maker.weights)
 
 
 def pixel_settings(job: UpscaleJob) -> dict[str, object]:
     """Everything that decides the bytes of all segments of a job, besides its frames and keyframes."""
-    is_video = output_kind(job.output) == "video"
+    clip, settings = job.clip, job.clip.settings
+    is_video = output_kind(clip.output) == "video"
     return {
         "version": __version__,
         "model": job.model.fingerprint(),
         "device": job.model.device.type,
         "dtype": str(job.model.dtype),
-        "size": [job.size.height, job.size.width, *job.working_size],
-        "guidance_scale": job.options.guidance_scale,
-        "seed": job.options.seed,
-        "tile": job.plan.tile,
+        "size": [*settings.size, *settings.working_size],
+        "guidance_scale": settings.guidance_scale,
+        "seed": settings.seed,
+        "tile": settings.tile,
         # A model that cannot be continued in mid-shot may depend on where its chunks lie.
-        "chunk_frames": None if job.model.is_resumable else job.plan.chunk_frames,
-        "encode": repr(job.options.encode),
-        "grey": job.is_grey,
-        "picture": [job.info.pixel_format, repr(job.info.color), str(job.info.average_fps), repr(job.info.hdr)],
+        "chunk_frames": None if job.model.is_resumable else settings.chunk_frames,
+        "encode": repr(clip.encode),
+        "grey": settings.is_grey,
+        "picture": [clip.info.pixel_format, repr(clip.info.color), str(clip.info.average_fps), repr(clip.info.hdr)],
         "encoder": encoder_version(),
-        "images": None if is_video else image_segments.image_suffix(job.output),
+        "images": None if is_video else image_segments.image_suffix(clip.output),
         "threads": None if job.model.is_thread_invariant else torch.get_num_threads(),
     }
 
@@ -78,20 +66,14 @@ def pixel_settings(job: UpscaleJob) -> dict[str, object]:
 def segments_of(job: UpscaleJob) -> list[Segment]:
     """The job's segments with their keys."""
     return plan_segments(
-        job.shots,
-        job.selection.indices,
+        job.clip.shots,
+        job.clip.selection.indices,
         lookahead=job.model.keyframe_lookahead,
         longest=SEGMENT_FRAMES if job.model.is_resumable else None,
         settings=pixel_settings(job),
-        frame_digest=job.record.digest,
+        frame_digest=job.clip.record.digest,
         keyframe_identity=job.maker.identity,
     )
-
-
-def in_grey(pixels: Tensor) -> Tensor:
-    """``(3, H, W)`` RGB with all channels equal to the BT.601 luma."""
-    weights = torch.tensor([0.299, 0.587, 0.114], dtype=pixels.dtype).view(3, 1, 1)
-    return (pixels * weights).sum(0, keepdim=True).clamp(0, 1).expand(3, -1, -1)
 
 
 def missing_runs(segments: Sequence[Segment], store: WorkStore) -> tuple[list[list[Segment]], int]:
@@ -131,14 +113,15 @@ def render_segments(job: UpscaleJob, runs: Sequence[Sequence[Segment]], store: W
         SparkVSRError: reading, restoring or encoding failed; finished segments stay in the store.
     """
     progress = ProgressReporter(hook, sum(segment.num_frames for run in runs for segment in run))
-    encoder = _SegmentEncoder(job, store)
+    encoder = _SegmentEncoder(job.clip, store)
     with ExitStack() as stack:
         stack.callback(encoder.abort)
         loader = keyframe_loader(job)
         stack.callback(loader.close)
         stack.enter_context(torch.inference_mode())
         sink = stack.enter_context(BackgroundSink(encoder.take, SR_FRAMES_WAITING))
-        depth = max(LR_FRAMES_AHEAD, job.plan.chunk_frames)
+        settings = job.clip.settings
+        depth = max(LR_FRAMES_AHEAD, settings.chunk_frames)
         for run in runs:
             previous = run[0].previous
             state = None if previous is None else store.state(previous)
@@ -146,11 +129,9 @@ def render_segments(job: UpscaleJob, runs: Sequence[Sequence[Segment]], store: W
                 # Going on without it would give other pixels under the same key.
                 msg = f"the model's state before frame {run[0].start} is lost from {store.folder}; run the same again"
                 raise DecodeError(msg)
-            opened = job.open_frames(run[0].start, run[-1].stop)
+            opened = job.clip.open_frames(run[0].start, run[-1].stop)
             with closing(prefetch(opened, depth)) as frames:
-                segments = restore_segments(
-                    job.model, frames, run, job.selection.indices, loader, settings_of(job), state
-                )
+                segments = restore_segments(job.model, frames, run, job.clip.selection.indices, loader, settings, state)
                 for item in segments:
                     sink.put(item)
                     if not isinstance(item, SegmentEnd):
@@ -161,10 +142,10 @@ def render_segments(job: UpscaleJob, runs: Sequence[Sequence[Segment]], store: W
 class _SegmentEncoder:
     """Writes what the engine gives into segment files; lives in the writing thread."""
 
-    def __init__(self, job: UpscaleJob, store: WorkStore) -> None:
+    def __init__(self, job: ClipJob, store: WorkStore) -> None:
         self._job = job
         self._store = store
-        self._size = (job.size.height, job.size.width)
+        self._size = job.settings.size
         self._writer: VideoWriter | image_segments.ImageSegmentWriter | None = None
         self._taken = 0
 
@@ -178,8 +159,6 @@ class _SegmentEncoder:
             _log.info("rendered frames %d to %d", item.segment.start, item.segment.stop - 1)
             return
         frame, sr = item
-        if self._job.is_grey:
-            sr = in_grey(sr)
         if self._writer is None:
             self._writer = self._open(self._store.partial_path())
         alpha = None if frame.alpha is None else resize_image(frame.alpha, self._size)
@@ -190,8 +169,10 @@ class _SegmentEncoder:
 
     def _open(self, path: Path) -> VideoWriter | image_segments.ImageSegmentWriter:
         if output_kind(self._job.output) != "video":
-            return image_segments.ImageSegmentWriter(path, self._job.output, self._job.info, is_grey=self._job.is_grey)
-        options = replace(self._job.options.encode, copy_streams=False)
+            return image_segments.ImageSegmentWriter(
+                path, self._job.output, self._job.info, is_grey=self._job.settings.is_grey
+            )
+        options = replace(self._job.encode, copy_streams=False)
         return VideoWriter(path, source=self._job.info, size=self._size, options=options, overwrite=True)
 
     def abort(self) -> None:

@@ -8,7 +8,6 @@ broken disk, is deleted and rendered again. Nothing here is ever unpickled.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -19,16 +18,18 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sparkvsr.errors import ConfigError, EncodeError
-from sparkvsr.video.durable import flush_file, flush_folder
+from sparkvsr.video.durable import flush_file, flush_folder, temporary_path
 
 STORE_FORMAT = 2
 MARKER = "sparkvsr-work.json"
 SEGMENTS = "segments"
+LOCK = "lock"
 JOINING = "joining"
 """Exists while outputs are written: what has their names may be incomplete, and is ours."""
 MAX_RECORD_BYTES = 100_000
@@ -38,7 +39,7 @@ _log = logging.getLogger(__name__)
 
 def default_work_folder(output: Path) -> Path:
     """The hidden folder beside an output."""
-    return output.with_name(f".{output.name}.work")
+    return temporary_path(output, "work")
 
 
 class WorkStore:
@@ -66,7 +67,7 @@ class WorkStore:
         self._segments = folder / SEGMENTS
         self._limit = limit_bytes
         self._is_guest = is_guest
-        self._lock: int | None = None
+        self._lock: FileLock | None = None
 
     def __enter__(self) -> WorkStore:
         if self._is_guest:
@@ -79,19 +80,19 @@ class WorkStore:
             if self._segments.is_symlink():
                 msg = f"{self._segments} is a link to another folder; give an empty or new folder with --work"
                 raise EncodeError(msg)
-            self._lock = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock = FileLock(self.folder / LOCK, timeout=0, thread_local=False)
+            lock.acquire()
+            self._lock = lock
             (self.folder / MARKER).write_text(json.dumps({"format": STORE_FORMAT}) + "\n")
             # What a process that died was writing.
             for path in self._segments.glob(".*"):
                 path.unlink()
-        except BlockingIOError as exc:
-            os.close(self._lock or -1)
-            self._lock = None
+        except Timeout as exc:
             msg = f"another sparkvsr works in {self.folder}; wait for it, or give another folder with --work"
             raise EncodeError(msg) from exc
-        except OSError as exc:
-            msg = f"work folder {self.folder} cannot be used ({exc.strerror}); give another with --work"
+        except (OSError, NotImplementedError) as exc:  # the latter: a file system without locks
+            reason = getattr(exc, "strerror", None) or exc
+            msg = f"work folder {self.folder} cannot be used ({reason}); give another with --work"
             raise EncodeError(msg) from exc
         return self
 
@@ -99,7 +100,7 @@ class WorkStore:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._lock is not None:
-            os.close(self._lock)
+            self._lock.release()
             self._lock = None
 
     @property
@@ -283,7 +284,7 @@ def is_work_folder(folder: Path) -> bool:
     """Whether a folder is a work folder, even one whose marker a power failure took."""
     if (folder / MARKER).is_file():
         return True
-    return (folder / SEGMENTS).is_dir() and {entry.name for entry in folder.iterdir()} <= {SEGMENTS, "lock", JOINING}
+    return (folder / SEGMENTS).is_dir() and {entry.name for entry in folder.iterdir()} <= {SEGMENTS, LOCK, JOINING}
 
 
 def remove_work_folder(folder: Path) -> int:

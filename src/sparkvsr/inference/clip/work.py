@@ -25,7 +25,6 @@ from sparkvsr.inference.clip.render import missing_runs, segment_suffix
 from sparkvsr.inference.clip.segments import Segment
 from sparkvsr.inference.clip.store import WorkStore, default_work_folder, was_joining
 from sparkvsr.inference.compare.captions import GAP_PX, side_by_side
-from sparkvsr.inference.events import plan_event
 from sparkvsr.keyframes.references import resize_image
 from sparkvsr.video import VideoReader, VideoWriter, check_output, output_kind, read_image
 from sparkvsr.video.assemble import assemble_video
@@ -80,8 +79,8 @@ class ClipWork:
         self.job = job
         self.segments = list(segments)
         self.hook = for_input(hook, job.info.path)
-        self.folder = job.options.work or default_work_folder(job.output)
-        self.store = WorkStore(self.folder, job.options.work_limit_bytes, suffix=segment_suffix(job.output))
+        self.folder = job.work.folder or default_work_folder(job.output)
+        self.store = WorkStore(self.folder, job.work.limit_bytes, suffix=segment_suffix(job.output))
         self.need: DiskNeed = disk_need(job, self.segments, self.folder)
         self._started = time.monotonic()
         self._kept_frames = 0
@@ -92,7 +91,7 @@ class ClipWork:
         Raises:
             ResourceError: the disk is too small, were nothing of the job stored yet.
         """
-        self.hook({**plan_event(self.job), "pieces": len(self.segments), "disk": self.need.event()})
+        self.hook({**_plan_event(self.job), "pieces": len(self.segments), "disk": self.need.event()})
 
     def check_disk(self, stored_bytes: int = 0) -> None:
         """Refuse a job that does not fit on the disk.
@@ -117,19 +116,19 @@ class ClipWork:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        options = self.job.options
+        policy = self.job.work
         if kind is None:
             if self.kept_folder is None:
                 self.store.remove()
-        elif not options.keep_work or (self.store.is_empty and options.work is None):
+        elif not policy.keep or (self.store.is_empty and policy.folder is None):
             self.store.remove()
         self.store.__exit__(kind, error, trace)
 
     @property
     def kept_folder(self) -> Path | None:
         """The work folder if it stays after success: where the user named it, or where another edit is likely."""
-        options = self.job.options
-        is_kept = options.keep_work and (options.work is not None or self.job.has_own_images)
+        policy = self.job.work
+        is_kept = policy.keep and (policy.folder is not None or self.job.has_own_images)
         return self.folder if is_kept else None
 
     def missing(self) -> list[list[Segment]]:
@@ -168,10 +167,10 @@ class ClipWork:
         started = time.monotonic()
         segments = [self.store.path(segment.key) for segment in self.segments]
         # Both names are taken by this run, or by an interrupted one (`prepare` has looked).
-        check_output(job.output, job.options.overwrite or was_joining(self.folder), job.options.encode)
+        check_output(job.output, job.overwrite or was_joining(self.folder), job.encode)
         self.store.begin_joining()
         comparison = None
-        if job.options.compare:
+        if job.compare:
             # Before the output: that one's name says that all is done.
             comparison = compare_path(job.output)
             write_comparison(job, segments, comparison, self.folder)
@@ -182,12 +181,14 @@ class ClipWork:
                 job.record.times,
                 source=job.info,
                 size=(job.size.height, job.size.width),
-                options=job.options.encode,
+                options=job.encode,
                 overwrite=True,
                 clip_range=job.clip_range,
             )
         else:
-            assemble_images(job.output, segments, job.num_frames, source=job.info, overwrite=True)
+            assemble_images(
+                job.output, segments, job.num_frames, source=job.info, overwrite=True, start=job.shots[0].start
+            )
         _log.info("%s: joined %d segments in %.2f s", job.output, len(segments), time.monotonic() - started)
         self.store.end_joining()
         self.store.prune({segment.key for segment in self.segments})
@@ -240,6 +241,31 @@ def _frames_of(segments: Sequence[Path], scratch: Path) -> Generator[Tensor, Non
             for image in unpack_images(segment, Path(folder)):
                 yield read_image(image)
                 image.unlink()
+
+
+def _plan_event(job: ClipJob) -> dict[str, Any]:
+    """The ``plan`` event of a job."""
+    return {
+        "event": "plan",
+        "output": str(job.output),
+        "width": job.size.width,
+        "height": job.size.height,
+        "scale": round(job.size.scale, 4),
+        "frames": job.num_frames,
+        "model": job.model_name,
+        "device": job.model_device,
+        "dtype": job.model_dtype,
+        "shots": [[shot.start, shot.stop] for shot in job.shots],
+        "keyframes": list(job.selection.indices),
+        "dropped_keyframes": list(job.selection.dropped),
+        "keyframe_method": job.selection.method,
+        "references": job.references,
+        "guidance_scale": job.settings.guidance_scale,
+        "chunk_frames": job.settings.chunk_frames,
+        "tile": job.settings.tile,
+        "memory_bytes": job.memory_bytes,
+        "notes": list(job.notes),
+    }
 
 
 def _done_event(result: UpscaleResult) -> dict[str, Any]:

@@ -20,9 +20,12 @@ from sparkvsr.errors import ConfigError, EncodeError
 from sparkvsr.hooks import Hook, RateMeter, silent
 from sparkvsr.inference.compare.captions import GAP_PX, caption, side_by_side
 from sparkvsr.inference.compare.page import ComparePage, PagePair, render_page
+from sparkvsr.shapes import ASPECT_TOLERANCE
 from sparkvsr.video import EncodeOptions, Frame, VideoInfo, VideoReader, VideoWriter, check_output, probe, read_frames
+from sparkvsr.video.durable import temporary_path
+from sparkvsr.video.own_files import refuse_source
+from sparkvsr.video.pixels import resize_image
 
-ASPECT_TOLERANCE = 0.02
 HTML_SUFFIXES = (".html", ".htm")
 DEFAULT_HTML_FRAMES = 24
 MAX_HTML_FRAMES = 200
@@ -88,6 +91,7 @@ def compare_clips(
     """
     options = options or CompareOptions()
     is_page = output.suffix.lower() in HTML_SUFFIXES
+    refuse_source(output, [first, second])
     _check_options(options, output, is_page=is_page)
     pair = _prepare(first, second, options, hook)
     for note in pair.notes:
@@ -121,11 +125,9 @@ def wipe_position(seconds: float) -> float:
 
 def match_size(frame: Tensor, size: tuple[int, int], resizing: str) -> Tensor:
     """``(3, h, w)`` to ``size``; larger only, as the larger clip decides."""
-    if tuple(frame.shape[-2:]) == size:
-        return frame
-    if resizing == "nearest":
+    if resizing == "nearest" and tuple(frame.shape[-2:]) != size:
         return F.interpolate(frame[None], size=size, mode="nearest-exact")[0]
-    return F.interpolate(frame[None], size=size, mode="bicubic", align_corners=False)[0].clamp(0, 1)
+    return resize_image(frame, size)
 
 
 def _check_options(options: CompareOptions, output: Path, *, is_page: bool) -> None:
@@ -261,7 +263,7 @@ def jpeg_uri(frame: Tensor) -> str:
 
 
 def _write_text(output: Path, text: str) -> None:
-    temporary = output.with_name(f".{output.name}.partial")
+    temporary = temporary_path(output, "partial")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_text(text, encoding="utf-8")

@@ -34,6 +34,7 @@ from sparkvsr.inference.workers.local_worker import LocalWorker
 from sparkvsr.inference.workers.ray_worker import RayCluster
 from sparkvsr.inference.workers.tasks import Prepared, PrepareRequest, Request, WorkerSettings, render_request
 from sparkvsr.models.device import resolve_device
+from sparkvsr.video.own_files import refuse_source
 
 _log = logging.getLogger(__name__)
 
@@ -113,6 +114,7 @@ class ScaleOut:
         self._lock = threading.RLock()
         self._plain_hook = hook
         self._owners: dict[Path, Path] = {}
+        self._paths: Sequence[Path] = ()
 
     def run(
         self, paths: Sequence[Path], output: Path | None, *, into_folder: bool
@@ -128,6 +130,7 @@ class ScaleOut:
         Raises:
             ConfigError: there are no such workers.
         """
+        self._paths = paths
         clips = [_Clip(number, path, for_input(self._hook, path)) for number, path in enumerate(paths)]
         with ExitStack() as stack:
             # Last of all, when no worker writes any more.
@@ -187,6 +190,7 @@ class ScaleOut:
         if self._owners.setdefault(output, clip.path) != clip.path:
             msg = f"its output {output} is that of {self._owners[output]}; rename one, or give them different folders"
             raise EncodeError(msg)
+        refuse_source(prepared.job.output, self._paths)
         work = ClipWork(prepared.job, prepared.segments, self._hook)
         work.announce()
         work.__enter__()

@@ -23,10 +23,9 @@ from sparkvsr.inference.clip.job import ClipJob, UpscaleJob, prepare
 from sparkvsr.inference.clip.render import missing_runs, pixel_settings, render_segments, segment_suffix, segments_of
 from sparkvsr.inference.clip.segments import Segment
 from sparkvsr.inference.clip.store import SEGMENTS, WorkStore
-from sparkvsr.inference.options import UpscaleOptions
+from sparkvsr.inference.options import ModelChoice, UpscaleOptions
 from sparkvsr.keyframes.references import make_reference_maker
 from sparkvsr.models.interface import RestorationModel
-from sparkvsr.models.registry import load_model
 
 _log = logging.getLogger(__name__)
 
@@ -152,12 +151,12 @@ class RenderWorker:
             request.path,
             request.output,
             options,
-            self._model(options),
+            self._model(options.model_choice),
             emit,
             into_folder=request.into_folder,
             memory_share=self._settings.memory_share,
         )
-        return Prepared(job.clip(), tuple(segments_of(job)), settings_digest(job))
+        return Prepared(job.clip, tuple(segments_of(job)), settings_digest(job))
 
     def _render(self, request: RenderRequest, emit: Emit) -> None:
         path = request.job.info.path
@@ -166,10 +165,8 @@ class RenderWorker:
                 f"{path} cannot be seen on {socket.gethostname()}; inputs have to lie on a disk that all machines share"
             )
             raise DecodeError(msg)
-        options = replace(request.job.options, device=self._settings.device)
-        model = self._model(options)
-        maker = make_reference_maker(options.references if request.job.selection.indices else "bicubic", model.device)
-        job = replace(request.job, options=options).with_model(model, maker)
+        model = self._model(request.job.model)
+        job = UpscaleJob(request.job, model, make_reference_maker(request.job.maker, model.device))
         if settings_digest(job) != request.settings:
             msg = (
                 f"the worker on {socket.gethostname()} would give other pixels than the first one (another version of "
@@ -177,12 +174,12 @@ class RenderWorker:
             )
             raise ConfigError(msg)
         if request.store is not None:
-            with _TellingStore(request.store, emit, segment_suffix(job.output)) as store:
+            with _TellingStore(request.store, emit, segment_suffix(job.clip.output)) as store:
                 self._render_into(job, request, store, emit)
             return
         with tempfile.TemporaryDirectory(prefix="sparkvsr-") as folder:
             (Path(folder) / SEGMENTS).mkdir()
-            with _MailingStore(Path(folder), emit, segment_suffix(job.output)) as mailing:
+            with _MailingStore(Path(folder), emit, segment_suffix(job.clip.output)) as mailing:
                 if request.state is not None and request.segments[0].previous is not None:
                     mailing.put_state(request.segments[0].previous, request.state)
                 self._render_into(job, request, mailing, emit)
@@ -202,13 +199,11 @@ class RenderWorker:
         runs, _ = missing_runs(request.segments, store)
         render_segments(job, runs, store, hook)
 
-    def _model(self, options: UpscaleOptions) -> RestorationModel:
-        wanted = repr((options.model, options.dtype, sorted(options.model_options.items(), key=str)))
+    def _model(self, choice: ModelChoice) -> RestorationModel:
+        wanted = repr((choice.name, choice.dtype, sorted(choice.options.items(), key=str)))
         if wanted not in self._models:
             self._models.clear()
-            self._models[wanted] = load_model(
-                options.model, device=self._settings.device, dtype=options.dtype, **options.model_options
-            )
+            self._models[wanted] = choice.load(self._settings.device)
         return self._models[wanted]
 
 

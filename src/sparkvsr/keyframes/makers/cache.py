@@ -11,12 +11,12 @@ from pathlib import Path
 from torch import Tensor
 
 from sparkvsr.errors import SparkVSRError
+from sparkvsr.user_cache import user_cache
 
 
 def user_cache_folder() -> Path:
-    """``~/.cache/sparkvsr/references``, or below ``$XDG_CACHE_HOME``."""
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "sparkvsr" / "references"
+    """Where references that were paid for are kept, see ``user_cache``."""
+    return user_cache("references")
 
 
 def content_key(*parts: str | bytes) -> str:

@@ -8,19 +8,18 @@ from __future__ import annotations
 import hashlib
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
 from sparkvsr.errors import KeyframeError
+from sparkvsr.shapes import ASPECT_TOLERANCE
 from sparkvsr.video.pixels import resize_image
-
-ASPECT_TOLERANCE = 0.02
-"""Largest relative difference between the aspect ratios of a reference and its clip (rounding of odd sizes)."""
 
 DEFAULT_TIMEOUT_SECONDS = 600.0
 DEFAULT_KEY_VARIABLE = "SPARKVSR_API_KEY"
@@ -63,11 +62,15 @@ class ReferenceMaker(ABC):
         jobs: how many ``make`` calls may run at the same time (in threads).
         may_colour: whether an image may have colours that its frame has not. Plain upscalers do not; with the others a
             grey clip may become coloured.
+        holds_images: whether it only gives images that somebody made before, which invites another edit.
+        weights: influence of single keyframes by frame index, above 0 to 1; 1 where it says nothing.
     """
 
     name: str
     jobs: int = 1
     may_colour: bool = True
+    holds_images: bool = False
+    weights: Mapping[int, float] = MappingProxyType({})
 
     @abstractmethod
     def make(self, lr: Tensor, size: tuple[int, int], index: int = 0) -> Tensor:
@@ -91,6 +94,36 @@ class ReferenceMaker(ABC):
         Makers with settings or weights of their own say more than their name.
         """
         return self.name
+
+    def given(self, start: int, stop: int, *, is_part: bool = False) -> tuple[int, ...] | None:  # noqa: ARG002
+        """The frames in ``[start, stop)`` that it has images for, or None when it makes an image of any frame.
+
+        Args:
+            start, stop: the part of the clip that is restored.
+            is_part: images of frames outside of it are no mistake.
+
+        Raises:
+            KeyframeError: an image is for a frame that the clip has not, or none is for a frame of the part.
+        """
+        return None
+
+    def check_clip(self, path: Path) -> None:  # noqa: B027  (most makers start from the frame itself)
+        """Refuse images that were made for another clip.
+
+        Raises:
+            KeyframeError: they were.
+        """
+
+    def check(self, indices: Iterable[int], lr_size: tuple[int, int]) -> None:  # noqa: B027  (as above)
+        """Look at every image that will be used, before any work starts.
+
+        Args:
+            indices: frames of the clip.
+            lr_size: ``(h, w)`` of its frames.
+
+        Raises:
+            KeyframeError: an image is missing, unreadable or of another aspect ratio.
+        """
 
     def close(self) -> None:  # noqa: B027  (most makers have nothing to stop)
         """Stop what is still running in other threads; ``make`` is not called again."""

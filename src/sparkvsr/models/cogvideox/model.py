@@ -121,7 +121,7 @@ class CogVideoXModel(RestorationModel):
             # Tiles or chunks would be needed, and here there are none.
             msg = (
                 f"restoring {frames} frames of {size[1]}x{size[0]} at once needs more memory than {self.device} has; "
-                "open a session, which works in chunks and tiles, or use a smaller scale"
+                "call sparkvsr.upscale, which works in chunks and tiles, or use a smaller scale"
             )
             raise ResourceError(msg) from exc
 

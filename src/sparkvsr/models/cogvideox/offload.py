@@ -28,7 +28,7 @@ class Residency:
         mode: one of ``OFFLOAD_MODES``; on the CPU there is nothing to offload and everything stays.
 
     Raises:
-        ConfigError: unknown mode.
+        ConfigError: unknown mode, or ``sequential`` without the package accelerate.
     """
 
     def __init__(self, networks: Mapping[str, nn.Module], device: torch.device, mode: str = "auto") -> None:
@@ -44,8 +44,11 @@ class Residency:
             if mode in ("model", "sequential"):
                 self.notes = (f"offload {mode}: nothing to do on the CPU",)
         elif mode == "sequential":
-            from accelerate import cpu_offload
-
+            try:
+                from accelerate import cpu_offload
+            except ImportError as exc:
+                msg = "offload sequential needs the package accelerate; pip install 'sparkvsr[cogvideox]'"
+                raise ConfigError(msg) from exc
             for network in self._networks.values():
                 cpu_offload(network, execution_device=device)
 

@@ -20,6 +20,7 @@ from sparkvsr.models.interface import (
 )
 from sparkvsr.models.lite.execution import NetworkRunner
 from sparkvsr.models.lite.network import SCALE, PropagatorNet
+from sparkvsr.models.lite.padding import padded, padded_keyframes
 from sparkvsr.models.lite.propagate import REACH, ShotPropagator
 from sparkvsr.models.lite.session import LiteSession
 from sparkvsr.models.lite.upscaler import KeyframeUpscaler, default_dtype
@@ -29,6 +30,7 @@ CODE_VERSION = "lite-2.1"
 """Raised whenever the same weights give other pixels."""
 
 SMALLEST_SIDE = 16
+"""Of what the network is given: smaller frames are continued by their border inside, and cut again."""
 
 # Measured peak above the weights with two keyframes in use, chunks of 4: 320x180: 337 MiB; 640x360: 1426; 960x540: 3109
 # (of 8: 393, with two passes 434; 1550 and 1602; 3443). Bytes for each LR pixel of the frame (pictures, flows,
@@ -90,7 +92,6 @@ class LiteModel(RestorationModel):
         h, w = lr.shape[-2:]
         size = (round(h * scale), round(w * scale))
         check_restore_arguments(lr, keyframes, keyframe_indices, size)
-        _check_frame_size((h, w))
         native = (h * SCALE, w * SCALE)
         keys: dict[int, Keyframe] = {}
         if keyframes is not None and len(keyframes):
@@ -99,8 +100,11 @@ class LiteModel(RestorationModel):
                 index: Keyframe(lr[index].float().cpu(), image)
                 for index, image in zip(keyframe_indices, resized, strict=True)
             }
-        propagator = self._propagator(keys, guidance_scale, None)
-        return torch.cat([_resize(restored[None], size) for restored in propagator.run(lr.cpu())])
+        propagator = self._propagator(padded_keyframes(keys, (h, w), SMALLEST_SIDE), guidance_scale, None)
+        frames = padded(lr.cpu(), SMALLEST_SIDE)
+        return torch.cat(
+            [_resize(restored[None, :, : native[0], : native[1]], size) for restored in propagator.run(frames)]
+        )
 
     def open_session(self, request: ShotRequest) -> Session:
         """See ``RestorationModel.open_session``.
@@ -108,12 +112,12 @@ class LiteModel(RestorationModel):
         Raises:
             KeyframeError: ``request.size`` is not four times ``request.lr_size``.
         """
-        _check_frame_size(request.lr_size)
         if tuple(request.size) != self.working_size(request.lr_size, request.size):
             msg = f"lite works at 4 times the LR size {request.lr_size}, got {request.size}; see working_size"
             raise KeyframeError(msg)
-        propagator = self._propagator(request.keyframes, request.guidance_scale, request.tile)
-        return LiteSession(propagator, request.lr_size)
+        keyframes = padded_keyframes(request.keyframes, request.lr_size, SMALLEST_SIDE)
+        propagator = self._propagator(keyframes, request.guidance_scale, request.tile)
+        return LiteSession(propagator, request.lr_size, SMALLEST_SIDE)
 
     def plan(
         self, lr_size: tuple[int, int], size: tuple[int, int], num_frames: int, *, guided_passes: int, memory_bytes: int
@@ -168,12 +172,6 @@ def load_lite(
     chosen = dtype if isinstance(dtype, torch.dtype) else None
     upscaler = KeyframeUpscaler(load_upscaler(folder), device, chosen)
     return LiteModel(load_propagator(folder), upscaler, device, chosen, fingerprint_of(folder))
-
-
-def _check_frame_size(lr_size: tuple[int, int]) -> None:
-    if min(lr_size) < SMALLEST_SIDE:
-        msg = f"lite needs frames of at least {SMALLEST_SIDE}x{SMALLEST_SIDE} pixels, got {lr_size[1]}x{lr_size[0]}"
-        raise ValueError(msg)
 
 
 def _resize(images: Tensor, size: tuple[int, int]) -> Tensor:

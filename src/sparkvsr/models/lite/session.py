@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sparkvsr.models.interface import Session
+from sparkvsr.models.lite.padding import padded
 from sparkvsr.models.lite.propagate import ShotPropagator
 
 
@@ -17,11 +18,13 @@ class LiteSession(Session):
     Args:
         propagator: at the start of the shot.
         lr_size: ``(h, w)`` that frames must have.
+        smallest: side that frames are continued to for the propagator.
     """
 
-    def __init__(self, propagator: ShotPropagator, lr_size: tuple[int, int]) -> None:
+    def __init__(self, propagator: ShotPropagator, lr_size: tuple[int, int], smallest: int = 1) -> None:
         self._propagator = propagator
         self._lr_size = lr_size
+        self._smallest = smallest
 
     def push(self, lr: Tensor) -> Tensor:
         """See ``Session.push``; as many frames come back as were pushed.
@@ -35,8 +38,8 @@ class LiteSession(Session):
         # Filled frame by frame: stacking a list would hold every frame twice for a moment.
         h, w = self._lr_size
         restored = torch.empty(lr.shape[0], 3, 4 * h, 4 * w)
-        for target, frame in zip(restored, self._propagator.run(lr), strict=True):
-            target.copy_(frame)
+        for target, frame in zip(restored, self._propagator.run(padded(lr, self._smallest)), strict=True):
+            target.copy_(frame[:, : 4 * h, : 4 * w])
         return restored
 
     def finish(self) -> Tensor:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,14 +18,20 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from sparkvsr.data.samples import TrainBatch
-from sparkvsr.errors import ConfigError, WeightsError
-from sparkvsr.models.cogvideox.networks.conditioning import keyframe_slot
+from sparkvsr.errors import ConfigError
+from sparkvsr.models.cogvideox.networks.conditioning import check_slots, one_per_slot, place_keyframes
+from sparkvsr.models.cogvideox.networks.prompt import EMBEDDING_FOLDER, load_prompt_embedding, save_prompt_embedding
 from sparkvsr.models.cogvideox.networks.schedule import VelocityCoefficients, velocity_coefficients
 from sparkvsr.models.cogvideox.networks.transformer import restore_latents
-from sparkvsr.models.cogvideox.networks.vae import num_latent_frames
+from sparkvsr.models.cogvideox.networks.vae import WHOLE_FRAMES, VaeTiling, VideoVAE
+from sparkvsr.models.cogvideox.networks.weight_files import (
+    ModelFolder,
+    build_transformer,
+    build_vae,
+    load_weights,
+    open_folder,
+)
 from sparkvsr.training.adapters.interface import LatentBatch, TrainingAdapter
-
-EMPTY_PROMPT_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 
 class CogVideoXAdapter(TrainingAdapter):
@@ -46,6 +52,7 @@ class CogVideoXAdapter(TrainingAdapter):
     """
 
     family = "cogvideox"
+    has_codec = True
 
     def __init__(
         self,
@@ -54,7 +61,7 @@ class CogVideoXAdapter(TrainingAdapter):
         prompt: Tensor,
         scheduler_config: Mapping[str, Any],
         *,
-        posterior: str = "sample",
+        posterior: Literal["mode", "sample"] = "sample",
         gradient_checkpointing: bool = True,
         vae_tiling: bool = False,
         source: Path | None = None,
@@ -63,17 +70,16 @@ class CogVideoXAdapter(TrainingAdapter):
         if posterior not in ("sample", "mode"):
             msg = f"model.posterior={posterior} is unknown; use sample (as published) or mode"
             raise ConfigError(msg)
-        self.network = transformer
+        self.network = transformer.requires_grad_(True)
         # Outside the module tree: what is never trained belongs to no checkpoint, is not shared out by FSDP and not
         # compared by DDP. It follows the module to its device by `_apply`.
         self._frozen = [vae.requires_grad_(False).eval()]
-        if vae_tiling:
-            self.vae.enable_tiling()
+        self._codec = VideoVAE(vae, posterior, for_training=True)
+        self._tiling = VaeTiling(reference=True) if vae_tiling else WHOLE_FRAMES
         self.register_buffer("prompt", prompt, persistent=False)
         self._scheduler_config = dict(scheduler_config)
         self._coefficients: dict[torch.dtype, VelocityCoefficients] = {}
-        self._posterior, self._checkpointing, self._source = posterior, gradient_checkpointing, source
-        self._vae_scale = float(vae.config.scaling_factor)
+        self._checkpointing, self._source = gradient_checkpointing, source
         if gradient_checkpointing:
             self.enable_gradient_checkpointing()
 
@@ -112,6 +118,10 @@ class CogVideoXAdapter(TrainingAdapter):
             )
             raise ConfigError(msg)
 
+    def usable_keyframes(self, indices: Sequence[int], *, framewise: bool) -> list[int]:
+        """See ``TrainingAdapter``: one keyframe a latent frame, as inference demands; frames alone have one each."""
+        return list(indices) if framewise else one_per_slot(indices)
+
     @torch.no_grad()
     def encode(self, batch: TrainBatch, *, framewise: bool, with_hr: bool) -> LatentBatch:
         """See ``TrainingAdapter``. LR is brought to HR size bilinearly first (docs/method.md 4.2)."""
@@ -124,16 +134,26 @@ class CogVideoXAdapter(TrainingAdapter):
             lr_pixels = flat.unflatten(0, batch.lr.shape[:2])
             lr_latents = self._encode_pixels(lr_pixels, batch.numbers, 0, framewise=framewise)
             hr_latents = self._encode_pixels(batch.hr, batch.numbers, 1, framewise=framewise) if with_hr else None
-        placed = torch.zeros_like(lr_latents)
-        for row, indices in enumerate(batch.keyframe_indices.tolist()):
-            for column, index in enumerate(indices):
-                if index < 0:
-                    continue
-                image = batch.keyframes[row : row + 1, column : column + 1]
-                latents = self._encode_pixels(image, batch.numbers[row : row + 1], 2 + column, framewise=True)
-                slot = index if framewise else min(keyframe_slot(index), placed.shape[1] - 1)
-                placed[row, slot] = latents[0, 0]
+        rows = range(lr_latents.shape[0])
+        placed = torch.cat([self._place_keyframes(batch, row, lr_latents, framewise=framewise) for row in rows])
         return LatentBatch(lr_latents, placed, hr_latents if with_hr else None)
+
+    def _place_keyframes(self, batch: TrainBatch, row: int, lr_latents: Tensor, *, framewise: bool) -> Tensor:
+        """Keyframe latents ``(1, f, 16, h, w)`` of one sample, by the model's own rules for slots."""
+        own = slice(row, row + 1)
+        keyframes = {
+            index: self._encode_pixels(
+                batch.keyframes[own, column : column + 1], batch.numbers[own], 2 + column, framewise=True
+            )
+            for column, index in enumerate(batch.keyframe_indices[row].tolist())
+            if index >= 0
+        }
+        if not framewise:
+            check_slots(keyframes)
+            return place_keyframes(lr_latents[own], keyframes)
+        frames = lr_latents[own].split(1, dim=1)
+        clips = [{0: keyframes[t]} if t in keyframes else {} for t in range(len(frames))]
+        return torch.cat([place_keyframes(one, given) for one, given in zip(frames, clips, strict=True)], dim=1)
 
     def restore(self, latents: LatentBatch) -> Tensor:
         """See ``TrainingAdapter``: docs/method.md 3.3; the leading copies are dropped before the loss (4.5)."""
@@ -153,44 +173,25 @@ class CogVideoXAdapter(TrainingAdapter):
     def decode(self, latents: Tensor, *, framewise: bool) -> Tensor:
         """See ``TrainingAdapter``. Latent by latent where frames were encoded one by one (docs/method.md 4.8)."""
         pieces = latents.flatten(0, 1)[:, None] if framewise else latents
-        decoded = []
-        for piece in pieces.split(1):
-            if self._checkpointing and piece.requires_grad:
-                decoded.append(checkpoint(self._decode_one, piece, use_reentrant=False))
-            else:
-                decoded.append(self._decode_one(piece))
-        frames = torch.cat(decoded)
+        frames = torch.cat([self._decode(piece) for piece in pieces.split(1)])
         return frames[:, 0].unflatten(0, latents.shape[:2]) if framewise else frames
 
-    def _decode_one(self, latents: Tensor) -> Tensor:
-        scaled = (latents / self._vae_scale).to(next(self.vae.parameters()).dtype).transpose(1, 2)
-        frames: Tensor = self.vae.decode(scaled, return_dict=False)[0]
-        # Not clamped: a clamp would cut the gradient of what lies outside.
-        return frames.transpose(1, 2).float() * 0.5 + 0.5
+    def _decode(self, latents: Tensor) -> Tensor:
+        if self._checkpointing and latents.requires_grad:
+            frames: Any = checkpoint(self._codec.decode, latents, self._tiling, use_reentrant=False)
+            return frames
+        return self._codec.decode(latents, self._tiling)
 
     def _encode_pixels(self, pixels: Tensor, numbers: Tensor, stream: int, *, framewise: bool) -> Tensor:
         """``(B, F, 3, H, W)`` to ``(B, f, 16, h, w)``; one clip at a time, so that memory stays that of one."""
         rows = []
-        dtype = next(self.vae.parameters()).dtype
-        for row, number in zip(pixels, numbers.tolist(), strict=True):
-            clips = row[:, None] if framewise else row[None]
-            moments = []
-            for clip in clips.split(1):
-                network_pixels = (clip.clamp(-0.5, 1.5) * 2 - 1).to(dtype).transpose(1, 2)
-                moments.append(self.vae.encode(network_pixels).latent_dist)
+        for row, number in zip(pixels.clamp(-0.5, 1.5), numbers.tolist(), strict=True):
             # Drawn on the CPU from the sample's own number: the same on every device, process and batch size.
             generator = torch.Generator().manual_seed((int(number) * 64 + stream) % 2**63)
-            latents = [self._draw(moment, generator) for moment in moments]
-            joined = torch.cat(latents) if framewise else latents[0].transpose(1, 2)[0]
-            rows.append(joined[:, :, 0] if framewise else joined)
-        return torch.stack(rows) * self._vae_scale
-
-    def _draw(self, posterior: Any, generator: torch.Generator) -> Tensor:
-        mean: Tensor = posterior.mean
-        if self._posterior == "mode":
-            return mean
-        noise = torch.randn(mean.shape, generator=generator, dtype=torch.float32).to(mean)
-        return mean + posterior.std * noise
+            clips = row[:, None] if framewise else row[None]
+            latents = torch.cat([self._codec.encode(clip, generator, self._tiling) for clip in clips.split(1)])
+            rows.append(latents[:, 0] if framewise else latents[0])
+        return torch.stack(rows)
 
     def target_frames(self, hr: Tensor, decoded: Tensor) -> Tensor:
         """See ``TrainingAdapter``."""
@@ -204,14 +205,8 @@ class CogVideoXAdapter(TrainingAdapter):
         self.vae.save_pretrained(folder / "vae")
         (folder / "scheduler").mkdir(exist_ok=True)
         (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(self._scheduler_config, indent=2) + "\n")
-        prompts = folder / "prompt_embeddings"
-        prompts.mkdir(exist_ok=True)
-        from safetensors.torch import save_file
-
         prompt: Any = self.prompt
-        save_file(
-            {"prompt_embedding": prompt.detach().cpu().contiguous()}, prompts / f"{EMPTY_PROMPT_SHA256}.safetensors"
-        )
+        save_prompt_embedding(folder / EMBEDDING_FOLDER, prompt)
         index = folder / "model_index.json"
         if self._source is not None and (self._source / "model_index.json").is_file():
             shutil.copyfile(self._source / "model_index.json", index)
@@ -220,7 +215,7 @@ class CogVideoXAdapter(TrainingAdapter):
 
     def read_folder(self, folder: Path) -> dict[str, Tensor]:
         """See ``TrainingAdapter``."""
-        return build_cogvideox_adapter(folder, gradient_checkpointing=False).network.state_dict()
+        return _load_transformer(open_folder(folder)).state_dict()
 
 
 _MODEL_INDEX = {
@@ -232,61 +227,12 @@ _MODEL_INDEX = {
     "vae": ["diffusers", "AutoencoderKLCogVideoX"],
 }
 
-_NANO_TRANSFORMER = {
-    "num_attention_heads": 2,
-    "attention_head_dim": 16,
-    "in_channels": 32,
-    "out_channels": 16,
-    "num_layers": 2,
-    "patch_size": 2,
-    "patch_size_t": 2,
-    "patch_bias": False,
-    "text_embed_dim": 32,
-    "time_embed_dim": 32,
-    "ofs_embed_dim": 32,
-    "max_text_seq_length": 8,
-    "sample_frames": 81,
-    "sample_height": 12,
-    "sample_width": 16,
-    "spatial_interpolation_scale": 1.875,
-    "attention_bias": True,
-    "norm_eps": 1e-5,
-    "use_rotary_positional_embeddings": True,
-    "use_learned_positional_embeddings": False,
-}
-_BLOCKS = 4
-_NANO_VAE = {
-    "block_out_channels": (8, 8, 16, 16),
-    "down_block_types": ("CogVideoXDownBlock3D",) * _BLOCKS,
-    "up_block_types": ("CogVideoXUpBlock3D",) * _BLOCKS,
-    "latent_channels": 16,
-    "layers_per_block": 1,
-    "norm_num_groups": 4,
-    "scaling_factor": 0.7,
-    "sample_height": 96,
-    "sample_width": 128,
-}
-_SCHEDULER = {
-    "_class_name": "CogVideoXDPMScheduler",
-    "num_train_timesteps": 1000,
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "prediction_type": "v_prediction",
-    "rescale_betas_zero_snr": True,
-    "snr_shift_scale": 1.0,
-    "clip_sample": False,
-    "set_alpha_to_one": True,
-    "steps_offset": 0,
-    "timestep_spacing": "trailing",
-}
-
 
 def build_cogvideox_adapter(
     path: str | Path,
     *,
     gradient_checkpointing: bool = True,
-    posterior: str = "sample",
+    posterior: Literal["mode", "sample"] = "sample",
     vae_tiling: bool = False,
 ) -> CogVideoXAdapter:
     """Load a model folder for training; the transformer as a float32 master copy (docs/method.md 4.1).
@@ -294,70 +240,19 @@ def build_cogvideox_adapter(
     Raises:
         WeightsError: a part of the folder is missing or cannot be read.
     """
-    from diffusers import AutoencoderKLCogVideoX, CogVideoXTransformer3DModel
-
-    folder = Path(path).expanduser()
-    for part in ("transformer", "vae", "scheduler/scheduler_config.json", "prompt_embeddings"):
-        if not (folder / part).exists():
-            msg = (
-                f"model.path={path} has no {part}; it needs transformer/, vae/, scheduler/ of CogVideoX1.5-5B-I2V and "
-                "prompt_embeddings/ (see docs/training.md)"
-            )
-            raise WeightsError(msg)
-    try:
-        transformer = CogVideoXTransformer3DModel.from_pretrained(folder / "transformer", torch_dtype=torch.float32)
-        vae = AutoencoderKLCogVideoX.from_pretrained(folder / "vae", torch_dtype=torch.float32)
-    except (OSError, ValueError, RuntimeError) as exc:
-        msg = f"model.path={path} cannot be loaded: {str(exc).splitlines()[0]}"
-        raise WeightsError(msg) from exc
-    if transformer.config.in_channels != 32:
-        msg = (
-            f"model.path={path}: the transformer takes {transformer.config.in_channels} channels, not 32 (LR and "
-            "keyframe latents); start from CogVideoX1.5-5B-I2V or a SparkVSR checkpoint"
-        )
-        raise WeightsError(msg)
+    folder = open_folder(Path(path).expanduser())
+    tokens, width = folder.transformer.get("max_text_seq_length", 226), folder.transformer.get("text_embed_dim", 4096)
     return CogVideoXAdapter(
-        transformer,
-        vae,
-        _read_prompt(folder / "prompt_embeddings"),
-        json.loads((folder / "scheduler" / "scheduler_config.json").read_text()),
+        _load_transformer(folder),
+        load_weights(build_vae(folder.vae), folder.shards["vae"], torch.float32),
+        load_prompt_embedding(folder.path, tokens, width).float(),
+        folder.scheduler,
         posterior=posterior,
         gradient_checkpointing=gradient_checkpointing,
         vae_tiling=vae_tiling,
-        source=folder,
+        source=folder.path,
     )
 
 
-def build_nano_adapter(
-    *, seed: int = 0, gradient_checkpointing: bool = False, posterior: str = "sample"
-) -> CogVideoXAdapter:
-    """The real structure at nano size with random weights; the same weights for the same seed."""
-    from diffusers import AutoencoderKLCogVideoX, CogVideoXTransformer3DModel
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        transformer = CogVideoXTransformer3DModel(**_NANO_TRANSFORMER)
-        vae = AutoencoderKLCogVideoX(**_NANO_VAE)
-        prompt = torch.randn(8, 32)
-    return CogVideoXAdapter(
-        transformer, vae, prompt, _SCHEDULER, posterior=posterior, gradient_checkpointing=gradient_checkpointing
-    )
-
-
-def _read_prompt(folder: Path) -> Tensor:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    files = sorted(folder.glob("*.safetensors"))
-    preferred = folder / f"{EMPTY_PROMPT_SHA256}.safetensors"
-    file = preferred if preferred.is_file() else (files[0] if files else preferred)
-    try:
-        return load_file(file)["prompt_embedding"].float()
-    except (OSError, SafetensorError, KeyError) as exc:
-        msg = f"{file} does not hold the embedding of the empty prompt (key prompt_embedding): {exc}"
-        raise WeightsError(msg) from exc
-
-
-def latent_shape(num_frames: int, crop: tuple[int, int]) -> tuple[int, int, int, int]:
-    """``(f, 16, h, w)`` of a clip's latents."""
-    return num_latent_frames(num_frames), 16, crop[0] // 8, crop[1] // 8
+def _load_transformer(folder: ModelFolder) -> nn.Module:
+    return load_weights(build_transformer(folder.transformer), folder.shards["transformer"], torch.float32)

@@ -43,6 +43,10 @@ class TrainingAdapter(nn.Module, ABC):
     network: nn.Module
     #: what ``sparkvsr export`` writes into the model card
     family: str
+    #: whether latents are costly to make and worth keeping; without a codec they are the pixels
+    has_codec: bool = False
+    #: whether ``prepare_clip`` computes something that depends on where the keyframes are
+    keeps_motion: bool = False
 
     @abstractmethod
     def encode(self, batch: TrainBatch, *, framewise: bool, with_hr: bool) -> LatentBatch:
@@ -99,6 +103,16 @@ class TrainingAdapter(nn.Module, ABC):
         """
         del lr, keyframe_indices
         return {}
+
+    def usable_keyframes(self, indices: Sequence[int], *, framewise: bool) -> list[int]:
+        """Those of a clip's keyframes that the model can take together; all of them by default.
+
+        Args:
+            indices: rising, as the policy chose them.
+            framewise: as in ``encode``.
+        """
+        del framewise
+        return list(indices)
 
     def target_frames(self, hr: Tensor, decoded: Tensor) -> Tensor:
         """Ground truth that belongs to the decoded frames."""

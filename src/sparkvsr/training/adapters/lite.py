@@ -80,6 +80,7 @@ class LiteAdapter(TrainingAdapter):
     """
 
     family = "lite"
+    keeps_motion = True
 
     def __init__(
         self, propagator: PropagatorNet, upscaler: KeyframeUpscalerNet, cases: TrainingCases | None = None

@@ -47,6 +47,14 @@ def check_slots(indices: Iterable[int], rule: SlotRule = "floor") -> None:
         taken[slot] = index
 
 
+def one_per_slot(indices: Iterable[int], rule: SlotRule = "floor") -> list[int]:
+    """Those of rising indices that ``check_slots`` accepts together: the first of each latent frame."""
+    first: dict[int, int] = {}
+    for index in indices:
+        first.setdefault(keyframe_slot(index, rule), index)
+    return list(first.values())
+
+
 def place_keyframes(lr_latents: Tensor, keyframe_latents: Mapping[int, Tensor], rule: SlotRule = "floor") -> Tensor:
     """Build the keyframe half of the network's input.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from pathlib import Path
 
 import torch
@@ -17,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sparkvsr.errors import WeightsError
+from sparkvsr.user_cache import user_cache
 
 _log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ END_OF_SEQUENCE, PAD = 1, 0
 
 def cache_folder() -> Path:
     """Where a computed embedding goes when the model folder cannot be written."""
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "sparkvsr" / EMBEDDING_FOLDER
+    return user_cache(EMBEDDING_FOLDER)
 
 
 def load_prompt_embedding(folder: Path, tokens: int, dim: int, cache: Path | None = None) -> Tensor:
@@ -63,13 +63,26 @@ def load_prompt_embedding(folder: Path, tokens: int, dim: int, cache: Path | Non
     embedding = _compute(folder / "text_encoder", tokens)
     for home in homes:
         try:
-            home.mkdir(parents=True, exist_ok=True)
-            save_file({EMBEDDING_KEY: embedding}, home / EMBEDDING_FILE)
+            save_prompt_embedding(home, embedding)
         except (OSError, SafetensorError):
             continue
         _log.info("kept the empty-prompt embedding in %s", home / EMBEDDING_FILE)
         break
     return _check(embedding, folder / "text_encoder", tokens, dim)
+
+
+def save_prompt_embedding(home: Path, embedding: Tensor) -> None:
+    """Write ``(tokens, dim)`` where ``load_prompt_embedding`` finds it.
+
+    Args:
+        home: ``prompt_embeddings/`` of a model folder, created if need be.
+        embedding: any dtype and device.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    save_file({EMBEDDING_KEY: embedding.detach().cpu().contiguous()}, home / EMBEDDING_FILE)
 
 
 def _read(path: Path, tokens: int, dim: int) -> Tensor:

@@ -123,11 +123,14 @@ class VideoVAE:
         vae: an ``AutoencoderKLCogVideoX``.
         posterior: ``mode`` is deterministic; ``sample`` draws, as the published code does (docs/method.md 2.4), from
             the generator given to ``encode``.
+        for_training: ``encode`` gives ordinary tensors, which a backward pass may keep, and ``decode`` has a gradient
+            and does not clamp, because a clamp would cut the gradient of what lies outside [0, 1].
     """
 
-    def __init__(self, vae: Any, posterior: Literal["mode", "sample"] = "mode") -> None:
+    def __init__(self, vae: Any, posterior: Literal["mode", "sample"] = "mode", *, for_training: bool = False) -> None:
         self.vae = vae
         self.posterior = posterior
+        self.for_training = for_training
         # `invert_scale_latents` is ignored on purpose: the weights were trained without it (docs/method.md 2.4).
         self.scaling_factor = float(vae.config.scaling_factor)
 
@@ -141,10 +144,10 @@ class VideoVAE:
         return (frames * 2 - 1).to(self.dtype).transpose(1, 2)
 
     def from_network(self, frames: Tensor) -> Tensor:
-        """``(B, 3, n, H, W)`` to ``(B, n, 3, H, W)`` float32, clamped to [0, 1]."""
-        return (frames.transpose(1, 2).float() * 0.5 + 0.5).clamp_(0, 1)
+        """``(B, 3, n, H, W)`` to ``(B, n, 3, H, W)`` float32, clamped to [0, 1] unless it is for training."""
+        pixels = frames.transpose(1, 2).float() * 0.5 + 0.5
+        return pixels if self.for_training else pixels.clamp_(0, 1)
 
-    @torch.inference_mode()
     def encode(
         self, frames: Tensor, generator: torch.Generator | None = None, tiling: VaeTiling = WHOLE_FRAMES
     ) -> Tensor:
@@ -160,7 +163,6 @@ class VideoVAE:
         """
         return self.encode_from(lambda start, stop: frames[:, start:stop], frames.shape[1], generator, tiling)
 
-    @torch.inference_mode()
     def encode_from(
         self,
         frames: FrameSource,
@@ -169,6 +171,12 @@ class VideoVAE:
         tiling: VaeTiling = WHOLE_FRAMES,
     ) -> Tensor:
         """Like ``encode``, for frames that are made when they are needed: ``frames(start, stop)``."""
+        with torch.no_grad() if self.for_training else torch.inference_mode():
+            return self._encode(frames, num_frames, generator, tiling)
+
+    def _encode(
+        self, frames: FrameSource, num_frames: int, generator: torch.Generator | None, tiling: VaeTiling
+    ) -> Tensor:
         if tiling.reference:
             moments = self._with_library_tiles(frames(0, num_frames), encode=True)
         elif tiling.tile is None:
@@ -199,14 +207,17 @@ class VideoVAE:
             device: where the frames are gathered; None leaves them where they are computed.
 
         Returns:
-            ``(B, F, 3, H, W)`` float32 in [0, 1]; F = 4 (f - 1) + 1 for odd f.
+            ``(B, F, 3, H, W)`` float32 in [0, 1] (for training: about that range); F = 4 (f - 1) + 1 for odd f.
         """
         pieces = [piece.to(device or piece.device) for piece in self.decode_pieces(latents, tiling)]
         return torch.cat(pieces, dim=1)
 
-    @torch.inference_mode()
     def decode_pieces(self, latents: Tensor, tiling: VaeTiling = WHOLE_FRAMES) -> Iterator[Tensor]:
         """Like ``decode``, but yield the frames group by group, so that they can leave the device early."""
+        decode = self._decode_pieces if self.for_training else torch.inference_mode()(self._decode_pieces)
+        return decode(latents, tiling)
+
+    def _decode_pieces(self, latents: Tensor, tiling: VaeTiling) -> Iterator[Tensor]:
         if tiling.reference:
             yield self.from_network(self._with_library_tiles(latents, encode=False))
         elif tiling.tile is None:
