@@ -148,7 +148,11 @@ class BenchClip:
         return shots, record
 
     def iframes(self, keyframes: str) -> list[int]:
-        """I-frames of the LR video."""
+        """I-frames of the LR video.
+
+        Raises:
+            ConfigError: the LR frames are not a video.
+        """
         from sparkvsr.video import iframe_indices
 
         if self.lr is None or not self.lr.is_video():

@@ -90,7 +90,7 @@ def check_content(lr: Tensor, hr: Tensor) -> list[str]:
 def correlation(first: Tensor, second: Tensor) -> float:
     """How alike the coarse structure of two images of one size is, -1 to 1; brightness and contrast do not matter.
 
-    Two flat images count as alike.
+    Two flat images count as alike. Images are ``(3, h, w)`` in [0, 1].
     """
     x, y = _structure(first), _structure(second)
     x, y = x - x.mean(), y - y.mean()
@@ -126,7 +126,7 @@ def content_notes(
 
     Args:
         maker: only a ``FolderMaker`` is looked at.
-        read_lr: gives the LR frames of some indices, like ``lambda wanted: read_frames(path, wanted)``.
+        read_lr: gives some LR frames, ``(3, h, w)`` in [0, 1], like ``lambda wanted: read_frames(path, wanted)``.
         indices: keyframes that will be used.
 
     Returns:

@@ -58,7 +58,11 @@ class ImageSink:
         self.write_encoded(encode_image(pixels, self._suffix, bits=bits, alpha=alpha))
 
     def write_encoded(self, data: bytes) -> None:
-        """The next image, as the bytes of its file."""
+        """The next image, as the bytes of its file.
+
+        Raises:
+            EncodeError: the output holds one picture and has it.
+        """
         if self._is_single and self._count:
             msg = f"{self.path} holds one picture; write several to a folder/ or to a pattern such as %05d.png"
             raise EncodeError(msg)

@@ -106,7 +106,7 @@ class Canvas:
 
 
 def normalised_weights(pieces: list[tuple[int, int]], unit: int) -> list[Tensor]:
-    """Fade weights of all spans of a side, divided by their sum."""
+    """Fade weights of all spans of a side, ``(length * unit,)`` each, divided by their sum."""
     weights = [fade_weights(pieces, index, unit) for index in range(len(pieces))]
     total = torch.zeros(pieces[-1][1] * unit)
     for (start, stop), weight in zip(pieces, weights, strict=True):
