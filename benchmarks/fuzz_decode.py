@@ -200,13 +200,20 @@ class Worker:
         self._process.join(5)
 
 
-def fuzz(num_inputs: int, seed: int, folder: Path) -> Iterator[tuple[str, str, float, bytes]]:
+def fuzz(
+    num_inputs: int,
+    seed: int,
+    folder: Path,
+    *,
+    read: Callable[[Path], str] = read_as_upscale_does,
+    limit_seconds: float = TIME_LIMIT_SECONDS,
+) -> Iterator[tuple[str, str, float, bytes]]:
     """Yield ``(seed file, outcome, seconds, bytes)`` for each damaged input."""
     rng = random.Random(seed)
     (folder / "seeds").mkdir()
     seeds = make_seeds(folder / "seeds")
     originals = [(path, path.read_bytes()) for path in seeds]
-    worker = Worker()
+    worker = Worker(read)
     for path in seeds:
         outcome = worker.read(path, 60)  # the first one imports torch
         if outcome != "read":
@@ -218,7 +225,7 @@ def fuzz(num_inputs: int, seed: int, folder: Path) -> Iterator[tuple[str, str, f
         damaged = damage(data, rng)
         target.write_bytes(damaged)
         start = time.monotonic()
-        outcome = worker.read(target, TIME_LIMIT_SECONDS)
+        outcome = worker.read(target, limit_seconds)
         yield path.name, outcome, time.monotonic() - start, damaged
         target.unlink()
     worker.close()

@@ -226,13 +226,15 @@ def snapshot(case: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() if path.is_file() else b"" for path in places}
 
 
-def fuzz(num_inputs: int, seed: int, folder: Path) -> Iterator[tuple[int, str, float, Path]]:
+def fuzz(
+    num_inputs: int, seed: int, folder: Path, *, use: Callable[[Path], str] = use_as_sparkvsr_does
+) -> Iterator[tuple[int, str, float, Path]]:
     """Yield ``(number, outcome, seconds, case folder)`` for each hostile folder; the folder is removed afterwards."""
     rng = random.Random(seed)
     model = folder / "seed"
     model.mkdir()
     make_seed(model)
-    worker = Worker(use_as_sparkvsr_does)
+    worker = Worker(use)
     case = folder / "case"
     for number in range(-1, num_inputs):
         shutil.copytree(model, case)

@@ -7,6 +7,8 @@ that an undisturbed run takes, and between two attempts the work folder may be t
 would: random files in it are cut, emptied, filled with noise or zeros, changed in one bit, or deleted. Some attempts
 run against a full disk (a limit on the size of files). At the end the decoded frames and the sound have to equal those
 of the undisturbed run, bit for bit, and at no moment may anything lie under the output's name that is not complete.
+The undisturbed run itself is held against the clip, read by PyAV alone: as many frames, each of them the picture of its
+own number, at its own time, with every packet of the sound in its place (`--plant` puts a fault there to see it found).
 
 The command runs in a fork of this process, which has torch loaded: kills then fall into the work instead of the start.
 Prints one line a trial and the totals; exit code 1 when a result differed, a run gave up, or anything else was found.
@@ -33,10 +35,14 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
+from planted import VIDEO_FAULTS, plant_video_fault
 
 DAMAGES = ("cut", "empty", "noise", "bit", "delete", "head")
 MOST_ATTEMPTS = 60
+FAR_OFF = 12.0
+"""Mean difference in codes of 255 above which a frame is not that of the clip, whatever is around it."""
 
 
 @dataclass
@@ -84,6 +90,47 @@ def frames_digest(path: Path) -> str:
             digest.update(f"{packet.pts} ".encode())
             digest.update(bytes(packet))
     return digest.hexdigest()
+
+
+def strangers(clip: Path, output: Path) -> list[str]:
+    """What of an upscaled clip is not what its source says, found without the product's own reader and joining.
+
+    A frame is that of its number when, reduced to the source's size, it is closer to that frame of the source than to
+    the four around it, and close at all.
+    """
+    low, high = _frames(clip), _frames(output)
+    found = []
+    if len(low) != len(high):
+        found.append(f"{len(high)} frames for {len(low)}")
+    height, width = low[0][1].shape[:2]
+    for index, (time_high, picture) in enumerate(high[: len(low)]):
+        small = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+        near = range(max(0, index - 2), min(len(low), index + 3))
+        errors = {k: float(np.abs(small.astype(np.float32) - low[k][1]).mean()) for k in near}
+        if errors[index] > min(errors.values()) + 0.01 or errors[index] > FAR_OFF:
+            found.append(f"frame {index} is not that of the clip")
+        if abs((time_high - high[0][0]) - (low[index][0] - low[0][0])) > 0.0015:
+            found.append(f"frame {index} is at {time_high:.4f} s")
+    sound = [_sound(path) for path in (clip, output)]
+    if [data for _, data in sound[0]] != [data for _, data in sound[1]]:
+        found.append("the sound's packets are others")
+    else:
+        shifts = [b - a for (a, _), (b, _) in zip(*sound, strict=True)]
+        late = [shift - (high[0][0] - low[0][0]) for shift in shifts]
+        if late and max(map(abs, late)) > 0.0015:
+            found.append(f"the sound is {max(late, key=abs):+.3f} s off")
+    return found
+
+
+def _frames(path: Path) -> list[tuple[float, np.ndarray]]:
+    with av.open(str(path)) as container:
+        return [(float(frame.time), frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
+
+
+def _sound(path: Path) -> list[tuple[float, bytes]]:
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(container.streams.audio) if packet.size]
+        return [(float(packet.pts * packet.time_base), bytes(packet)) for packet in packets]
 
 
 def damage(folder: Path, rng: random.Random) -> str | None:
@@ -189,6 +236,7 @@ class Runner:
         if not command.wait(3600) or command.code != 0:
             sys.exit(f"the undisturbed run failed: {command.error}")
         self.seconds = time.monotonic() - started
+        self.strangers = strangers(clip, whole)
         self._expected = frames_digest(whole)
         self._bytes = whole.stat().st_size
 
@@ -254,10 +302,13 @@ def main() -> int:
     parser.add_argument("--size", default="128x96", help="of the clip that is made")
     parser.add_argument("--model", default="bicubic")
     parser.add_argument("--options", default="", help="more options of sparkvsr upscale, in one string")
+    parser.add_argument("--plant", choices=sorted(VIDEO_FAULTS), help="put a fault into the product, to see it found")
     arguments = parser.parse_args()
     # Loaded once, before the first fork.
     _entry_point()
     importlib.import_module("sparkvsr.inference.batch")
+    if arguments.plant:
+        plant_video_fault(arguments.plant)
     width, height = map(int, arguments.size.split("x"))
     options = ["--model", arguments.model, "--references", arguments.model, *shlex.split(arguments.options)]
     totals: Counter[str] = Counter()
@@ -266,7 +317,8 @@ def main() -> int:
         folder = Path(scratch)
         clip = arguments.clip or make_clip(folder / "in.mp4", arguments.frames, (height, width))
         runner = Runner(clip, options, folder, random.Random(arguments.seed))
-        print(f"undisturbed: {runner.seconds:.1f} s", flush=True)
+        totals["findings"] += len(runner.strangers)
+        print(f"undisturbed: {runner.seconds:.1f} s, {'; '.join(runner.strangers[:8]) or 'as the clip'}", flush=True)
         for number in range(arguments.trials):
             trial = runner.trial(number)
             totals.update(kills=trial.kills, full_disks=trial.full_disks, findings=len(trial.findings))

@@ -10,8 +10,9 @@ import typer
 from sparkvsr.errors import ConfigError
 from sparkvsr.units import human_bytes
 
+from . import options as shared
 from .console import JsonReporter, TextReporter
-from .options import Frames, Json, Overwrite, Start
+from .shown import printable
 
 
 def compare(
@@ -20,7 +21,7 @@ def compare(
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Video file, or .html for one self-contained page with a slider.")
     ] = Path("compare.mp4"),
-    overwrite: Overwrite = False,
+    overwrite: shared.Overwrite = False,
     wipe: Annotated[
         bool, typer.Option("--wipe", help="One picture with a moving line instead of two beside each other.")
     ] = False,
@@ -30,10 +31,10 @@ def compare(
     resize: Annotated[
         str, typer.Option("--resize", help="How the smaller clip is enlarged: bicubic, nearest.")
     ] = "bicubic",
-    start: Start = 0,
-    frames: Frames = None,
+    start: shared.Start = 0,
+    frames: shared.Frames = None,
     html_frames: Annotated[int, typer.Option("--html-frames", help="Frames in an HTML page, evenly spread.")] = 24,
-    json: Json = False,
+    json: shared.Json = False,
 ) -> None:
     """Compare two clips frame by frame.
 
@@ -65,8 +66,7 @@ class CompareReporter(TextReporter):
         if event["event"] == "compared":
             self._stop()
             size = f", {human_bytes(event['bytes'])}" if event["bytes"] else ""
-            self._line(
-                f"Wrote    {event['output']} ({event['width']}x{event['height']}, {event['frames']} frames{size})"
-            )
+            name = printable(event["output"])
+            self._line(f"Wrote    {name} ({event['width']}x{event['height']}, {event['frames']} frames{size})")
         else:
             super().__call__(event)

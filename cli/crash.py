@@ -27,6 +27,7 @@ from sparkvsr.version import __version__
 
 from .console import SHOWN, command_line, private_paths
 from .logs import last_lines
+from .shown import printable
 
 _log = logging.getLogger("sparkvsr.cli")
 
@@ -38,6 +39,7 @@ ENVIRONMENT = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "PY
 _PLAIN = re.compile(r"[\d.,:x@smhk+-]+")
 _WORDS = {
     "upscale", "keyframes", "compare", "eval", "metrics", "train", "export", "models", "bench", "clean", "schema",
+    "studio",
     "lite", "bicubic", "realesrgan", "auto", "on", "off", "none", "model", "sequential", "cpu", "cuda", "mps",
     "fp32", "bf16", "fp16", "fp8", "int8", "h264", "hevc", "av1", "ffv1", "prores", "wavelet", "adain", "floor",
     "exact", "gt", "demo", "REDS4", "Vid4", "UDM10", "local", "stage=1", "stage=2",
@@ -99,6 +101,10 @@ class Redactor:
 
         text = _ABSOLUTE.sub(set_aside, text)
         # 2. What is known to be private, longest first; then whatever looks like an address or a path; then names.
+        # What cannot be shown is written out in some places of a trace and not in others.
+        for private, instead in list(self._texts.items()):
+            for form in (printable(private), repr(private)[1:-1], os.fsencode(private).decode(errors="replace")):
+                self._texts.setdefault(form, instead)
         for private in sorted(self._texts, key=len, reverse=True):
             text = text.replace(private, self._texts[private])
         text = _ADDRESS.sub("<address>", text)
@@ -214,7 +220,7 @@ def report_text(exc: BaseException, redact: Redactor, arguments: Sequence[str]) 
         "Last lines of the log:",
         *(redact(line) for line in last_lines()),
     ]
-    return "\n".join(lines) + "\n"
+    return printable("\n".join(lines), keep_lines=True) + "\n"
 
 
 def _machine() -> list[str]:

@@ -13,8 +13,9 @@ import typer
 from sparkvsr.errors import ConfigError, DatasetError
 from sparkvsr.units import human_seconds
 
+from . import options as shared
 from .logs import observed
-from .options import MODEL, ChunkFrames, Dtype, Model, Tile
+from .shown import printable, printable_event
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -67,11 +68,13 @@ def evaluate(
         int | None,
         typer.Option("--frames", min=1, help="Only the first N frames; the result says so.", rich_help_panel=BENCH),
     ] = None,
-    model: Model = "lite",
+    model: shared.Model = "lite",
     keyframes: Annotated[
         str,
         typer.Option(
-            "--keyframes", help="none, first, every:N, iframes, or frame numbers like 0,16.", rich_help_panel=MODEL
+            "--keyframes",
+            help="none, first, every:N, iframes, or frame numbers like 0,16.",
+            rich_help_panel=shared.MODEL,
         ),
     ] = "none",
     references: Annotated[
@@ -80,7 +83,7 @@ def evaluate(
             "--references",
             help="HR images of the keyframes: gt (the best possible), lite, a folder with CLIP/00000.png and so on, a "
             "weight file that spandrel reads, or another maker of `sparkvsr keyframes` (default: lite).",
-            rich_help_panel=MODEL,
+            rich_help_panel=shared.MODEL,
         ),
     ] = None,
     guidance: Annotated[
@@ -90,17 +93,20 @@ def evaluate(
             min=0.0,
             max=10.0,
             help="0 blind, 1 plain, above 1 closer to the keyframes.",
-            rich_help_panel=MODEL,
+            rich_help_panel=shared.MODEL,
         ),
     ] = 1.0,
     device: Annotated[
-        str, typer.Option("--device", help="auto, cpu, cuda; for the networks of metrics too.", rich_help_panel=MODEL)
+        str,
+        typer.Option(
+            "--device", help="auto, cpu, cuda; for the networks of metrics too.", rich_help_panel=shared.MODEL
+        ),
     ] = "auto",
-    dtype: Dtype = "auto",
-    chunk_frames: ChunkFrames = None,
-    tile: Tile = None,
+    dtype: shared.Dtype = "auto",
+    chunk_frames: shared.ChunkFrames = None,
+    tile: shared.Tile = None,
     save_frames: Annotated[
-        bool, typer.Option("--save-frames", help="Keep the restored frames as PNG.", rich_help_panel=MODEL)
+        bool, typer.Option("--save-frames", help="Keep the restored frames as PNG.", rich_help_panel=shared.MODEL)
     ] = False,
     pred: Annotated[
         Path | None,
@@ -208,7 +214,7 @@ def evaluate(
             )  # fmt: skip
             _run_benches(bench or [], data_root, output, choice, metrics, options)
     except MissingMetricsError as exc:
-        sys.stderr.write(f"Error: {exc}\n")
+        sys.stderr.write(f"Error: {printable(str(exc))}\n")
         raise typer.Exit(EXIT_MISSING_METRICS) from None
 
 
@@ -337,7 +343,7 @@ def _print_record(record: dict[str, Any], folder: Path) -> None:
 
 
 def _print(text: str) -> None:
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(printable(text, keep_lines=True) + "\n")
     sys.stdout.flush()
 
 
@@ -359,6 +365,7 @@ class EvalProgress:
             self._bar.stop()
 
     def __call__(self, event: dict[str, Any]) -> None:
+        event = printable_event(event)
         if event["event"] == "clip":
             frames = event["record"]["frames"]
             self._line(f"{event['name']}: {frames} frames, {'kept from before' if event['reused'] else 'measured'}")

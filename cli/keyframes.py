@@ -11,21 +11,8 @@ import typer
 
 from sparkvsr.errors import ConfigError
 
+from . import options as shared
 from .console import JsonReporter, TextReporter
-from .options import (
-    KEYFRAMES,
-    Deinterlace,
-    Device,
-    Every,
-    FrameNumbers,
-    Iframes,
-    Json,
-    Random,
-    Scenes,
-    Seed,
-    Stream,
-    keyframe_choice,
-)
 
 MAKER = "References"
 
@@ -42,18 +29,20 @@ def keyframes(
         Path | None,
         typer.Option("--check", metavar="DIR", help="Make nothing: say what is odd about the references in DIR."),
     ] = None,
-    iframes: Iframes = False,
-    keyframes: FrameNumbers = None,
-    random: Random = None,
-    every: Every = None,
-    scenes: Scenes = False,
+    seed: shared.Seed = 42,
+    iframes: shared.Iframes = False,
+    keyframes: shared.FrameNumbers = None,
+    random: shared.Random = None,
+    every: shared.Every = None,
+    scenes: shared.Scenes = False,
     best: Annotated[
         int | None,
         typer.Option(
-            "--best", help="N sharp frames without motion blur, spread over all shots.", rich_help_panel=KEYFRAMES
+            "--best",
+            help="N sharp frames without motion blur, spread over all shots.",
+            rich_help_panel=shared.KEYFRAMES,
         ),
     ] = None,
-    seed: Seed = 42,
     references: Annotated[
         str,
         typer.Option(
@@ -92,17 +81,17 @@ def keyframes(
             "--keep-going", help="Leave a keyframe out when its reference fails, and say so.", rich_help_panel=MAKER
         ),
     ] = False,
-    device: Device = "auto",
-    deinterlace: Deinterlace = "auto",
-    stream: Stream = None,
-    json: Json = False,
+    device: shared.Device = "auto",
+    deinterlace: shared.Deinterlace = "auto",
+    stream: shared.Stream = None,
+    json: shared.Json = False,
 ) -> None:
     """Write keyframes as images to look at and edit: references, LR frames, contact sheet, keyframes.json.
 
     Example: sparkvsr keyframes in.mp4 --best 5 -o refs/; edit an image; sparkvsr upscale in.mp4 --references refs/
     """
     spread = {"--best": None if best is None else f"best:{best}"}
-    choice = keyframe_choice(iframes, keyframes, random, every, scenes, spread)
+    choice = shared.keyframe_choice(iframes, keyframes, random, every, scenes, spread)
     if check is not None:
         _check(clip, check, as_json=json)
         return

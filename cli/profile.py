@@ -8,19 +8,19 @@ from typing import Annotated, Any
 
 import typer
 
+from . import options as shared
 from .console import write_stderr
-from .options import Device, Dtype, Guidance, Model
 
 
 def profile(
     clip: Annotated[Path | None, typer.Argument(help="Clip to read (default: noise).")] = None,
-    model: Model = "lite",
-    device: Device = "auto",
-    dtype: Dtype = "auto",
+    model: shared.Model = "lite",
+    device: shared.Device = "auto",
+    dtype: shared.Dtype = "auto",
     size: Annotated[str, typer.Option("--size", help="LR size of the made clip.")] = "320x180",
     frames: Annotated[int, typer.Option("--frames", min=1, help="Frames of one shot.")] = 17,
     scale: Annotated[float, typer.Option("--scale", help="Factor from 1 to 4.")] = 4.0,
-    guidance: Guidance = 1.0,
+    guidance: shared.Guidance = 1.0,
     blind: Annotated[bool, typer.Option("--blind", help="Without a keyframe.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
 ) -> None:

@@ -10,31 +10,9 @@ import typer
 
 from sparkvsr.errors import SparkVSRError
 
+from . import options as shared
 from .console import JsonReporter, Reporter, TextReporter, print_error, private_paths
 from .crash import crash_message
-from .options import (
-    KEYFRAMES,
-    SIZE,
-    ChunkFrames,
-    Deinterlace,
-    Device,
-    Dtype,
-    Every,
-    FrameNumbers,
-    Frames,
-    Guidance,
-    Iframes,
-    Json,
-    Model,
-    Overwrite,
-    Random,
-    Scenes,
-    Seed,
-    Start,
-    Stream,
-    Tile,
-    keyframe_choice,
-)
 
 if TYPE_CHECKING:
     from sparkvsr.inference.batch import Inputs, Outcome
@@ -61,27 +39,31 @@ def upscale(
             "Default: in_x4.mp4 beside the input (mkv and mov keep their container).",
         ),
     ] = None,
-    overwrite: Overwrite = False,
+    overwrite: shared.Overwrite = False,
     scale: Annotated[
         float | None,
-        typer.Option("--scale", help="Factor from 1 to 4, may be fractional (default: 4).", rich_help_panel=SIZE),
+        typer.Option(
+            "--scale", help="Factor from 1 to 4, may be fractional (default: 4).", rich_help_panel=shared.SIZE
+        ),
     ] = None,
     height: Annotated[
-        int | None, typer.Option("--height", help="Output height, e.g. 1080.", rich_help_panel=SIZE)
+        int | None, typer.Option("--height", help="Output height, e.g. 1080.", rich_help_panel=shared.SIZE)
     ] = None,
     size: Annotated[
         str | None,
         typer.Option(
-            "--size", help="Box the output fits into, e.g. 1920x1080; keeps the aspect ratio.", rich_help_panel=SIZE
+            "--size",
+            help="Box the output fits into, e.g. 1920x1080; keeps the aspect ratio.",
+            rich_help_panel=shared.SIZE,
         ),
     ] = None,
-    iframes: Iframes = False,
-    keyframes: FrameNumbers = None,
-    random: Random = None,
-    every: Every = None,
-    scenes: Scenes = False,
+    iframes: shared.Iframes = False,
+    keyframes: shared.FrameNumbers = None,
+    random: shared.Random = None,
+    every: shared.Every = None,
+    scenes: shared.Scenes = False,
     no_keyframes: Annotated[
-        bool, typer.Option("--no-keyframes", help="Blind restoration.", rich_help_panel=KEYFRAMES)
+        bool, typer.Option("--no-keyframes", help="Blind restoration.", rich_help_panel=shared.KEYFRAMES)
     ] = False,
     references: Annotated[
         str,
@@ -90,16 +72,16 @@ def upscale(
             help="HR images of the keyframes: a folder of images named by frame number, or a maker: lite, bicubic, "
             "realesrgan, a weight file that spandrel reads, 'command:PROGRAM {input} {output}', diffusers:PATH, or an "
             "endpoint's URL.",
-            rich_help_panel=KEYFRAMES,
+            rich_help_panel=shared.KEYFRAMES,
         ),
     ] = "lite",
-    guidance: Guidance = 1.0,
-    model: Model = "lite",
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    chunk_frames: ChunkFrames = None,
-    tile: Tile = None,
-    seed: Seed = 42,
+    guidance: shared.Guidance = 1.0,
+    model: shared.Model = "lite",
+    device: shared.Device = "auto",
+    dtype: shared.Dtype = "auto",
+    chunk_frames: shared.ChunkFrames = None,
+    tile: shared.Tile = None,
+    seed: shared.Seed = 42,
     precision: Annotated[
         str | None,
         typer.Option("--precision", help="bf16, fp16, fp32, fp8, int8 (default: by device).", rich_help_panel=LARGE),
@@ -130,8 +112,8 @@ def upscale(
     lora: Annotated[
         list[str] | None, typer.Option("--lora", help="LoRA file to merge; may be repeated.", rich_help_panel=LARGE)
     ] = None,
-    start: Start = 0,
-    frames: Frames = None,
+    start: shared.Start = 0,
+    frames: shared.Frames = None,
     preview: Annotated[
         str | None, typer.Option("--preview", help="Only a few seconds around a moment, e.g. 3s@0:42.")
     ] = None,
@@ -160,8 +142,8 @@ def upscale(
             "--pixel-format", help="e.g. yuv420p, yuv444p10le (default: by codec and input).", rich_help_panel=ENCODER
         ),
     ] = None,
-    deinterlace: Deinterlace = "auto",
-    stream: Stream = None,
+    deinterlace: shared.Deinterlace = "auto",
+    stream: shared.Stream = None,
     devices: Annotated[
         int | None,
         typer.Option(
@@ -182,14 +164,14 @@ def upscale(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say the plan, the disk it takes among others, and stop.")
     ] = False,
-    json: Json = False,
+    json: shared.Json = False,
 ) -> None:
     """Upscale videos or images, guided by keyframes.
 
     Example: sparkvsr upscale in.mp4 --iframes
     """
     blind = {"--no-keyframes": "none" if no_keyframes else None}
-    choice = keyframe_choice(iframes, keyframes, random, every, scenes, blind)
+    choice = shared.keyframe_choice(iframes, keyframes, random, every, scenes, blind)
     large = {
         "precision": precision,
         "offload": offload,

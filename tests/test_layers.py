@@ -16,9 +16,12 @@ LAYERS = {
     "units": 0,
     "user_cache": 0,
     "version": 0,
+    "pages": 1,
     "shapes": 1,
     "hooks": 1,
     "threads": 1,
+    "spinning": 1,
+    "unpickling": 1,
     "pretrained": 2,
     "video": 2,
     "config": 2,
@@ -31,6 +34,7 @@ LAYERS = {
     "data": 5,
     "training": 6,
     "evaluation": 6,
+    "studio": 6,
     "cli": 7,
 }
 
@@ -43,6 +47,8 @@ ALLOWED = {
     "lightning": {"training", "data"},
     "av": {"video", "degradation"},
     "diffusers": {"models", "training"},
+    "starlette": {"studio"},
+    "uvicorn": {"studio"},
 }
 
 

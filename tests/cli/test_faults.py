@@ -1,4 +1,4 @@
-"""Faults that were found by replaying public reports, at the command line: what is lost is told."""
+"""Failures that users of other tools reported: losses, sources destroyed, odd names and streams, closed output."""
 
 from __future__ import annotations
 

@@ -73,6 +73,18 @@ def test_colour_cast_and_brightness_are_noticed() -> None:
     assert any("brighter" in note for note in check_content(LR, (HR + 0.1).clamp(0, 1)))
 
 
+def test_a_grey_reference_of_a_colour_clip_is_noticed() -> None:
+    lr = scene(3)
+    weights = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
+    grey = (resize_image(lr, (1152, 1536)) * weights).sum(0, keepdim=True).expand(3, -1, -1)
+    (note,) = [note for note in check_content(lr, grey) if "colour cast over" in note]
+    assert note.startswith("is grey where the frame is in colour")
+    faded = 0.8 * grey + 0.2 * resize_image(lr, (1152, 1536))
+    assert any(note.startswith("has lost most of its colour") for note in check_content(lr, faded))
+    # A grey clip may be coloured, and an untouched one says nothing.
+    assert check_content(lr, resize_image(lr, (1152, 1536))) == []
+
+
 def test_an_image_without_more_pixels_is_noticed() -> None:
     assert any("not larger than the frame" in note for note in check_content(LR, LR))
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
+
+import numpy as np
 
 from sparkvsr.errors import DecodeError
 from sparkvsr.metrics.colour import Image8, to_uint8
@@ -91,6 +94,8 @@ class FileClip(FrameClip):
 
         with VideoReader(self.path, frames=self._limit) as reader:
             for frame in reader:
+                if "f32" in self._info.pixel_format or "f16" in self._info.pixel_format:
+                    refuse_no_numbers((self._info.files or (self.path,))[frame.index])
                 yield to_uint8(frame.pixels)
 
     def frame(self, index: int) -> Image8:
@@ -105,7 +110,7 @@ class FileClip(FrameClip):
         digest = hashlib.sha256()
         for file in files:
             state = file.stat()
-            digest.update(f"{file.name} {state.st_size} {state.st_mtime_ns}\n".encode())
+            digest.update(os.fsencode(file.name) + f" {state.st_size} {state.st_mtime_ns}\n".encode())
         return f"{self.path.resolve()} {digest.hexdigest()[:16]} {self._limit}"
 
     def describe(self) -> str:
@@ -211,6 +216,27 @@ class CroppedClip(FrameClip):
     def describe(self) -> str:
         """See ``FrameClip``."""
         return self._clip.describe()
+
+
+def refuse_no_numbers(path: Path) -> None:
+    """Refuse an image of floating-point numbers with NaN or infinity in it, which decoding turns into colours.
+
+    Raises:
+        DecodeError: there is one.
+    """
+    from sparkvsr.video.images import decode_image
+
+    frame, _ = decode_image(path)
+    name = frame.format.name
+    kind = np.dtype(np.float32 if "f32" in name else np.float16).newbyteorder(">" if name.endswith("be") else "<")
+    per_pixel = len(frame.format.components) // len(frame.planes) * kind.itemsize
+    for plane in frame.planes:
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[
+            : plane.height, : plane.width * per_pixel
+        ]
+        if not np.isfinite(np.ascontiguousarray(rows).view(kind)).all():
+            msg = f"{path} holds values that are no numbers (NaN or infinity); write it again without them"
+            raise DecodeError(msg)
 
 
 def holds_images(folder: Path) -> bool:

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from sparkvsr.errors import SparkVSRError
+from sparkvsr.evaluation.whole_files import write_whole
 from sparkvsr.metrics.colour import Image8
 
 MAX_WIDTH, MAX_HEIGHT = 640, 400
@@ -93,4 +94,4 @@ def _write_jpeg(path: Path, image: Image8) -> None:
     if not done:
         msg = f"cannot encode the picture {path.name}"
         raise SparkVSRError(msg)
-    path.write_bytes(encoded.tobytes())
+    write_whole(path, encoded.tobytes())

@@ -46,6 +46,9 @@ MAX_BRIGHTNESS = 12.0
 MAX_CAST = 8.0
 """In codes of 255: mean brightness, and the difference of a channel from it."""
 
+FADED = 0.35
+"""Share of the frame's colourfulness (mean distance of the channels) below which an image counts as faded."""
+
 STRUCTURE_CELLS = 48
 """Long side of the coarse structure: faces and objects, not texture."""
 
@@ -202,4 +205,8 @@ def _colour_notes(lr: Tensor, hr: Tensor) -> list[str]:
     if max(map(abs, cast)) > MAX_CAST:
         shown = ", ".join(f"{name} {value:+.0f}" for name, value in zip(("red", "green", "blue"), cast, strict=True))
         notes.append(f"has a colour cast ({shown} of 255 against the frame)")
+    colourful = [float((image.amax(0) - image.amin(0)).mean()) * 255 for image in (lr, hr)]
+    if colourful[0] > MAX_CAST and colourful[1] < FADED * colourful[0]:
+        what = "is grey" if colourful[1] < 1 else "has lost most of its colour"
+        notes.append(f"{what} where the frame is in colour: a colour cast over all that it guides")
     return notes

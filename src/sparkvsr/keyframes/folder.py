@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from sparkvsr.errors import KeyframeError, SparkVSRError
+from sparkvsr.keyframes.makers.declared_size import judge_declared
 from sparkvsr.keyframes.makers.interface import ReferenceMaker, file_identity
 from sparkvsr.keyframes.manifest import (
     MANIFEST_NAME,
@@ -21,6 +22,9 @@ from sparkvsr.keyframes.manifest import (
 from sparkvsr.shapes import ASPECT_TOLERANCE
 from sparkvsr.video import IMAGE_SUFFIXES, read_image
 from sparkvsr.video.pixels import resize_image
+
+MAX_REFERENCE_FACTOR = 8
+"""How many times a side of the clip's frame a reference is expected to have at most."""
 
 
 class FolderMaker(ReferenceMaker):
@@ -56,7 +60,7 @@ class FolderMaker(ReferenceMaker):
                 continue
             index = named.get(path.name)
             if index is None:
-                index = _index_of(path)
+                index = frame_of_name(path)
             if index is None:
                 continue
             if index in found:
@@ -140,6 +144,9 @@ class FolderMaker(ReferenceMaker):
             KeyframeError: unreadable or of another aspect ratio than ``lr_size`` = ``(h, w)``.
         """
         path = self.paths[index]
+        # A still may be as large as it was made; but not another picture, nor one that fills the memory.
+        wanted_size = (lr_size[0] * MAX_REFERENCE_FACTOR, lr_size[1] * MAX_REFERENCE_FACTOR)
+        judge_declared(path, lr_size, wanted_size, f"reference image {path} of keyframe {index}")
         try:
             image = read_image(path)
         except SparkVSRError as exc:
@@ -156,7 +163,7 @@ class FolderMaker(ReferenceMaker):
         return image
 
 
-def _index_of(path: Path) -> int | None:
+def frame_of_name(path: Path) -> int | None:
     """The last number in a file's name, None when there is none or it cannot be a frame."""
     numbers = re.findall(r"\d+", path.stem)
     if not numbers or len(numbers[-1]) > len(str(MAX_INDEX)) + 8:

@@ -101,6 +101,11 @@ class Session(ABC):
     def finish(self) -> Tensor:
         """Return the frames still held back, ``(m, 3, H, W)``; the session is over."""
 
+    @property
+    def keyframe_shares(self) -> list[float] | None:
+        """Of every frame pushed to this object, how much of it given keyframes cover, 0 to 1; None if not known."""
+        return None
+
     def export_state(self) -> dict[str, Tensor] | None:
         """State between two ``push`` calls as named CPU tensors, or None if it cannot be saved.
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sparkvsr.errors import DecodeError
 
-from .border import DECODER_OPTIONS, check_size, decoding
+from .border import DECODER_OPTIONS, MAX_FRAME_PX, check_size, decoding
 from .colour_tags import UNSPECIFIED, ColourTags
 from .exif import exif_orientation
 from .orientation import DisplayMatrix, as_displayed
@@ -146,8 +146,12 @@ def is_animated_png(path: Path) -> bool:
     return False
 
 
-def decode_image(path: Path) -> tuple[av.VideoFrame, DisplayMatrix]:
+def decode_image(path: Path, max_pixels: int = MAX_FRAME_PX) -> tuple[av.VideoFrame, DisplayMatrix]:
     """Decode one image file to a frame of its own pixel format, and tell how it is to be turned.
+
+    Args:
+        path: the file.
+        max_pixels: the decoder refuses larger pictures before it takes memory for them.
 
     Raises:
         DecodeError: missing, not an image, damaged, or beyond the size limits (checked before pixels are decoded).
@@ -171,7 +175,7 @@ def decode_image(path: Path) -> tuple[av.VideoFrame, DisplayMatrix]:
         if codec_name == "png":
             check_size(path, int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big"))
         decoder = cast(av.VideoCodecContext, av.CodecContext.create(codec_name, "r"))
-        decoder.options = dict(DECODER_OPTIONS)
+        decoder.options = {**DECODER_OPTIONS, "max_pixels": str(min(max_pixels, MAX_FRAME_PX))}
         # One picture: threads only add memory.
         decoder.thread_count = 1
         frames = decoder.decode(av.Packet(data))
@@ -197,13 +201,14 @@ def image_to_pixels(frame: av.VideoFrame, matrix: DisplayMatrix) -> tuple[Tensor
     return as_displayed(pixels, matrix), None if alpha is None else as_displayed(alpha, matrix)
 
 
-def read_image(path: str | Path) -> Tensor:
+def read_image(path: str | Path, max_pixels: int = MAX_FRAME_PX) -> Tensor:
     """Read one image file.
 
     Alpha is dropped (the colour under it is kept), EXIF rotation is applied, embedded colour profiles are not.
 
     Args:
         path: PNG, JPEG, WebP, TIFF or BMP; 8 or 16 bit, colour, grey or palette.
+        max_pixels: larger pictures are refused before they are decoded.
 
     Returns:
         ``(3, h, w)`` float32 RGB in [0, 1].
@@ -213,7 +218,7 @@ def read_image(path: str | Path) -> Tensor:
     """
     path = Path(path)
     with decoding(path):
-        return image_to_pixels(*decode_image(path))[0]
+        return image_to_pixels(*decode_image(path, max_pixels))[0]
 
 
 def image_facts(frame: av.VideoFrame) -> tuple[int, bool]:

@@ -131,6 +131,11 @@ class VideoReader:
         """Number of frames that this reader gives (approximate where `info.num_frames_is_exact` is False)."""
         return max(0, self.stop - self.start)
 
+    @property
+    def times(self) -> Sequence[int] | None:
+        """When each frame of the whole file is shown, in `time_base` units; None when the file does not say."""
+        return self._scan.times if self._scan is not None and self._scan.times else None
+
     def __len__(self) -> int:
         return self.num_frames
 
@@ -146,10 +151,14 @@ class VideoReader:
         """Release the file; each iteration opens and closes its own handle, so nothing is held in between."""
 
     def __iter__(self) -> Generator[Frame, None, None]:
+        yield from self.frames_from(self.start)
+
+    def frames_from(self, start: int) -> Generator[Frame, None, None]:
+        """Iterate from any frame to the reader's end, without looking through the file again."""
         if self._scan is None:
-            yield from self._image_frames(range(self.start, self.stop))
+            yield from self._image_frames(range(start, self.stop))
         else:
-            yield from self._video_frames(self._scan, self.start, self.stop, None)
+            yield from self._video_frames(self._scan, start, self.stop, None)
 
     def _warn(self, text: str) -> None:
         """Note `text` once, however often the clip is iterated."""

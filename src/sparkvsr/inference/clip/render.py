@@ -11,18 +11,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sparkvsr.errors import DecodeError
+from sparkvsr.errors import DecodeError, EncodeError, KeyframeError
 from sparkvsr.hooks import Hook, ProgressReporter
 from sparkvsr.inference.clip.engine import KeyframeLoader, SegmentEnd, restore_segments
 from sparkvsr.inference.clip.heap import release_free_memory
 from sparkvsr.inference.clip.job import ClipJob, UpscaleJob
 from sparkvsr.inference.clip.segments import SEGMENT_FRAMES, Segment, plan_segments
 from sparkvsr.inference.clip.store import WorkStore
-from sparkvsr.keyframes.references import resize_image
+from sparkvsr.keyframes.references import ReferenceMaker
 from sparkvsr.threads import BackgroundSink, prefetch
 from sparkvsr.version import __version__
 from sparkvsr.video import Frame, VideoWriter, assemble, image_segments, output_kind
 from sparkvsr.video.options import encoder_version
+from sparkvsr.video.pixels import resize_image
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +37,16 @@ RELEASE_EVERY = 16
 
 def keyframe_loader(job: UpscaleJob) -> KeyframeLoader:
     """The loader of a job's keyframes."""
-    return KeyframeLoader(job.clip.open_frames, job.maker, job.clip.settings.working_size, job.maker.weights)
+    clip, maker = job.clip, job.maker
+
+    def check(index: int) -> None:
+        # Files of the user's; what a program or an endpoint gives is asked for once, under the key of its settings.
+        planned = clip.record.references.get(index) if maker.holds_images else None
+        if planned is not None and _identity(maker, index) != planned:
+            msg = f"the reference image of keyframe {index} was changed while it was used; run the same again"
+            raise KeyframeError(msg)
+
+    return KeyframeLoader(clip.open_frames, maker, clip.settings.working_size, maker.weights, check=check)
 
 
 def pixel_settings(job: UpscaleJob) -> dict[str, object]:
@@ -64,7 +74,14 @@ def pixel_settings(job: UpscaleJob) -> dict[str, object]:
 
 
 def segments_of(job: UpscaleJob) -> list[Segment]:
-    """The job's segments with their keys."""
+    """The job's segments with their keys; the record keeps what they were made from."""
+
+    def identity(index: int) -> str:
+        references = job.clip.record.references
+        if index not in references:
+            references[index] = _identity(job.maker, index)
+        return references[index]
+
     return plan_segments(
         job.clip.shots,
         job.clip.selection.indices,
@@ -72,8 +89,16 @@ def segments_of(job: UpscaleJob) -> list[Segment]:
         longest=SEGMENT_FRAMES if job.model.is_resumable else None,
         settings=pixel_settings(job),
         frame_digest=job.clip.record.digest,
-        keyframe_identity=job.maker.identity,
+        keyframe_identity=identity,
     )
+
+
+def _identity(maker: ReferenceMaker, index: int) -> str:
+    try:
+        return maker.identity(index)
+    except OSError as exc:
+        msg = f"the reference image of keyframe {index} cannot be read any more ({exc.strerror}); put it back"
+        raise KeyframeError(msg) from exc
 
 
 def missing_runs(segments: Sequence[Segment], store: WorkStore) -> tuple[list[list[Segment]], int]:
@@ -151,10 +176,18 @@ class _SegmentEncoder:
 
     def take(self, item: tuple[Frame, Tensor] | SegmentEnd[Segment]) -> None:
         """Encode a frame, or finish the segment."""
+        try:
+            self._take(item)
+        except EncodeError as exc:
+            # It is the work folder's disk that is full, wherever the output lies.
+            raise EncodeError(str(exc).replace("another --output", "another --work")) from exc
+
+    def _take(self, item: tuple[Frame, Tensor] | SegmentEnd[Segment]) -> None:
         if isinstance(item, SegmentEnd):
             assert self._writer is not None
             writer, self._writer = self._writer, None
             partial = writer.close()
+            self._job.check_unchanged()
             self._store.take(item.segment.key, partial, item.segment.num_frames, item.state)
             _log.info("rendered frames %d to %d", item.segment.start, item.segment.stop - 1)
             return

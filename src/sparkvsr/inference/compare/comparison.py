@@ -270,7 +270,8 @@ def _write_text(output: Path, text: str) -> None:
     temporary = temporary_path(output, "partial")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
+        # Names of files may hold bytes that are no text.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
         temporary.replace(output)
     except OSError as exc:
         with suppress(OSError):

@@ -228,6 +228,7 @@ class ScaleOut:
                 progress.advance(event["frames"])
             elif event["event"] == "segment":
                 if "segment" in event:
+                    prepared.job.check_unchanged()
                     store.receive(event["key"], event["segment"], event["frames"], event["state"])
                 _log.info("%s: segment %s is there, %d frames", clip.path, event["key"][:12], event["frames"])
             else:

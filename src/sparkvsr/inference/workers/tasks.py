@@ -18,7 +18,6 @@ from torch import Tensor
 
 from sparkvsr.errors import ConfigError, DecodeError
 from sparkvsr.hooks import Event
-from sparkvsr.inference.clip.analysis import ClipRecord
 from sparkvsr.inference.clip.job import ClipJob, UpscaleJob, prepare
 from sparkvsr.inference.clip.render import missing_runs, pixel_settings, render_segments, segment_suffix, segments_of
 from sparkvsr.inference.clip.segments import Segment
@@ -81,7 +80,7 @@ class RenderRequest:
     """Render neighbouring segments of one shot.
 
     Attributes:
-        job: without the record of the frames, which rendering does not need.
+        job: with the record of the frames that rendering these segments reads.
         segments: neighbours; those that are in the store are passed over.
         settings: as in ``Prepared``.
         store: work folder that the worker writes into; None sends segments back as bytes.
@@ -109,8 +108,14 @@ def render_request(
         returns_bytes: the worker does not see the store.
     """
     previous = segments[0].previous
+    first, last = segments[0], segments[-1]
+    keyframes = [k for k in prepared.job.selection.indices if first.shot.start <= k < last.shot.stop]
+    record = prepared.job.record.part(first.start, last.stop, keyframes)
+    if returns_bytes and record.identity is not None:
+        # Another machine may see another time of the same file; here it is looked at when the segment comes.
+        record = replace(record, identity=replace(record.identity, time_ns=None))
     return RenderRequest(
-        job=replace(prepared.job, record=ClipRecord(prepared.job.record.start)),
+        job=replace(prepared.job, record=record),
         segments=segments,
         settings=prepared.settings,
         store=None if returns_bytes else store.folder,

@@ -120,6 +120,8 @@ class ShotPropagator:
         self.next_index = 0
         self._lr: Tensor | None = None
         self._states: dict[str, _PassState] = {}
+        self.keyframe_shares: list[float] = []
+        """Of every frame since this object was made, how much trusted keyframes cover, 0 to 1."""
         self._pass_names = ["keyed"] if self._indices else ["blind"]
         if self._indices and 0 < guidance_scale < 1:
             self._pass_names.append("blind")
@@ -156,10 +158,11 @@ class ShotPropagator:
             if is_cut(grey, before, step_flow):
                 self._start_anew()
                 step_flow = None
-        given = self._references(lr, grey, step_flow)
+        given, share = self._references(lr, grey, step_flow)
+        self.keyframe_shares.append(share)
         references = {}
         for name in self._pass_names:
-            found, poor = given if name == "keyed" else ([], True)
+            found, poor = (given, share < _POOR_TRUST) if name == "keyed" else ([], True)
             if poor:
                 found = found + self._own_reference(name, lr, grey, step_flow)
             elif name in self._own:
@@ -260,8 +263,8 @@ class ShotPropagator:
         reference.decided = 0.0
         return [reference]
 
-    def _references(self, lr: Tensor, grey: Grey, step_flow: Flow | None) -> tuple[list[Reference], bool]:
-        """The given keyframes in use, and whether they cover the frame so poorly that help is welcome."""
+    def _references(self, lr: Tensor, grey: Grey, step_flow: Flow | None) -> tuple[list[Reference], float]:
+        """The given keyframes in use, and the mean trust in the best of them: if it is poor, help is welcome."""
         wanted = self._wanted()
         place = bisect_right(self._indices, self.next_index)
         for index in [i for i in self._active if i not in self._indices[max(0, place - 1) : place + 1]]:
@@ -277,7 +280,7 @@ class ShotPropagator:
             if reference is not None:
                 references.append(reference)
                 best = max(best, _mean_trust(lr, reference))
-        return references, best < _POOR_TRUST
+        return references, best
 
     def _load(self, index: int) -> _ActiveKeyframe:
         keyframe = self._keyframes[index]

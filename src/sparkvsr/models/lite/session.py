@@ -47,6 +47,11 @@ class LiteSession(Session):
         h, w = self._lr_size
         return torch.zeros(0, 3, 4 * h, 4 * w)
 
+    @property
+    def keyframe_shares(self) -> list[float]:
+        """See ``Session.keyframe_shares``."""
+        return self._propagator.keyframe_shares
+
     def export_state(self) -> dict[str, Tensor]:
         """See ``Session.export_state``."""
         return self._propagator.export_state()

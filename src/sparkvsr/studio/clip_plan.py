@@ -1,0 +1,151 @@
+"""From a clip, its references and the settings to the job and the segments that `sparkvsr upscale` would have.
+
+`prepare` looks at everything anew for each call. Here the pass over the clip is done once and kept in the project, and
+an edit costs only what it changes: the keys of the segments. Exports go through `prepare` itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sparkvsr.hooks import Hook, silent
+from sparkvsr.inference.clip.analysis import ClipRecord, read_through
+from sparkvsr.inference.clip.job import UpscaleJob, prepare
+from sparkvsr.inference.clip.planning import plan_run
+from sparkvsr.inference.clip.render import segments_of
+from sparkvsr.inference.clip.segments import Segment
+from sparkvsr.inference.options import UpscaleOptions, check_options
+from sparkvsr.keyframes.choice import KeyframeChoice
+from sparkvsr.keyframes.references import FolderMaker
+from sparkvsr.keyframes.shots import Shot
+from sparkvsr.models.interface import RestorationModel
+from sparkvsr.video import probe
+
+Analysis = tuple[list[Shot], ClipRecord]
+
+
+def clip_identity(path: Path, deinterlace: str) -> str:
+    """Text that changes with the bytes of a clip (of a sequence: with name, size and time of its files)."""
+    info = probe(path)
+    digest = hashlib.sha256(deinterlace.encode())
+    if info.files:
+        for file in info.files:
+            status = file.stat()
+            digest.update(f"{file.name}:{status.st_size}:{status.st_mtime_ns};".encode())
+    else:
+        with path.open("rb") as file_object:
+            digest.update(hashlib.file_digest(file_object, "sha256").digest())
+    return digest.hexdigest()
+
+
+def analyse(path: Path, options: UpscaleOptions, hook: Hook = silent) -> Analysis:
+    """The pass over the whole clip."""
+    info = probe(path)
+    return read_through(info, 0, info.num_frames, options.deinterlace, hook)
+
+
+def analysis_to_json(analysis: Analysis, identity: str) -> dict[str, Any]:
+    """For the project folder."""
+    shots, record = analysis
+    return {
+        "clip": identity,
+        "shots": [[shot.start, shot.stop] for shot in shots],
+        "times": record.times,
+        "digests": [digest.hex() for digest in record.digests],
+        "colour": record.colour,
+        "warnings": record.warnings,
+        "side_data": sorted(record.side_data),
+    }
+
+
+def analysis_from_json(kept: Any, identity: str) -> Analysis | None:
+    """What ``analysis_to_json`` gave; None if it is not of this clip or not sound."""
+    if not isinstance(kept, Mapping) or kept.get("clip") != identity:
+        return None
+    try:
+        shots = [Shot(int(start), int(stop)) for start, stop in kept["shots"]]
+        times = [(pts, duration) for pts, duration in kept["times"]]
+        digests = [bytes.fromhex(digest) for digest in kept["digests"]]
+        warnings, side_data = [str(text) for text in kept["warnings"]], frozenset(map(str, kept["side_data"]))
+        record = ClipRecord(0, times, digests, float(kept["colour"]), warnings, side_data)
+    except (KeyError, TypeError, ValueError):
+        return None
+    return (shots, record) if shots and shots[-1].stop == len(digests) == len(times) else None
+
+
+class ClipPlanner:
+    """The jobs of one clip.
+
+    Args:
+        path: the clip.
+        output: what a render of everything is for; decides how segments are encoded, nothing is written there.
+        options: size, model settings, codec.
+        model: loaded.
+        analysis: of the whole clip.
+        hook: gets the ``input`` event.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        output: Path,
+        options: UpscaleOptions,
+        model: RestorationModel,
+        analysis: Analysis,
+        hook: Hook = silent,
+    ) -> None:
+        plain = replace(options, keyframes=KeyframeChoice("none"), overwrite=True, compare=False)
+        self.analysis = analysis
+        self._options = plain
+        self.base = prepare(path, output, plain, model, hook, analysis=analysis)
+
+    def job(self, references: Path | None, guidance: float) -> UpscaleJob:
+        """The job with the images of a folder (None or an empty one: without keyframes).
+
+        Raises:
+            KeyframeError: the folder cannot be used.
+        """
+        base, shots, record = self.base, *self.analysis
+        options = replace(self._options, guidance_scale=guidance)
+        check_options(options)
+        maker = folder_maker(references)
+        inside = () if maker is None else tuple(index for index in maker.indices if index < shots[-1].stop)
+        selection = KeyframeChoice("manual" if inside else "none", indices=inside).select(shots, list, options.seed)
+        plan = plan_run(
+            base.model,
+            (base.clip.info.height, base.clip.info.width),
+            base.clip.settings.size,
+            base.clip.num_frames,
+            num_keyframes=len(selection.indices),
+            guidance_scale=guidance,
+            chunk_frames=options.chunk_frames,
+            tile=options.tile,
+            seed=options.seed,
+        )
+        settings = replace(plan.settings, is_grey=record.stays_grey(selection.indices, maker))
+        clip = replace(base.clip, settings=settings, selection=selection, state_bytes=plan.state_bytes)
+        if maker is None:
+            return replace(base, clip=clip)
+        clip = replace(clip, references=maker.name, maker=str(references), has_own_images=True)
+        return UpscaleJob(clip, base.model, maker)
+
+
+def folder_maker(references: Path | None) -> FolderMaker | None:
+    """The images of a folder; None without any that has an influence."""
+    if references is None or not any(path.suffix == ".png" for path in references.iterdir()):
+        return None
+    from sparkvsr.keyframes.manifest import read_manifest
+
+    manifest = read_manifest(references)
+    if manifest is not None and manifest.keyframes and all(entry.weight == 0 for entry in manifest.keyframes):
+        return None
+    return FolderMaker(references)
+
+
+def segments_between(job: UpscaleJob, start: int, stop: int) -> list[Segment]:
+    """The segments of the shots that some frames lie in."""
+    return [one for one in segments_of(job) if one.shot.start < stop and start < one.shot.stop]

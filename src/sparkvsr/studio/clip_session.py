@@ -1,0 +1,361 @@
+"""One clip that is open in the studio: its frames, its keyframes, and what the page is told."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sparkvsr.errors import KeyframeError, SparkVSRError
+from sparkvsr.keyframes.manifest import clip_fingerprint
+from sparkvsr.studio.event_stream import EventStream
+from sparkvsr.studio.export_options import command_line, default_output
+from sparkvsr.studio.fixes import findings
+from sparkvsr.studio.frames import FrameSource, Picture, PictureCache
+from sparkvsr.studio.history import History, Table
+from sparkvsr.studio.messages import Message
+from sparkvsr.studio.project import Project
+from sparkvsr.studio.references import SETTLE_SECONDS, ReferenceFolder, used_indices
+from sparkvsr.studio.shown import Shown
+from sparkvsr.video import probe
+
+MAX_CANDIDATES = 24
+"""Of one keyframe; the oldest ones that nobody chose are forgotten."""
+
+OPEN_SEGMENTS = 6
+STATE, CANDIDATES = "state.json", "candidates.json"
+PREVIEW_SECONDS = 1.0
+
+TELL_SECONDS = 0.03
+"""Changes within so short a time are told together."""
+
+_log = logging.getLogger(__name__)
+
+
+class ClipSession:
+    """One clip and its project.
+
+    Args:
+        number: of the clip in this server.
+        clip: the video.
+        folder: of the project.
+        values: as given to ``make_options``.
+        cache: of decoded pictures, shared by all clips.
+        send: passes a message to the render process.
+
+    Raises:
+        SparkVSRError: the clip or the folder cannot be used.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        clip: Path,
+        folder: Path,
+        values: Mapping[str, Any],
+        cache: PictureCache,
+        send: Callable[[Message], None],
+    ) -> None:
+        self.number, self.clip, self.values = number, clip, values
+        self._send = send
+        self._cache = cache
+        self.lock = threading.RLock()
+        self.info = probe(clip)
+        self.project = Project(folder, clip)
+        deinterlace = str(values.get("deinterlace") or "auto")
+        status = clip.stat() if clip.exists() else self.info.files[0].stat()
+        self.version = f"{status.st_mtime_ns:x}-{status.st_size:x}"
+        self.frames = FrameSource(clip, cache, f"{number}", deinterlace)
+        self._thumbs = FrameSource(clip, cache, f"{number}", deinterlace)
+        kept = self.project.load(STATE)
+        self.saved: dict[str, Any] = kept if isinstance(kept, dict) else {}
+        self.history = History(self.project, float(values.get("guidance_scale") or 1.0))
+        self.shown = Shown(self.project, self.saved.get("shown"))
+        candidates = self.project.load(CANDIDATES)
+        self._candidates: dict[str, list[dict[str, Any]]] = candidates if isinstance(candidates, dict) else {}
+        self.num_frames = self.info.num_frames
+        self.shots: list[list[int]] = []
+        self.iframes: list[int] = []
+        self.size: list[int] | None = None
+        self.notes: list[str] = []
+        self.analysis: dict[str, int] | None = {"done": 0, "total": self.num_frames}
+        self.error: str | None = None
+        self.held: list[Message] = []
+        self.making: dict[int, dict[str, Any]] = {}
+        self.queue_items: Callable[[], list[dict[str, Any]]] = list
+        self._findings: dict[tuple[int, str], list[dict[str, str | None]]] = {}
+        self._checker = ThreadPoolExecutor(1, "sparkvsr-check")
+        self._serial = 0
+        self._segment_sources = lru_cache(OPEN_SEGMENTS)(self._open_segment)
+        self._seconds = self.frames.seconds()
+        self.references = ReferenceFolder(
+            self.project, (self.info.height, self.info.width), self.num_frames, self._facts, clip_fingerprint(clip)
+        )
+        self.events = EventStream(self.state)
+        self._told = threading.Event()
+        self._closed = threading.Event()
+        threading.Thread(target=self._tell, name="sparkvsr-state", daemon=True).start()
+        self.watch(settle_seconds=0.0)
+        self.write_references()
+
+    def close(self) -> None:
+        """Let go of files and folder."""
+        self._closed.set()
+        self._told.set()
+        self.events.close()
+        self._checker.shutdown(wait=False, cancel_futures=True)
+        self.project.close()
+
+    # What the page sees
+
+    def state(self) -> dict[str, Any]:
+        """Everything the page shows, besides pictures."""
+        with self.lock:
+            table = self.history.table
+            info = self.info
+            return {
+                "clip": {
+                    "name": self.clip.name,
+                    "version": self.version,
+                    "width": info.width,
+                    "height": info.height,
+                    "frames": self.num_frames,
+                    "fps": float(info.average_fps) if info.average_fps else 24.0,
+                    "variable": info.is_vfr,
+                    "summary": info.summary(),
+                    "sound": info.num_audio > 0,
+                },
+                "size": self.size,
+                "shots": self.shots,
+                "iframes": self.iframes,
+                "analysis": self.analysis,
+                "error": self.error,
+                "notes": self.notes,
+                "guidance": table["guidance"],
+                "keyframes": [
+                    {"index": int(index), **entry, "findings": self._known_findings(int(index), entry["image"])}
+                    for index, entry in sorted(table["keyframes"].items(), key=lambda item: int(item[0]))
+                ],
+                "candidates": self._candidates,
+                "undo": self.history.undo_label,
+                "redo": self.history.redo_label,
+                "segments": self.shown.listed(),
+                "previews": self.shown.previews(),
+                "queue": self.queue_items(),
+                "making": list(self.making.values()),
+                "exports": self.exports(),
+                "command": self.command(default_output(self.clip, self.values)),
+                "output": default_output(self.clip, self.values),
+                "codec": self.values.get("codec") or "h264",
+                "folder": self.project.folder.name,
+            }
+
+    def changed(self) -> None:
+        """The page is told soon; several changes at once cost one message."""
+        self._told.set()
+
+    def tell(self, event: dict[str, Any]) -> None:
+        """Pass one event to the page."""
+        self.events.send(event)
+
+    def exports(self) -> list[dict[str, Any]]:
+        """The finished files."""
+        files = sorted(path for path in self.project.path("out").iterdir() if not path.name.startswith("."))
+        return [
+            {"name": path.name, "bytes": path.stat().st_size}
+            for path in files
+            if path.is_file() and not path.is_symlink()
+        ]
+
+    def command(self, output: str, options: Mapping[str, Any] | None = None) -> str:
+        """The command line that gives the same file."""
+        table = self.history.table
+        folder = self.project.folder
+        return command_line(
+            self.clip,
+            folder / "refs" if used_indices(table) else None,
+            folder / "store",
+            self.clip.with_name(output),
+            {**self.values, **(options or {})},
+            table["guidance"],
+        )
+
+    def seconds(self) -> list[float]:
+        """When each frame is shown."""
+        if self._seconds is not None and len(self._seconds) >= self.num_frames:
+            return self._seconds[: self.num_frames]
+        rate = float(self.info.average_fps) if self.info.average_fps else 24.0
+        return [round(index / rate, 5) for index in range(self.num_frames)]
+
+    # Pictures
+
+    def result(self, key: str, index: int) -> Picture:
+        """A frame of a rendered segment.
+
+        Raises:
+            SparkVSRError: it is not there.
+        """
+        path, start = self.shown.segment_of(key)
+        return self._segment_sources(key, str(path)).get(index - start)
+
+    def thumb(self, index: int) -> Picture:
+        """A source frame for the filmstrip, by a reader of its own."""
+        return self._thumbs.get(index)
+
+    def best_picture(self, index: int) -> Tensor:
+        """The newest result of a frame, ``(3, H, W)`` float32 in [0, 1].
+
+        Raises:
+            KeyframeError: it was not rendered.
+        """
+        found = self.shown.best(index)
+        if found is None:
+            msg = f"frame {index} has no fresh result yet; render around here first"
+            raise KeyframeError(msg)
+        kind, key = found
+        if kind == "preview":
+            from sparkvsr.video import read_image
+
+            return read_image(self.shown.preview_path(index, key))
+        return torch.from_numpy(self.result(key, index).copy()).permute(2, 0, 1).float() / 255
+
+    def lr_frame(self, index: int) -> Tensor:
+        """A source frame ``(3, h, w)`` float32 in [0, 1]."""
+        return torch.from_numpy(self.frames.get(index).copy()).permute(2, 0, 1).float() / 255
+
+    # Versions
+
+    def commit(self, label: str, table: Table) -> bool:
+        """Make a table the current version, on disk and in `refs/`."""
+        with self.lock:
+            if not self.history.push(label, table):
+                return False
+            self.refresh()
+            return True
+
+    def refresh(self) -> None:
+        """After the version changed: refs, plan, page."""
+        with self.lock:
+            self.write_references()
+            self.ask_plan()
+            self.changed()
+
+    def write_references(self) -> None:
+        """Make `refs/` show the current version; what another program put there meanwhile is not lost."""
+        for index, image in self.references.write(self.history.table):
+            self.add_candidate(index, image, "edited outside")
+            self.tell({"event": "note", "text": f"An image that was saved for frame {index} is among its candidates"})
+
+    def ask_plan(self) -> None:
+        """Have the segments worked out anew."""
+        if self.shots:
+            self._serial += 1
+            guidance = self.history.table["guidance"]
+            self._send({"do": "plan", "clip": self.number, "serial": self._serial, "guidance": guidance})
+
+    def take_plan(self, message: Message) -> bool:
+        """Use the answer; False if a newer one is on the way."""
+        with self.lock:
+            if message["serial"] != self._serial:
+                return False
+            self.shown.plan(message["segments"])
+            self.save()
+            self.changed()
+            return True
+
+    def watch(self, settle_seconds: float = SETTLE_SECONDS) -> bool:
+        """Look whether another program changed `refs/`; whether something was taken over."""
+        with self.lock:
+            found = self.references.changed(self.history.table, settle_seconds)
+            if found is None:
+                return False
+            table, done, problems = found
+            for text in problems:
+                self.tell({"event": "problem", "text": text})
+            if not done:
+                return False
+            for index, entry in table["keyframes"].items():
+                if entry.get("maker") == "edited outside":
+                    self.add_candidate(int(index), entry["image"], "edited outside")
+            label = done[0] if len(done) == 1 else f"{len(done)} changes outside"
+            return self.commit(label, table)
+
+    def add_candidate(self, index: int, image: str, maker: str, **more: Any) -> None:
+        """Remember an image of a keyframe."""
+        with self.lock:
+            own = self._candidates.setdefault(str(index), [])
+            if any(one["image"] == image for one in own):
+                return
+            own.append({"image": image, "maker": maker, **{name: value for name, value in more.items() if value}})
+            entry = self.history.table["keyframes"].get(str(index))
+            chosen = None if entry is None else entry["image"]
+            while len(own) > MAX_CANDIDATES:
+                own.remove(next(one for one in own if one["image"] != chosen))
+            self.project.save(CANDIDATES, self._candidates)
+            self.changed()
+
+    def candidates(self, index: int) -> list[dict[str, Any]]:
+        """The images of a keyframe."""
+        return list(self._candidates.get(str(index), []))
+
+    def save(self) -> None:
+        """Keep what is shown and what waits."""
+        with self.lock:
+            self.saved = {"shown": self.shown.kept(), "queue": self.queue_items()}
+            self.project.save(STATE, self.saved)
+
+    def check_index(self, index: Any) -> int:
+        """A frame number from the page.
+
+        Raises:
+            KeyframeError: not a frame of the clip.
+        """
+        if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < self.num_frames:
+            msg = f"there is no frame {str(index)[:20]}; the clip has 0 to {self.num_frames - 1}"
+            raise KeyframeError(msg)
+        return index
+
+    # Small parts
+
+    def _facts(self, index: int) -> tuple[float | None, int | None]:
+        seconds = self.seconds()[index] if index < self.num_frames else None
+        shot = next((number for number, (start, stop) in enumerate(self.shots) if start <= index < stop), None)
+        return seconds, shot
+
+    def _open_segment(self, key: str, path: str) -> FrameSource:
+        return FrameSource(Path(path), self._cache, f"{self.number}/{key}")
+
+    def _known_findings(self, index: int, image: str) -> list[dict[str, str | None]] | None:
+        known = self._findings.get((index, image))
+        if known is None and not self._closed.is_set():
+            self._findings[index, image] = []
+            self._checker.submit(self._check, index, image)
+        return known
+
+    def _check(self, index: int, image: str) -> None:
+        try:
+            found = findings(self.lr_frame(index), self.project.load_image(image))
+        except SparkVSRError as exc:
+            found = [{"text": str(exc), "fix": None}]
+        with self.lock:
+            self._findings[index, image] = found
+        self.changed()
+
+    def _tell(self) -> None:
+        while True:
+            self._told.wait()
+            self._told.clear()
+            if self._closed.wait(TELL_SECONDS):
+                return
+            self._told.clear()
+            try:
+                self.events.send({"event": "state", "state": self.state()})
+            except (OSError, RuntimeError, SparkVSRError):
+                _log.exception("the state of %s could not be told", self.clip)

@@ -1,0 +1,224 @@
+"""What the page may ask for, each a function that gets the clip and plain values; all are checked here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from sparkvsr.errors import ConfigError, KeyframeError
+from sparkvsr.keyframes.references import resize_image
+from sparkvsr.studio.clip_session import ClipSession
+from sparkvsr.studio.fixes import apply_fix, composed
+
+MAX_GUIDANCE = 10.0
+_IMAGE = re.compile(r"[0-9a-f]{32}")
+
+Values = Mapping[str, Any]
+
+
+def remove(clip: ClipSession, values: Values) -> None:
+    """Take a keyframe away; its images stay to choose from."""
+    with clip.lock:
+        table, index = clip.history.table, clip.check_index(values.get("index"))
+        _entry(table, index)
+        del table["keyframes"][str(index)]
+        clip.commit(f"remove {index}", table)
+
+
+def weight(clip: ClipSession, values: Values) -> None:
+    """Influence of a keyframe, 0 to 1."""
+    value = number(values, "weight", 0.0, 1.0)
+    with clip.lock:
+        table, index = clip.history.table, clip.check_index(values.get("index"))
+        _entry(table, index)["weight"] = round(value, 3)
+        clip.commit(f"weight of {index}", table)
+
+
+def enable(clip: ClipSession, values: Values) -> None:
+    """Use a keyframe or leave it out."""
+    with clip.lock:
+        table, index = clip.history.table, clip.check_index(values.get("index"))
+        entry = _entry(table, index)
+        entry["enabled"] = not entry["enabled"] if values.get("enabled") is None else values["enabled"] is True
+        clip.commit(f"{'enable' if entry['enabled'] else 'disable'} {index}", table)
+
+
+def choose(clip: ClipSession, values: Values) -> None:
+    """Another of the images of a keyframe.
+
+    Raises:
+        KeyframeError: the image is not one of this keyframe.
+    """
+    image = image_of(values, "image")
+    with clip.lock:
+        index = clip.check_index(values.get("index"))
+        found = next((one for one in clip.candidates(index) if one["image"] == image), None)
+        if found is None:
+            msg = f"this image does not belong to frame {index}"
+            raise KeyframeError(msg)
+        use_image(clip, index, image, str(found["maker"]), f"choose image of {index}", found.get("prompt"))
+
+
+def guidance(clip: ClipSession, values: Values) -> None:
+    """How closely the result follows the keyframes."""
+    value = round(number(values, "guidance", 0.0, MAX_GUIDANCE), 3)
+    with clip.lock:
+        table = clip.history.table
+        table["guidance"] = value
+        clip.commit(f"guidance {value:g}", table)
+
+
+def undo(clip: ClipSession, values: Values) -> None:  # noqa: ARG001
+    """One version back.
+
+    Raises:
+        ConfigError: this is the first version.
+    """
+    with clip.lock:
+        if clip.history.undo() is None:
+            msg = "there is nothing to undo"
+            raise ConfigError(msg)
+        clip.refresh()
+
+
+def redo(clip: ClipSession, values: Values) -> None:  # noqa: ARG001
+    """One version on.
+
+    Raises:
+        ConfigError: this is the last version.
+    """
+    with clip.lock:
+        if clip.history.redo() is None:
+            msg = "there is nothing to redo"
+            raise ConfigError(msg)
+        clip.refresh()
+
+
+def output_frame(clip: ClipSession, values: Values) -> None:
+    """Take the result of a frame as its keyframe, to mend it."""
+    index = clip.check_index(values.get("index"))
+    image = clip.project.keep_tensor(clip.best_picture(index))
+    clip.add_candidate(index, image, "output")
+    use_image(clip, index, image, "output", f"take output of {index}")
+
+
+def fix(clip: ClipSession, values: Values) -> None:
+    """Mend what the checks found."""
+    index, name = clip.check_index(values.get("index")), str(values.get("fix"))
+    entry = _entry(clip.history.table, index)
+    mended = apply_fix(name, clip.lr_frame(index), clip.project.load_image(entry["image"]))
+    image = clip.project.keep_tensor(mended)
+    clip.add_candidate(index, image, {"align": "aligned", "colours": "colours matched"}[name])
+    use_image(clip, index, image, entry.get("maker") or "", f"{name} {index}", entry.get("prompt"))
+
+
+def upload(clip: ClipSession, index: int, data: bytes) -> None:
+    """An image from outside becomes the keyframe of a frame."""
+    index = clip.check_index(index)
+    image = clip.project.keep_bytes(data, (clip.info.height, clip.info.width))
+    clip.add_candidate(index, image, "upload")
+    use_image(clip, index, image, "upload", f"upload {index}")
+
+
+def mask(clip: ClipSession, index: int, data: bytes, over: str, base: str) -> None:
+    """Take only the painted part of an image; the rest comes from another one.
+
+    Args:
+        data: the mask as an image: white is taken.
+        over: the image that is painted from.
+        base: ``output``, ``source`` (bicubic), or another image of the keyframe.
+
+    Raises:
+        KeyframeError: an image is not one of this keyframe.
+    """
+    index = clip.check_index(index)
+    known = {one["image"] for one in clip.candidates(index)}
+    if over not in known or (base not in ("output", "source") and base not in known):
+        msg = f"these images do not belong to frame {index}"
+        raise KeyframeError(msg)
+    name = clip.project.keep_bytes(data)
+    top = clip.project.load_image(over)
+    joined = composed(top, _base(clip, index, base, top), clip.project.mask(name))
+    image = clip.project.keep_tensor(joined)
+    source = {"over": over, "base": base, "mask": name}
+    clip.add_candidate(index, image, "painted", mask=source)
+    use_image(clip, index, image, "painted", f"paint {index}", mask=source)
+
+
+def use_image(
+    clip: ClipSession, index: int, image: str, maker: str, label: str, prompt: str | None = None, mask: Any = None
+) -> None:
+    """Make an image the keyframe of a frame, with the weight that it had."""
+    with clip.lock:
+        table = clip.history.table
+        old = table["keyframes"].get(str(index), {})
+        entry = {
+            "image": image,
+            "weight": old.get("weight", 1.0),
+            "enabled": old.get("enabled", True),
+            "maker": maker,
+        }
+        if prompt:
+            entry["prompt"] = prompt
+        if mask:
+            entry["mask"] = mask
+        table["keyframes"][str(index)] = entry
+        clip.commit(label, table)
+
+
+EDITS: dict[str, Callable[[ClipSession, Values], None]] = {
+    "remove": remove,
+    "weight": weight,
+    "enable": enable,
+    "choose": choose,
+    "guidance": guidance,
+    "undo": undo,
+    "redo": redo,
+    "output_frame": output_frame,
+    "fix": fix,
+}
+
+
+def number(values: Values, name: str, low: float, high: float) -> float:
+    """A number from the page.
+
+    Raises:
+        ConfigError: it is none, or out of range.
+    """
+    value = values.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        msg = f"{name} {str(value)[:20]!r} is out of range; use {low:g} to {high:g}"
+        raise ConfigError(msg)
+    return float(value)
+
+
+def image_of(values: Values, name: str) -> str:
+    """The name of an image from the page.
+
+    Raises:
+        ConfigError: it cannot be one.
+    """
+    value = values.get(name)
+    if not isinstance(value, str) or not _IMAGE.fullmatch(value):
+        msg = f"{name} is not the name of an image"
+        raise ConfigError(msg)
+    return value
+
+
+def _entry(table: dict[str, Any], index: int) -> dict[str, Any]:
+    entry: dict[str, Any] | None = table["keyframes"].get(str(index))
+    if entry is None:
+        msg = f"frame {index} is no keyframe; add it first"
+        raise KeyframeError(msg)
+    return entry
+
+
+def _base(clip: ClipSession, index: int, base: str, like: Tensor) -> Tensor:
+    if base == "output":
+        return clip.best_picture(index)
+    if base == "source":
+        return resize_image(clip.lr_frame(index), (like.shape[-2], like.shape[-1])).clamp(0, 1)
+    return clip.project.load_image(base)

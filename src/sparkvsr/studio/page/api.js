@@ -1,0 +1,41 @@
+// Talking to the server: commands, uploads, events.
+
+const base = location.pathname.replace(/[^/]*$/, "");
+
+export const address = (path) => base + path;
+
+async function checked(answer) {
+  if (answer.ok) return answer.json();
+  let text = `the server answered ${answer.status}`;
+  try {
+    text = (await answer.json()).error || text;
+  } catch {
+    if (answer.status === 403) text = "open the address that sparkvsr studio printed in the terminal";
+  }
+  throw new Error(text);
+}
+
+export async function get(path) {
+  return checked(await fetch(address(path)));
+}
+
+export async function send(name, values = {}) {
+  const body = JSON.stringify(values);
+  return checked(await fetch(address(`do/${name}`), {
+    method: "POST", headers: { "content-type": "application/json" }, body,
+  }));
+}
+
+export async function upload(path, blob) {
+  const type = blob.type.startsWith("image/") ? blob.type : "application/octet-stream";
+  return checked(await fetch(address(path), { method: "POST", headers: { "content-type": type }, body: blob }));
+}
+
+// Calls `heard` with every event; `connection` with whether the server is there.
+export function listen(heard, connection) {
+  const source = new EventSource(address("events"));
+  source.addEventListener("open", () => connection(true));
+  source.addEventListener("error", () => connection(false));
+  source.addEventListener("message", (message) => heard(JSON.parse(message.data)));
+  return source;
+}

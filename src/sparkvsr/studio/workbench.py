@@ -1,0 +1,427 @@
+"""What the render process does with its model: one clip planned, previewed, rendered, exported."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from sparkvsr.errors import ConfigError, EncodeError, KeyframeError
+from sparkvsr.hooks import Event
+from sparkvsr.inference.clip.disk import disk_need
+from sparkvsr.inference.clip.engine import in_grey
+from sparkvsr.inference.clip.job import UpscaleJob, prepare
+from sparkvsr.inference.clip.render import missing_runs, render_segments, segment_suffix, segments_of
+from sparkvsr.inference.clip.segments import Segment
+from sparkvsr.inference.clip.store import SEGMENTS, WorkStore
+from sparkvsr.inference.compare.comparison import CompareOptions, compare_clips
+from sparkvsr.inference.upscale import load_for, make_options, run
+from sparkvsr.keyframes.makers.interface import MakerOptions, ReferenceMaker
+from sparkvsr.keyframes.references import make_reference_maker, resize_image
+from sparkvsr.studio.clip_plan import (
+    ClipPlanner,
+    analyse,
+    analysis_from_json,
+    analysis_to_json,
+    clip_identity,
+    folder_maker,
+    segments_between,
+)
+from sparkvsr.studio.files import inside, read_json, write_json
+from sparkvsr.studio.messages import Message
+from sparkvsr.studio.preview import render_preview
+from sparkvsr.studio.project import LOCK_WAIT_SECONDS, keep_png
+from sparkvsr.studio.suggest import suggest_frame
+from sparkvsr.studio.watching import Cancelled, WatchedModel
+from sparkvsr.video import iframe_indices, read_frames
+from sparkvsr.video.images import encode_image
+
+PICTURES_WAITING = 4
+
+
+@dataclass
+class _Clip:
+    """One opened clip."""
+
+    path: Path
+    folder: Path
+    planner: ClipPlanner
+    makers: dict[int, ReferenceMaker] = field(default_factory=dict)
+
+
+@dataclass
+class _Run:
+    """What is being rendered now: where it is, and what keyframes covered."""
+
+    clip: int
+    folder: Path
+    keys: dict[int, str]
+    next_index: int = 0
+    shares: dict[str, list[float]] = field(default_factory=dict)
+
+
+class Workbench:
+    """The model and the clips.
+
+    Args:
+        settings: ``options`` (of ``make_options``), ``makers`` (names), ``maker`` (fields of ``MakerOptions``).
+        send: tells the server.
+
+    Raises:
+        SparkVSRError: the model cannot be loaded.
+    """
+
+    def __init__(self, settings: Message, send: Callable[[Message], None]) -> None:
+        self._values: dict[str, Any] = dict(settings["options"])
+        self._options = make_options(**self._values)
+        self._maker_names: list[str] = settings["makers"]
+        self._maker_options = MakerOptions(**settings["maker"])
+        self._send = send
+        self._model = load_for(self._options)
+        self._clips: dict[int, _Clip] = {}
+        self._lock = threading.Lock()
+        self._previews: dict[int, Message] = {}
+        self._cancelled: set[int] = set()
+        self._writer = ThreadPoolExecutor(1, "sparkvsr-picture")
+        self._pictures: list[Future[None]] = []
+        self.model_name, self.device = self._model.name, str(self._model.device)
+
+    # Clips
+
+    def open(self, message: Message) -> None:
+        """Look through a clip, or take what an earlier look found."""
+        clip, path, folder = message["clip"], Path(message["path"]), Path(message["project"])
+
+        def hook(event: Event) -> None:
+            self._send({**event, "clip": clip})
+
+        identity = clip_identity(path, self._options.deinterlace)
+        kept = inside(folder, "analysis.json")
+        analysis = analysis_from_json(read_json(kept), identity)
+        if analysis is None:
+            analysis = analyse(path, self._options, hook)
+            write_json(kept, analysis_to_json(analysis, identity))
+        options = replace(self._options, work=inside(folder, "store"))
+        output = inside(folder, "out") / message["output"]
+        planner = ClipPlanner(path, output, options, self._model, analysis)
+        with self._lock:
+            self._clips[clip] = _Clip(path, folder, planner)
+        base = planner.base.clip
+        self._send(
+            {
+                "event": "opened",
+                "clip": clip,
+                "shots": [[shot.start, shot.stop] for shot in base.shots],
+                "iframes": iframe_indices(path) if base.info.kind == "video" else [],
+                "frames": base.num_frames,
+                "size": [base.size.height, base.size.width],
+                "working": list(base.settings.working_size),
+                "notes": list(base.notes),
+            }
+        )
+
+    def plan(self, message: Message) -> None:
+        """The segments as they would be now."""
+        clip = self._clip(message)
+        job = self._job(clip, inside(clip.folder, "refs"), message["guidance"])
+        segments = [[one.start, one.stop, one.key] for one in segments_of(job)]
+        self._send({"event": "plan", "clip": message["clip"], "serial": message["serial"], "segments": segments})
+
+    def make(self, message: Message) -> None:
+        """A reference image by one of the makers.
+
+        Raises:
+            ConfigError: no such maker.
+        """
+        clip = self._clip(message)
+        number, index = message["maker"], message["index"]
+        if not 0 <= number < len(self._maker_names):
+            msg = f"maker {number} is unknown; there are {len(self._maker_names)}"
+            raise ConfigError(msg)
+        maker = self._maker(clip, number, message.get("prompt"), message.get("seed"))
+        lr = read_frames(clip.path, [index], deinterlace=self._options.deinterlace)[index]
+        image = maker.make(lr, clip.planner.base.clip.settings.working_size, index)
+        name = keep_png(clip.folder, "candidates", encode_image(image, ".png", bits=8))
+        self._send({**message, "event": "made", "image": name, "name": maker.name})
+
+    def suggest(self, message: Message) -> None:
+        """Where the next keyframe helps most."""
+        clip = self._clip(message)
+        found = suggest_frame(
+            [(shot.start, shot.stop) for shot in clip.planner.base.clip.shots],
+            message["keyframes"],
+            message["shares"],
+            lambda wanted: read_frames(clip.path, wanted, deinterlace=self._options.deinterlace),
+        )
+        self._send({"event": "suggestion", "clip": message["clip"], "index": found.index, "why": found.why})
+
+    # Rendering
+
+    def cancel(self, number: int) -> None:
+        """Stop a render at its next chunk."""
+        self._cancelled.add(number)
+
+    def ask_preview(self, message: Message) -> None:
+        """Remember the newest wish of a clip; an older one ends at its next frame."""
+        with self._lock:
+            self._previews[message["clip"]] = message
+
+    def render(self, message: Message) -> None:
+        """Render what is missing of a shot or the clip, or write the finished file."""
+        self._run_previews()
+        if message["do"] == "previews":
+            return
+        try:
+            self._stop_if_unwanted(message["id"])
+            clip = self._clip(message)
+            references = self._snapshot(clip)
+            finish = self._export if message["kind"] == "export" else self._render_shots
+            finish(clip, message, references)
+        except Cancelled:
+            self._send({"event": "cancelled", "clip": message["clip"], "id": message["id"]})
+
+    def _render_shots(self, clip: _Clip, message: Message, references: Path) -> None:
+        job = self._job(clip, references, message["guidance"])
+        everything = segments_of(job)
+        segments = segments_between(job, message["start"], message["stop"])
+        # The shot that is looked at comes first.
+        here = int(message["here"])
+        segments.sort(key=lambda one: (one.shot.stop <= here, one.start))
+        watched, state = self._watched(job, everything, message)
+        folder = inside(clip.folder, "store")
+        need = disk_need(job.clip, segments, folder)
+        with _TellingStore(self, state, folder, job.clip.work.limit_bytes, segment_suffix(job.clip.output)) as store:
+            need.check(job.clip.output, store.stored_bytes)
+            runs, kept = missing_runs(segments, store)
+            total = sum(one.num_frames for run in runs for one in run)
+            self._send({"event": "rendering", "clip": message["clip"], "id": message["id"], "total": total})
+            done = 0
+            for run in runs:
+                state.next_index = run[0].start
+                hook = self._progress(message, done, total)
+                render_segments(watched, [run], store, hook)
+                done += sum(one.num_frames for one in run)
+            store.prune({one.key for one in everything})
+        self._send({"event": "rendered", "clip": message["clip"], "id": message["id"], "frames": total, "kept": kept})
+
+    def _export(self, clip: _Clip, message: Message, references: Path) -> None:
+        values = {**self._values, **message["options"], "guidance_scale": message["guidance"]}
+        images = folder_maker(references)
+        values |= {"keyframes": "none"} if images is None else {"references": str(references)}
+        options = replace(make_options(**values), work=inside(clip.folder, "store"), overwrite=message["overwrite"])
+        output = inside(clip.folder, "out", message["output"])
+        job = prepare(clip.path, output, options, self._model, lambda _: None, analysis=clip.planner.analysis)
+        watched, state = self._watched(job, segments_of(job), message, pictures=False)
+        del state
+        self._wait_for_store(inside(clip.folder, "store"))
+        missing = missing_runs(segments_of(job), WorkStore(inside(clip.folder, "store"), suffix=segment_suffix(output)))
+        total = job.clip.num_frames - missing[1]
+        self._send({"event": "rendering", "clip": message["clip"], "id": message["id"], "total": max(1, total)})
+        result = run(watched, self._progress(message, 0, total))
+        self._stop_if_unwanted(message["id"])
+        page = None
+        if message["compare"]:
+            page = output.with_name(f"{output.stem}_compare.html")
+            compare_clips(clip.path, output, page, CompareOptions(overwrite=True, labels=("source", "result")))
+        self._send(
+            {
+                "event": "exported",
+                "clip": message["clip"],
+                "id": message["id"],
+                "name": output.name,
+                "compare": None if page is None else page.name,
+                "bytes": output.stat().st_size if output.is_file() else 0,
+                "frames": result.frames,
+                "rendered": result.rendered,
+                "notes": list(result.notes),
+            }
+        )
+
+    def _run_previews(self) -> None:
+        while True:
+            with self._lock:
+                if not self._previews:
+                    return
+                number = next(iter(self._previews))
+                message = self._previews.pop(number)
+            try:
+                self._preview(message)
+            except Cancelled:
+                pass
+            except Exception as exc:  # noqa: BLE001  (a preview must not end the render that it interrupts)
+                self._send({"event": "failed", "what": message, "error": str(exc), "clip": number})
+
+    def _preview(self, message: Message) -> None:
+        clip = self._clip(message)
+        number = message["clip"]
+        job = self._job(clip, inside(clip.folder, "refs"), message["guidance"])
+        keys = _keys(segments_of(job))
+        folder = inside(clip.folder, "previews")
+        if inside(clip.folder, "store", SEGMENTS, f"{keys[message['here']]}.json").is_file():
+            return  # the result itself is there
+
+        def before() -> None:
+            if number in self._previews or message["id"] in self._cancelled:
+                raise Cancelled
+
+        count, started = 0, time.monotonic()
+        try:
+            for index, pixels, share in render_preview(job, self._model, message["here"], message["length"], before):
+                self._keep_picture(number, folder, index, keys[index], pixels, share)
+                count += 1
+        finally:
+            self._flush_pictures()
+            seconds = round(time.monotonic() - started, 2)
+            self._send({"event": "previewed", "clip": number, "id": message["id"], "frames": count, "seconds": seconds})
+
+    # Small parts
+
+    def _clip(self, message: Message) -> _Clip:
+        with self._lock:
+            clip = self._clips.get(message["clip"])
+        if clip is None:
+            msg = "this clip is still being looked through; try again in a moment"
+            raise KeyframeError(msg)
+        return clip
+
+    @staticmethod
+    def _job(clip: _Clip, references: Path, guidance: float) -> UpscaleJob:
+        return clip.planner.job(references, guidance)
+
+    def _maker(self, clip: _Clip, number: int, prompt: str | None, seed: int | None) -> ReferenceMaker:
+        if prompt is None and seed is None and number in clip.makers:
+            return clip.makers[number]
+        options = self._maker_options
+        if prompt is not None:
+            options = replace(options, prompt=prompt, prompts={})
+        if seed is not None:
+            options = replace(options, seed=seed)
+        maker = make_reference_maker(self._maker_names[number], self._model.device, options)
+        if prompt is None and seed is None:
+            clip.makers[number] = maker
+        return maker
+
+    def _snapshot(self, clip: _Clip) -> Path:
+        """The references as they are now: what is edited meanwhile must not get into segments with the old key."""
+        target = inside(clip.folder, "rendering")
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir()
+        for path in inside(clip.folder, "refs").iterdir():
+            if path.is_file() and not path.is_symlink() and not path.name.startswith("."):
+                shutil.copyfile(path, target / path.name)
+        return target
+
+    def _watched(
+        self, job: UpscaleJob, segments: list[Segment], message: Message, *, pictures: bool = True
+    ) -> tuple[UpscaleJob, _Run]:
+        clip = self._clip(message)
+        state = _Run(message["clip"], inside(clip.folder, "previews"), _keys(segments))
+
+        def before() -> None:
+            self._stop_if_unwanted(message["id"])
+            self._run_previews()
+
+        def watch(restored: Tensor, shares: list[float] | None) -> None:
+            if not pictures:
+                return
+            for place, pixels in enumerate(restored):
+                index = state.next_index
+                state.next_index += 1
+                key = state.keys[index]
+                share = None if shares is None else shares[place]
+                if share is not None:
+                    state.shares.setdefault(key, []).append(share)
+                if len(self._pictures) < PICTURES_WAITING or all(one.done() for one in self._pictures):
+                    self._keep_picture(state.clip, state.folder, index, key, _sized(job, pixels), share)
+
+        return replace(job, model=WatchedModel(self._model, before, watch)), state
+
+    def _stop_if_unwanted(self, number: int) -> None:
+        if number in self._cancelled:
+            raise Cancelled
+
+    def _progress(self, message: Message, done: int, total: int) -> Callable[[Event], None]:
+        def hook(event: Event) -> None:
+            if event["event"] == "progress":
+                left = event["seconds_left"]
+                if left is not None and event["fps"]:
+                    left += (total - done - event["total"]) / event["fps"]
+                told = {"done": done + event["done"], "total": total, "fps": event["fps"], "seconds_left": left}
+                self._send({"event": "progress", "clip": message["clip"], "id": message["id"], **told})
+            elif event["event"] == "note":
+                self._send({**event, "clip": message["clip"]})
+
+        return hook
+
+    def _keep_picture(self, clip: int, folder: Path, index: int, key: str, pixels: Tensor, share: float | None) -> None:
+        """Write a restored frame for the page, in a thread of its own."""
+
+        def write() -> None:
+            place = inside(folder, key)
+            place.mkdir(exist_ok=True)
+            partial = place / f".{index}.png"
+            partial.write_bytes(encode_image(pixels, ".png", bits=8))
+            partial.replace(place / f"{index}.png")
+            self._send({"event": "frame", "clip": clip, "index": index, "key": key, "share": share})
+
+        self._pictures = [one for one in self._pictures if not one.done()]
+        self._pictures.append(self._writer.submit(write))
+
+    def _flush_pictures(self) -> None:
+        for one in self._pictures:
+            one.result()
+        self._pictures = []
+
+    @staticmethod
+    def _wait_for_store(folder: Path) -> None:
+        """A process that was killed takes a moment to let go of the store."""
+        until = time.monotonic() + LOCK_WAIT_SECONDS
+        while True:
+            try:
+                with WorkStore(folder):
+                    return
+            except EncodeError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.2)
+
+    def segment_done(self, state: _Run, key: str) -> None:
+        """A segment is in the store: its pictures are not needed any more."""
+        shares = state.shares.pop(key, None)
+        rounded = None if shares is None else [round(share, 3) for share in shares]
+        self._send({"event": "segment", "clip": state.clip, "key": key, "shares": rounded})
+
+
+class _TellingStore(WorkStore):
+    """A store that tells of each finished segment, and waits for a killed process to let go of it."""
+
+    def __init__(self, bench: Workbench, state: _Run, folder: Path, limit: int | None, suffix: str) -> None:
+        super().__init__(folder, limit, suffix=suffix)
+        self._bench, self._state = bench, state
+
+    def __enter__(self) -> _TellingStore:
+        Workbench._wait_for_store(self.folder)
+        super().__enter__()
+        return self
+
+    def take(self, key: str, partial: Path, num_frames: int, state: Any) -> None:
+        """See ``WorkStore.take``."""
+        super().take(key, partial, num_frames, state)
+        self._bench.segment_done(self._state, key)
+
+
+def _keys(segments: list[Segment]) -> dict[int, str]:
+    return {index: one.key for one in segments for index in range(one.start, one.stop)}
+
+
+def _sized(job: UpscaleJob, pixels: Tensor) -> Tensor:
+    settings = job.clip.settings
+    sized = resize_image(pixels, settings.size).clamp(0, 1)
+    return (in_grey(sized) if settings.is_grey else sized).clone()

@@ -1,0 +1,255 @@
+"""The render process: the same segments as `sparkvsr upscale`, previews, cancelling, dying and going on."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from studio_clips import BICUBIC, reference, studio_of, until, write_clip
+
+from sparkvsr.hooks import silent
+from sparkvsr.inference.clip.job import prepare
+from sparkvsr.inference.clip.render import segments_of
+from sparkvsr.inference.upscale import load_for, make_options, upscale
+from sparkvsr.studio import edits
+from sparkvsr.studio.clip_plan import ClipPlanner, analyse, analysis_from_json, analysis_to_json, clip_identity
+from sparkvsr.studio.clip_session import ClipSession
+from sparkvsr.studio.studio import Studio
+from sparkvsr.video import read_frames
+
+LITE = {**BICUBIC, "model": "lite"}
+
+
+class Events(list[dict[str, Any]]):
+    """What the page would be told."""
+
+    def named(self, name: str) -> list[dict[str, Any]]:
+        return [event for event in self if event["event"] == name]
+
+
+def started(studio: Studio) -> tuple[ClipSession, Events]:
+    studio.start()
+    clip = studio.clip(0)
+    events = Events()
+    clip.tell = events.append  # type: ignore[method-assign]
+    until(lambda: clip.shown.segments, 90)
+    return clip, events
+
+
+@pytest.fixture
+def lite(tmp_path: Path) -> Iterator[Studio]:
+    studio = studio_of(write_clip(tmp_path / "in.mp4"), values=LITE)
+    yield studio
+    studio.close()
+
+
+def idle(studio: Studio) -> bool:
+    return not studio.queue.of(0)
+
+
+def settled(clip: ClipSession) -> bool:
+    """Whether the plan is that of the newest version."""
+    before = clip._serial
+    clip.ask_plan()
+    asked = clip._serial
+    assert asked > before
+    seen: list[int] = []
+    taken = clip.take_plan
+
+    def take(message: dict[str, Any]) -> bool:
+        seen.append(message["serial"])
+        return taken(message)
+
+    clip.take_plan = take  # type: ignore[method-assign]
+    until(lambda: asked in seen, 30)
+    clip.take_plan = taken  # type: ignore[method-assign]
+    return True
+
+
+@pytest.mark.parametrize("guidance", [1.0, 0.5, 2.0])
+@pytest.mark.parametrize("weights", [(1.0, 1.0), (0.3, 0.0), (0.0, 0.0)])
+def test_the_plan_is_that_of_upscale(tmp_path: Path, guidance: float, weights: tuple[float, float]) -> None:
+    studio = studio_of(write_clip(tmp_path / "in.mp4"), values=LITE)
+    clip = studio.clip(0)
+    for index, weight in zip((3, 18), weights, strict=True):
+        edits.upload(clip, index, reference(index))
+        if weight:
+            edits.weight(clip, {"index": index, "weight": weight})
+        else:
+            edits.enable(clip, {"index": index})
+    options = make_options(**LITE)
+    model = load_for(options)
+    analysis = analyse(clip.clip, options)
+    kept = analysis_from_json(analysis_to_json(analysis, "x"), "x")
+    assert kept == analysis
+    assert analysis_from_json(analysis_to_json(analysis, "x"), "y") is None
+    refs = clip.project.path("refs")
+    planner = ClipPlanner(clip.clip, tmp_path / "out.mp4", options, model, kept)
+    mine = segments_of(planner.job(refs, guidance))
+    named = {"references": str(refs)} if any(weights) else {"keyframes": "none"}
+    theirs = prepare(
+        clip.clip, tmp_path / "out.mp4", make_options(**{**LITE, **named, "guidance_scale": guidance}), model, silent
+    )
+    assert [one.key for one in mine] == [one.key for one in segments_of(theirs)]
+    studio.close()
+
+
+def test_the_kept_analysis_is_of_these_bytes_only(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "in.mp4")
+    identity = clip_identity(path, "auto")
+    status = path.stat()
+    data = bytearray(path.read_bytes())
+    data[-200] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # size and time say nothing
+    assert clip_identity(path, "auto") != identity
+
+
+def test_from_keyframe_to_file_as_the_command_line_does_it(lite: Studio, tmp_path: Path) -> None:
+    clip, events = started(lite)
+    lite.add(clip, {"index": 3, "maker": 0})
+    until(lambda: clip.history.table["keyframes"])
+    edits.upload(clip, 18, reference(18, scene=1))
+    lite.render_range(clip, {"what": "shot", "here": 20})
+    until(lambda: idle(lite) and events.named("rendered"))
+    settled(clip)
+    assert [stored for *_, stored, _ in clip.shown.listed()] == [False, True]
+    lite.render_range(clip, {"what": "all", "here": 0})
+    until(lambda: len(events.named("rendered")) == 2)
+    assert [event["frames"] for event in events.named("rendered")] == [10, 14]
+    settled(clip)
+    shares = clip.shown.shares(24)
+    assert shares[3] is not None
+    assert shares[3] > 0.5  # the keyframe covers itself
+    assert all(share is not None for share in shares)
+
+    # An edit reaches its own shot only.
+    edits.weight(clip, {"index": 18, "weight": 0.5})
+    settled(clip)
+    listed = clip.shown.listed()
+    assert [stored for *_, stored, _ in listed] == [True, False]
+    assert listed[1][4] is not None  # the old one is still there to be looked at
+    edits.undo(clip, {})
+    settled(clip)
+    assert [stored for *_, stored, _ in clip.shown.listed()] == [True, True]  # nothing has to be rendered again
+
+    lite.export(clip, {"output": "out.mp4", "compare": True})
+    until(lambda: events.named("exported"))
+    assert events.named("exported")[0]["rendered"] == 0
+    with pytest.raises(Exception, match="is there already"):
+        lite.export(clip, {"output": "out.mp4"})
+    result = upscale(
+        clip.clip, tmp_path / "cli.mp4", references=clip.project.path("refs"), keep_work=False, device="cpu"
+    )
+    assert result.rendered == 24
+    assert (clip.project.path("out", "out.mp4")).read_bytes() == (tmp_path / "cli.mp4").read_bytes()
+    assert clip.project.path("out", "out_compare.html").stat().st_size > 1000
+
+    # What the page shows is what the file holds.
+    frames = read_frames(tmp_path / "cli.mp4", [0, 13, 14, 23])
+    for index, pixels in frames.items():
+        key = next(key for start, stop, key, *_ in clip.shown.listed() if start <= index < stop)
+        expected = (pixels * 255).round().byte().permute(1, 2, 0).numpy()
+        assert np.array_equal(clip.result(key, index), expected)
+
+
+def test_a_preview_shows_frames_and_enters_no_store(lite: Studio) -> None:
+    clip, events = started(lite)
+    edits.upload(clip, 5, reference(5))
+    settled(clip)
+    lite.preview(clip, {"here": 6})
+    until(lambda: events.named("previewed"))
+    shown = [event["index"] for event in events.named("frame")]
+    assert shown == list(range(0, 14)) or shown == list(range(6, 14)) or shown[-1] == 13
+    assert not any(stored for *_, stored, _ in clip.shown.listed())
+    assert clip.shown.best(shown[0]) is not None
+    edits.output_frame(clip, {"index": shown[-1]})
+    assert clip.history.undo_label == f"take output of {shown[-1]}"
+    edits.weight(clip, {"index": 5, "weight": 0.5})
+    settled(clip)
+    assert clip.shown.best(shown[0]) is None  # old now
+
+
+def test_previews_come_between_and_a_render_can_be_cancelled(tmp_path: Path) -> None:
+    studio = studio_of(write_clip(tmp_path / "in.mp4", frames=160, size=(96, 128), cut=None), values=LITE)
+    clip, events = started(studio)
+    studio.render_range(clip, {"what": "all", "here": 0})
+    until(lambda: events.named("frame"))
+    studio.preview(clip, {"here": 150})
+    until(lambda: events.named("previewed"))
+    assert not idle(studio)  # the preview did not wait for the render
+    assert events.named("previewed")[0]["frames"] > 0
+    number = studio.queue.running["id"]  # type: ignore[index]
+    studio.queue.cancel(number)
+    until(lambda: idle(studio), 10)
+    assert len(clip.shown.previews()) < 160
+    studio.close()
+
+
+def test_an_edit_while_rendering_begins_anew_and_nothing_wrong_is_stored(lite: Studio, tmp_path: Path) -> None:
+    clip, events = started(lite)
+    edits.upload(clip, 3, reference(3))
+    lite.render_range(clip, {"what": "all", "here": 0})
+    until(lambda: events.named("frame"))
+    edits.upload(clip, 3, reference(3, 70))
+    until(lambda: events.named("rendered"))
+    until(lambda: idle(lite))
+    settled(clip)
+    assert all(stored for *_, stored, _ in clip.shown.listed())
+    lite.export(clip, {"output": "out.mp4"})
+    until(lambda: events.named("exported"))
+    upscale(clip.clip, tmp_path / "cli.mp4", references=clip.project.path("refs"), keep_work=False, device="cpu")
+    assert clip.project.path("out", "out.mp4").read_bytes() == (tmp_path / "cli.mp4").read_bytes()
+
+
+def test_a_render_process_that_dies_is_started_again_and_goes_on(lite: Studio) -> None:
+    clip, events = started(lite)
+    first = lite.render.pid
+    assert first is not None
+    lite.render_range(clip, {"what": "all", "here": 0})
+    os.kill(first, signal.SIGKILL)
+    until(lambda: events.named("rendered"), 90)
+    assert lite.render.pid != first
+    assert events.named("problem")
+    settled(clip)
+    assert all(stored for *_, stored, _ in clip.shown.listed())
+
+
+def test_a_maker_that_fails_says_why(tmp_path: Path) -> None:
+    studio = studio_of(write_clip(tmp_path / "in.mp4"), makers=("command:false {input} {output}", "bicubic"))
+    clip, events = started(studio)
+    studio.add(clip, {"index": 3, "maker": 0})
+    until(lambda: events.named("problem"))
+    assert "false" in events.named("problem")[0]["text"]
+    assert clip.making == {}
+    studio.add(clip, {"index": 3, "maker": 1, "replace": False})
+    until(lambda: clip.history.table["keyframes"])
+    assert clip.history.table["keyframes"]["3"]["maker"] == "bicubic"
+    studio.suggest(clip, {})
+    until(lambda: events.named("suggestion"))
+    assert 14 <= events.named("suggestion")[0]["index"] < 24  # the shot without a keyframe
+    studio.close()
+
+
+def test_a_clip_that_cannot_be_opened_says_why(tmp_path: Path) -> None:
+    path = tmp_path / "in.mp4"
+    path.write_bytes(b"no video")
+    studio = studio_of(path)
+    with pytest.raises(Exception, match="not a video or image file"):
+        studio.clip(0)
+    studio.close()
+
+
+def test_a_model_that_cannot_be_loaded_is_told(tmp_path: Path) -> None:
+    studio = studio_of(write_clip(tmp_path / "in.mp4"))
+    studio = Studio(replace(studio.options, values={**BICUBIC, "model": str(tmp_path / "nothing")}))
+    studio.start()
+    until(lambda: studio.error, 60)
+    assert "nothing" in str(studio.error)
+    studio.close()
