@@ -115,7 +115,11 @@ def resolve_images(path: Path) -> list[Path] | None:
 
 
 def sniff_image(path: Path) -> str | None:
-    """Name the decoder for an image file by its first bytes, or None; the suffix is not trusted."""
+    """Name the decoder for an image file by its first bytes, or None; the suffix is not trusted.
+
+    Raises:
+        DecodeError: an animated WebP.
+    """
     with decoding(path), path.open("rb") as file:
         start = file.read(64)
     for magic, codec in _MAGIC:
