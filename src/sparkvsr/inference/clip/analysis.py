@@ -40,7 +40,6 @@ class ClipRecord:
         bad_frames: that no automatic keyframe should lie on; looked for where keyframes are automatic.
         identity: of the file, None for several files.
         wanted: frames where keyframes should lie by the motion; None where it was not followed.
-        references: identities of the reference images that the segments' keys were made with, by frame index.
         others: hashes of frames that lie outside ``digests``, in a part.
     """
 
@@ -53,7 +52,6 @@ class ClipRecord:
     bad_frames: frozenset[int] = frozenset()
     identity: FileIdentity | None = None
     wanted: tuple[int, ...] | None = None
-    references: dict[int, str] = field(default_factory=dict)
     others: dict[int, bytes] = field(default_factory=dict)
 
     def digest(self, index: int) -> bytes:
@@ -67,7 +65,6 @@ class ClipRecord:
             start,
             digests=self.digests[start - self.start : stop - self.start],
             identity=self.identity,
-            references={index: self.references[index] for index in keys if index in self.references},
             others={index: self.digest(index) for index in keys},
         )
 
