@@ -8,6 +8,7 @@ Option values are shown only where they are numbers or words of this program.
 from __future__ import annotations
 
 import getpass
+import json
 import logging
 import os
 import platform
@@ -103,8 +104,10 @@ class Redactor:
         # 2. What is known to be private, longest first; then whatever looks like an address or a path; then names.
         # What cannot be shown is written out in some places of a trace and not in others.
         for private, instead in list(self._texts.items()):
-            for form in (printable(private), repr(private)[1:-1], os.fsencode(private).decode(errors="replace")):
+            encoded = (json.dumps(private, ensure_ascii=False)[1:-1], json.dumps(private)[1:-1])
+            for form in (private, repr(private)[1:-1], os.fsencode(private).decode(errors="replace"), *encoded):
                 self._texts.setdefault(form, instead)
+                self._texts.setdefault(printable(form), instead)
         for private in sorted(self._texts, key=len, reverse=True):
             text = text.replace(private, self._texts[private])
         text = _ADDRESS.sub("<address>", text)

@@ -336,6 +336,7 @@ def _list_benches() -> None:
 def _print_record(record: dict[str, Any], folder: Path) -> None:
     from sparkvsr.evaluation.tables import clip_rows, notes, text_table, title
 
+    record = printable_event(record)
     _print(f"\n{title(record)}\n{text_table(*clip_rows(record))}")
     for line in notes(record):
         _print(f"Note  {line}")

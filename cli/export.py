@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from .shown import printable
+
 
 def export(
     run: Annotated[Path, typer.Argument(help="Run folder of sparkvsr train, or one of its checkpoints.")],
@@ -32,4 +34,5 @@ def export(
     from sparkvsr.training.export import export_model
 
     folder = export_model(run, output, ema=ema, overwrite=overwrite, own_targets=trust_target or ())
-    typer.echo(f"wrote {folder}; use it with: sparkvsr upscale CLIP --model {folder}", err=True)
+    name = printable(str(folder))
+    typer.echo(f"wrote {name}; use it with: sparkvsr upscale CLIP --model {name}", err=True)

@@ -13,11 +13,13 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = {
     "errors": 0,
     "colour": 0,
+    "suffixes": 0,
     "units": 0,
     "user_cache": 0,
     "version": 0,
     "pages": 1,
     "shapes": 1,
+    "suffixes": 1,
     "hooks": 1,
     "threads": 1,
     "spinning": 1,

@@ -8,14 +8,20 @@ from collections.abc import MutableMapping
 WAITING = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 
 
-def sleep_between_tasks(environment: MutableMapping[str, str] | None = None) -> None:
+def sleep_between_tasks(environment: MutableMapping[str, str]) -> None:
     """Let the threads of OpenMP sleep instead of spin while they wait for each other, unless the user chose.
 
     On a machine that does other things, too, threads that spin take the cores from those that work.
 
     Args:
-        environment: of a process to be started; None is this one.
+        environment: of this process or of one to be started; changed in place.
     """
-    target = os.environ if environment is None else environment
-    if not any(name in target for name in WAITING):
-        target["GOMP_SPINCOUNT"] = "0"
+    if not any(name in environment for name in WAITING):
+        environment["GOMP_SPINCOUNT"] = "0"
+
+
+def worker_environment() -> dict[str, str]:
+    """The environment of this process for one that computes."""
+    environment = dict(os.environ)
+    sleep_between_tasks(environment)
+    return environment

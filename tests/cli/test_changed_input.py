@@ -161,6 +161,7 @@ def test_a_reference_image_that_changes_is_refused(clip: Path, tmp_path: Path, m
 
 
 def test_workers_and_the_second_reader_hold_frames_too(clip: Path, tmp_path: Path) -> None:
+    from sparkvsr.inference.clip.job import UpscaleJob
     from sparkvsr.inference.clip.render import keyframe_loader
     from sparkvsr.inference.options import UpscaleOptions
     from sparkvsr.inference.workers.tasks import (
@@ -193,6 +194,6 @@ def test_workers_and_the_second_reader_hold_frames_too(clip: Path, tmp_path: Pat
                 worker.answer(render_request(prepared, prepared.segments[:1], store, by_mail=by_mail), sent.append)
             assert not [event for event in sent if event["event"] == "segment"]
         assert store.is_empty
-    job = prepared.job.with_model(load_model("bicubic"), make_reference_maker("bicubic"))
+    job = UpscaleJob(prepared.job, load_model("bicubic"), make_reference_maker("bicubic"))
     with pytest.raises(DecodeError, match="was changed while it was read"):
         keyframe_loader(job).load(40)

@@ -16,17 +16,20 @@ BITS, BLOCK = 8, 8
 
 
 def numbered(index: int) -> np.ndarray:
-    """A smooth picture that carries its number as a row of black and white blocks."""
+    """A smooth picture with its number as a row of blocks, in Gray code: one changes at a time, which is no cut."""
     image = picture(0, 48, BITS * BLOCK)
     for bit in range(BITS):
-        image[:BLOCK, bit * BLOCK : (bit + 1) * BLOCK] = 235 if index >> bit & 1 else 20
+        image[:BLOCK, bit * BLOCK : (bit + 1) * BLOCK] = 200 if (index ^ index >> 1) >> bit & 1 else 50
     return image
 
 
 def number_of(luma: np.ndarray) -> int:
     """The number in a picture of any size."""
     unit = luma.shape[1] // BITS
-    return sum(1 << bit for bit in range(BITS) if luma[unit // 2, bit * unit + unit // 2] > 128)
+    number = sum(1 << bit for bit in range(BITS) if luma[unit // 2, bit * unit + unit // 2] > 128)
+    for shift in (1, 2, 4):
+        number ^= number >> shift
+    return number
 
 
 def write_numbered(path: Path, frames: int) -> Path:

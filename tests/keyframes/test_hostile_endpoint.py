@@ -187,7 +187,7 @@ def test_declared_sizes_are_judged_before_anything_is_decoded(tmp_path: Path, si
             make_reference_maker(str(refs)),
         ]
         for maker in makers:
-            with pytest.raises(KeyframeError, match=r"is 15000x10000|more than 178 million"):
+            with pytest.raises(KeyframeError, match=rf"is {sides[1]}x{sides[0]}"):
                 maker.make(LR, SIZE, 0)
     assert peak_mb() - before < 200
     assert time.monotonic() - started < 10

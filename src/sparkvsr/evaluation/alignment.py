@@ -171,6 +171,7 @@ class WindowClip(FrameClip):
         self.size, self.num_frames = size, len(self._positions)
 
     def frames(self) -> Iterator[Image8]:
+        """See ``FrameClip``: ``(H, W, 3)`` uint8 RGB."""
         top, left = self._corner
         height, width = self.size
         wanted = set(self._positions)
@@ -180,12 +181,15 @@ class WindowClip(FrameClip):
                 yield frame[top : top + height, left : left + width].copy()
 
     def identity(self) -> str:
+        """See ``FrameClip``."""
         return f"{self._clip.identity()} window {self.size} {self._corner} {self._positions}"
 
     def warnings(self) -> list[str]:
+        """See ``FrameClip``."""
         return self._clip.warnings()
 
     def describe(self) -> str:
+        """See ``FrameClip``."""
         return self._clip.describe()
 
 

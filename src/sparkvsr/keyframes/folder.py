@@ -9,8 +9,8 @@ from pathlib import Path
 from torch import Tensor
 
 from sparkvsr.errors import KeyframeError, SparkVSRError
-from sparkvsr.keyframes.makers.declared_size import judge_declared
 from sparkvsr.keyframes.makers.interface import ReferenceMaker, file_identity
+from sparkvsr.keyframes.makers.judged_size import judge_declared
 from sparkvsr.keyframes.manifest import (
     MANIFEST_NAME,
     MAX_INDEX,

@@ -17,8 +17,9 @@ import av.logging
 from sparkvsr.errors import DecodeError, EncodeError
 
 MAX_SIDE_PX = 16384
-MAX_GIF_PX = 2**25
 """Longest side that is read: larger than any camera or format delivers."""
+MAX_GIF_PX = 2**25
+"""Most pixels in one frame of a GIF, whose palette is for small pictures."""
 MAX_FRAME_PX = 2**28
 """Most pixels in one frame (16384 x 16384): 3.2 GB as float RGB."""
 

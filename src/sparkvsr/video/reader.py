@@ -171,7 +171,7 @@ class VideoReader:
         for index in indices:
             path = self.info.files[index]
             with decoding(path):
-                picture, matrix = decode_image(path)
+                picture, matrix = decode_image(path, (self.info.height, self.info.width))
                 self.side_data |= side_data_names([picture])
                 pixels, alpha = image_to_pixels(picture, matrix)
             if pixels.shape[-2:] != (self.info.height, self.info.width):

@@ -38,7 +38,6 @@ class ClipRecord:
         side_data: what the frames carry beside their pixels, see ``VideoInfo.side_data``.
         bad_frames: that no automatic keyframe should lie on; looked for where keyframes are automatic.
         identity: of the file, None for several files.
-        references: identities of the reference images that the segments' keys were made with, by frame index.
         others: hashes of frames that lie outside ``digests``, in a part.
     """
 
@@ -50,7 +49,6 @@ class ClipRecord:
     side_data: frozenset[str] = frozenset()
     bad_frames: frozenset[int] = frozenset()
     identity: FileIdentity | None = None
-    references: dict[int, str] = field(default_factory=dict)
     others: dict[int, bytes] = field(default_factory=dict)
 
     def digest(self, index: int) -> bytes:
@@ -64,7 +62,6 @@ class ClipRecord:
             start,
             digests=self.digests[start - self.start : stop - self.start],
             identity=self.identity,
-            references={index: self.references[index] for index in keys if index in self.references},
             others={index: self.digest(index) for index in keys},
         )
 

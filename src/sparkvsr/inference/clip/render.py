@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from sparkvsr.inference.clip.heap import release_free_memory
 from sparkvsr.inference.clip.job import ClipJob, UpscaleJob
 from sparkvsr.inference.clip.segments import SEGMENT_FRAMES, Segment, plan_segments
 from sparkvsr.inference.clip.store import WorkStore
-from sparkvsr.keyframes.references import ReferenceMaker
+from sparkvsr.keyframes.references import FolderMaker, ReferenceMaker
 from sparkvsr.threads import BackgroundSink, prefetch
 from sparkvsr.version import __version__
 from sparkvsr.video import Frame, VideoWriter, assemble, image_segments, output_kind
@@ -35,14 +35,20 @@ RELEASE_EVERY = 16
 """Frames between two releases of free heap memory: 1% of lite's time at 320x180; with 8 it is 3% for 20 MiB less."""
 
 
-def keyframe_loader(job: UpscaleJob) -> KeyframeLoader:
-    """The loader of a job's keyframes."""
+def keyframe_loader(job: UpscaleJob, segments: Iterable[Segment] = ()) -> KeyframeLoader:
+    """The loader of a job's keyframes.
+
+    Args:
+        job: whose keyframes are meant.
+        segments: that are rendered with them: an image that is not the one of their keys is refused.
+    """
     clip, maker = job.clip, job.maker
+    # Files of the user's; what a program or an endpoint gives is asked for once, under the key of its settings.
+    is_folder = isinstance(maker, FolderMaker)
+    planned = {index: text for segment in segments for index, text in segment.references} if is_folder else {}
 
     def check(index: int) -> None:
-        # Files of the user's; what a program or an endpoint gives is asked for once, under the key of its settings.
-        planned = clip.record.references.get(index) if maker.holds_images else None
-        if planned is not None and _identity(maker, index) != planned:
+        if index in planned and _identity(maker, index) != planned[index]:
             msg = f"the reference image of keyframe {index} was changed while it was used; run the same again"
             raise KeyframeError(msg)
 
@@ -74,14 +80,7 @@ def pixel_settings(job: UpscaleJob) -> dict[str, object]:
 
 
 def segments_of(job: UpscaleJob) -> list[Segment]:
-    """The job's segments with their keys; the record keeps what they were made from."""
-
-    def identity(index: int) -> str:
-        references = job.clip.record.references
-        if index not in references:
-            references[index] = _identity(job.maker, index)
-        return references[index]
-
+    """The job's segments with their keys."""
     return plan_segments(
         job.clip.shots,
         job.clip.selection.indices,
@@ -89,7 +88,7 @@ def segments_of(job: UpscaleJob) -> list[Segment]:
         longest=SEGMENT_FRAMES if job.model.is_resumable else None,
         settings=pixel_settings(job),
         frame_digest=job.clip.record.digest,
-        keyframe_identity=identity,
+        keyframe_identity=lambda index: _identity(job.maker, index),
     )
 
 
@@ -141,7 +140,7 @@ def render_segments(job: UpscaleJob, runs: Sequence[Sequence[Segment]], store: W
     encoder = _SegmentEncoder(job.clip, store)
     with ExitStack() as stack:
         stack.callback(encoder.abort)
-        loader = keyframe_loader(job)
+        loader = keyframe_loader(job, (segment for run in runs for segment in run))
         stack.callback(loader.close)
         stack.enter_context(torch.inference_mode())
         sink = stack.enter_context(BackgroundSink(encoder.take, SR_FRAMES_WAITING))

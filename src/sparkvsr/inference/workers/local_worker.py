@@ -23,7 +23,7 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
 from sparkvsr.errors import SparkVSRError
-from sparkvsr.spinning import sleep_between_tasks
+from sparkvsr.spinning import worker_environment
 
 if TYPE_CHECKING:
     from sparkvsr.inference.workers.tasks import Emit, Prepared, Request, WorkerSettings
@@ -83,7 +83,7 @@ class LocalWorker:
         name: for the log.
     """
 
-    by_mail = False
+    returns_bytes = False
 
     def __init__(self, settings: WorkerSettings, name: str) -> None:
         self.name = name
@@ -155,8 +155,7 @@ class LocalWorker:
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
-        environment = dict(os.environ)
-        sleep_between_tasks(environment)
+        environment = worker_environment()
         if self._settings.threads is not None:
             # Libraries read it when they are loaded, before anybody can tell them.
             environment["OMP_NUM_THREADS"] = str(self._settings.threads)

@@ -17,8 +17,8 @@ from pathlib import Path
 from torch import Tensor
 
 from sparkvsr.errors import ConfigError, KeyframeError, SparkVSRError
-from sparkvsr.keyframes.makers.declared_size import judge_declared
 from sparkvsr.keyframes.makers.interface import Interruptible, MakerOptions, file_identity, fit_answer
+from sparkvsr.keyframes.makers.judged_size import judge_declared
 
 DEFAULT_JOBS = 2
 _STDERR_BYTES = 8192

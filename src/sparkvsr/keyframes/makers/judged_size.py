@@ -1,38 +1,19 @@
-"""What size an image file says it has, judged before its pixels are decoded: a small file can unpack to gigabytes."""
+"""Whether an image can be what is wanted, by the size in its header: a small file can unpack to gigabytes."""
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
-from sparkvsr.errors import KeyframeError
-from sparkvsr.keyframes.makers.interface import ASPECT_TOLERANCE
+from sparkvsr.errors import DecodeError, KeyframeError
+from sparkvsr.shapes import ASPECT_TOLERANCE
+from sparkvsr.video.declared_size import declared_size
+from sparkvsr.video.images import sniff_image
 
 MIN_LIMIT_PX = 4096 * 4096
 """Images up to this many pixels are always decoded: 200 MB in float."""
 
 MAX_AREA_FACTOR = 16
 """Above that, how many times the wanted area an image may have: a tool that always gives x4 where x1 is wanted."""
-
-
-def declared_size(path: Path) -> tuple[int, int] | None:
-    """``(height, width)`` by the file's header, before EXIF rotation; None where the header cannot be read.
-
-    Raises:
-        KeyframeError: it declares more pixels than Pillow is willing to open (about 179 million).
-    """
-    from PIL import Image
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path) as image:
-                return image.height, image.width
-    except Image.DecompressionBombError as exc:
-        msg = "it declares more than 178 million pixels"
-        raise KeyframeError(msg) from exc
-    except Exception:  # noqa: BLE001  (whatever a damaged header makes it raise; decoding says what is wrong)
-        return None
 
 
 def judge_declared(path: Path, lr_size: tuple[int, int], size: tuple[int, int], source: str) -> None:
@@ -48,10 +29,9 @@ def judge_declared(path: Path, lr_size: tuple[int, int], size: tuple[int, int], 
         KeyframeError: another aspect ratio, or far more pixels than wanted.
     """
     try:
-        declared = declared_size(path)
-    except KeyframeError as exc:
-        msg = f"{source} is not decoded: {exc}, where {size[1]}x{size[0]} is wanted"
-        raise KeyframeError(msg) from exc
+        declared = declared_size(path.read_bytes(), sniff_image(path))
+    except (OSError, DecodeError):
+        return  # reading it says what is wrong
     if declared is None:
         return
     (a, b), (h, w) = declared, lr_size
