@@ -19,7 +19,6 @@ LAYERS = {
     "version": 0,
     "pages": 1,
     "shapes": 1,
-    "suffixes": 1,
     "hooks": 1,
     "threads": 1,
     "spinning": 1,
