@@ -68,5 +68,6 @@ class CompareReporter(TextReporter):
             size = f", {human_bytes(event['bytes'])}" if event["bytes"] else ""
             name = printable(event["output"])
             self._line(f"Wrote    {name} ({event['width']}x{event['height']}, {event['frames']} frames{size})")
+            self._notes(event)
         else:
             super().__call__(event)

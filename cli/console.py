@@ -132,7 +132,7 @@ class TextReporter:
             self._several = event["count"] > 1
             self._line(f"Workers  {event['where']}")
         elif name == "note":
-            self._line(f"Note     {event['text']}")
+            self._notes({**event, "notes": [event["text"]]})
         elif name == "skipped":
             self._line(f"Skip     {event['input']}: {event['reason']}")
         elif name == "done":

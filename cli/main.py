@@ -113,12 +113,12 @@ def main(
     """Keyframe-driven video super-resolution."""
 
 
-_BEFORE: list[Callable[..., None]] = [upscale, studio, keyframes, compare]
-_AFTER: list[Callable[..., None]] = [metrics, train, export, models, profile, schema, clean]
-for command in _BEFORE:
+_BEFORE_EVAL: list[Callable[..., None]] = [upscale, studio, keyframes, compare]
+_AFTER_EVAL: list[Callable[..., None]] = [metrics, train, export, models, profile, schema, clean]
+for command in _BEFORE_EVAL:
     app.command()(observed(command))
 app.add_typer(eval_app, name="eval")
-for command in _AFTER:
+for command in _AFTER_EVAL:
     app.command()(observed(command))
 app.command("bench", hidden=True)(observed(bench))
 

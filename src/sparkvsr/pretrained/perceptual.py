@@ -62,7 +62,7 @@ class PerceptualDistance(nn.Module):
         if not sr.requires_grad:
             return self.compare(self.features(sr), target)
         result: Any = checkpoint(lambda x: self.compare(self.features(x), target), sr, use_reentrant=False)
-        return result  # type: ignore[no-any-return]
+        return result
 
     def _vgg16(self, x: Tensor, pool: Callable[[Tensor], Tensor]) -> list[Tensor]:
         maps, layer = [], 0

@@ -33,6 +33,9 @@ OPEN_SEGMENTS = 6
 STATE, CANDIDATES = "state.json", "candidates.json"
 PREVIEW_SECONDS = 1.0
 
+ASKED = ("index", "maker", "prompt", "seed", "replace")
+"""What has to be known of an image that is being made, to ask for it again."""
+
 TELL_SECONDS = 0.03
 """Changes within so short a time are told together."""
 
@@ -93,6 +96,7 @@ class ClipSession:
         self._findings: dict[tuple[int, str], list[dict[str, str | None]]] = {}
         self._checker = ThreadPoolExecutor(1, "sparkvsr-check")
         self._serial = 0
+        self.planned = 0
         self._segment_sources = lru_cache(OPEN_SEGMENTS)(self._open_segment)
         self._seconds = self.frames.seconds()
         self.references = ReferenceFolder(
@@ -260,11 +264,17 @@ class ClipSession:
             guidance = self.history.table["guidance"]
             self._send({"do": "plan", "clip": self.number, "serial": self._serial, "guidance": guidance})
 
+    @property
+    def is_planned(self) -> bool:
+        """Whether the segments are those of the current version."""
+        return self.planned == self._serial
+
     def take_plan(self, message: Message) -> bool:
         """Use the answer; False if a newer one is on the way."""
         with self.lock:
             if message["serial"] != self._serial:
                 return False
+            self.planned = message["serial"]
             self.shown.plan(message["segments"])
             self.save()
             self.changed()
@@ -308,7 +318,8 @@ class ClipSession:
     def save(self) -> None:
         """Keep what is shown and what waits."""
         with self.lock:
-            self.saved = {"shown": self.shown.kept(), "queue": self.queue_items()}
+            asked = [{name: made["message"][name] for name in ASKED} for made in self.making.values()]
+            self.saved = {"shown": self.shown.kept(), "queue": self.queue_items(), "making": asked}
             self.project.save(STATE, self.saved)
 
     def check_index(self, index: Any) -> int:

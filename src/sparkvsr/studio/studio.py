@@ -6,11 +6,12 @@ import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sparkvsr.errors import ConfigError, KeyframeError
+from sparkvsr.errors import ConfigError, KeyframeError, SparkVSRError
 from sparkvsr.keyframes.makers.interface import MakerOptions
 from sparkvsr.studio.clip_session import PREVIEW_SECONDS, ClipSession
 from sparkvsr.studio.edits import number, use_image
@@ -122,10 +123,13 @@ class Studio:
                 path, folder = options.clips[number], options.folder(number)
                 session = ClipSession(number, path, folder, options.values, self._cache, self.render.send)
                 session.queue_items = lambda: self.queue.of(number)
-                waiting = saved_items(session.saved.get("queue"), number)
+                waiting, making = saved_items(session.saved.get("queue"), number), session.saved.get("making")
                 self._sessions[number] = session
                 for item in waiting:
                     self.queue.add(item)
+                for asked in making if isinstance(making, list) else []:
+                    with suppress(SparkVSRError, AttributeError):  # the makers may be others now
+                        self.add(session, asked)
                 self._open(session)
             return session
 
@@ -175,7 +179,11 @@ class Studio:
     # Requests of the page
 
     def add(self, clip: ClipSession, values: Mapping[str, Any]) -> None:
-        """Make an image by a maker: of a new keyframe, or another candidate of one."""
+        """Make an image by a maker: of a new keyframe, or another candidate of one.
+
+        Raises:
+            ConfigError: no such maker, or the prompt is no text.
+        """
         index = clip.check_index(values.get("index"))
         maker = values.get("maker", 0)
         if isinstance(maker, bool) or not isinstance(maker, int) or not 0 <= maker < len(self.options.makers):
@@ -192,6 +200,7 @@ class Studio:
         message |= {"prompt": prompt or None, "seed": seed, "replace": values.get("replace") is not False}
         label = self.makers()[maker]["label"]
         clip.making[self._number] = {"id": self._number, "index": index, "label": label, "message": message}
+        clip.save()
         self._send_when_open(clip, message)
         clip.changed()
 
@@ -222,7 +231,11 @@ class Studio:
         )
 
     def export(self, clip: ClipSession, values: Mapping[str, Any]) -> None:
-        """Queue a finished file."""
+        """Queue a finished file.
+
+        Raises:
+            ConfigError: the name does not fit the codec, or is taken.
+        """
         options = checked_export(values)
         codec = options.get("codec") or clip.values.get("codec") or "h264"
         output = values.get("output") or default_output(clip.clip, clip.values)
@@ -375,6 +388,7 @@ class Studio:
 
     def _made(self, clip: ClipSession, message: Message) -> None:
         clip.making.pop(message["id"], None)
+        clip.save()
         index, image, prompt = message["index"], message["image"], message["prompt"]
         clip.add_candidate(index, image, message["name"], prompt=prompt, seed=message["seed"])
         table = clip.history.table
@@ -390,6 +404,7 @@ class Studio:
         what = message["what"]
         if what["do"] == "make":
             clip.making.pop(what["id"], None)
+            clip.save()
         elif what["do"] == "render":
             running = self.queue.running
             if running is not None:

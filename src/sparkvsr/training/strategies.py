@@ -71,7 +71,7 @@ class ShardedStrategy(ModelParallelStrategy):
         try:
             from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
         except ImportError:  # torch before 2.6
-            from torch.distributed._composable.fsdp import (  # type: ignore[assignment]
+            from torch.distributed._composable.fsdp import (
                 MixedPrecisionPolicy,
                 fully_shard,
             )

@@ -13,6 +13,7 @@ import av
 from torch import Tensor
 
 from sparkvsr.errors import DecodeError
+from sparkvsr.suffixes import IMAGE_SUFFIXES
 
 from .border import DECODER_OPTIONS, MAX_FRAME_PX, check_size, decoding
 from .colour_tags import UNSPECIFIED, ColourTags
@@ -20,7 +21,6 @@ from .declared_size import check_memory, declared_size
 from .exif import exif_orientation
 from .orientation import DisplayMatrix, as_displayed
 from .pixels import frame_bit_depth, frame_to_pixels, has_alpha_format, pixels_to_frame, to_float
-from .suffixes import IMAGE_SUFFIXES
 
 DEFAULT_SEQUENCE_FPS = Fraction(24)
 MAX_IMAGE_BYTES = 2**30
@@ -115,7 +115,11 @@ def resolve_images(path: Path) -> list[Path] | None:
 
 
 def sniff_image(path: Path) -> str | None:
-    """Name the decoder for an image file by its first bytes, or None; the suffix is not trusted."""
+    """Name the decoder for an image file by its first bytes, or None; the suffix is not trusted.
+
+    Raises:
+        DecodeError: an animated WebP.
+    """
     with decoding(path), path.open("rb") as file:
         start = file.read(64)
     for magic, codec in _MAGIC:

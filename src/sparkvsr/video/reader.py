@@ -319,7 +319,7 @@ class VideoReader:
                 packet.pts = None if packet.pts is None else packet.pts + shift
                 packet.dts = None if packet.dts is None else packet.dts + shift
             try:
-                frames = decoder.decode(packet if packet.size else None)
+                frames = decoder.decode(packet)
             except av.error.EOFError:
                 break
             except (av.error.FFmpegError, ValueError):

@@ -255,7 +255,7 @@ def restore_shots(
     loader: KeyframeLoader | None,
     settings: RestoreSettings,
 ) -> Generator[tuple[Frame, Tensor], None, None]:
-    """``restore_segments`` for whole shots, of which only the frames are wanted."""
+    """``restore_segments`` for whole shots: frames and their results, ``(3, H, W)`` float in [0, 1]."""
     segments = [_WholeShot(shot) for shot in shots]
     for item in restore_segments(model, frames, segments, keyframe_indices, loader, settings):
         if not isinstance(item, SegmentEnd):

@@ -49,7 +49,7 @@ class WorkStore:
         folder: made if missing; an existing folder must be a work folder or empty.
         limit_bytes: when more is stored, segments that the current job does not use are dropped, oldest first.
         suffix: of the files of segments.
-        is_guest: write into a folder that another process of the same job holds; nothing is locked.
+        is_lock_held: another process of the same job holds the folder; this one takes no lock.
 
     Attributes:
         damaged: keys of segments that were found damaged and deleted.
@@ -59,18 +59,18 @@ class WorkStore:
     """
 
     def __init__(
-        self, folder: Path, limit_bytes: int | None = None, *, suffix: str = ".mkv", is_guest: bool = False
+        self, folder: Path, limit_bytes: int | None = None, *, suffix: str = ".mkv", is_lock_held: bool = False
     ) -> None:
         self.folder = folder
         self.suffix = suffix
         self.damaged: list[str] = []
         self._segments = folder / SEGMENTS
         self._limit = limit_bytes
-        self._is_guest = is_guest
+        self._is_lock_held = is_lock_held
         self._lock: FileLock | None = None
 
     def __enter__(self) -> WorkStore:
-        if self._is_guest:
+        if self._is_lock_held:
             return self
         try:
             if self.folder.exists() and not is_work_folder(self.folder) and any(self.folder.iterdir()):
@@ -199,7 +199,11 @@ class WorkStore:
         return isinstance(measured, dict) and _matches(self.path(key).with_suffix(".safetensors"), measured)
 
     def drop(self, key: str) -> None:
-        """Delete a segment and all that belongs to it; the record first, so that a crash leaves no lie."""
+        """Delete a segment and all that belongs to it; the record first, so that a crash leaves no lie.
+
+        Raises:
+            EncodeError: a folder lies where a file of the segment would be.
+        """
         for suffix in (".json", self.suffix, ".safetensors"):
             path = self.path(key).with_suffix(suffix)
             if path.is_dir() and not path.is_symlink():

@@ -70,7 +70,7 @@ def identity_of(path: Path) -> FileIdentity | None:
 
 
 def frame_digest(pixels: Tensor) -> bytes:
-    """Hash of a frame's pixels, 16 bytes."""
+    """Hash of a frame's pixels ``(3, H, W)``, 16 bytes."""
     return hashlib.blake2b(np.ascontiguousarray(pixels.numpy()).data, digest_size=16).digest()
 
 

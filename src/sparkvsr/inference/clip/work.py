@@ -87,8 +87,8 @@ class ClipWork:
         self._started = time.monotonic()
         self._kept_frames = 0
 
-    def announce(self) -> None:
-        """Tell the plan; nothing is written yet.
+    def report_plan(self) -> None:
+        """Send the event "plan"; nothing is written yet.
 
         Raises:
             ResourceError: the disk is too small, were nothing of the job stored yet.

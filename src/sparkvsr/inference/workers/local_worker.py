@@ -83,7 +83,7 @@ class LocalWorker:
         name: for the log.
     """
 
-    by_mail = False
+    returns_bytes = False
 
     def __init__(self, settings: WorkerSettings, name: str) -> None:
         self.name = name

@@ -163,7 +163,7 @@ def place(image: Tensor, canvas: tuple[int, int]) -> tuple[Tensor, tuple[float, 
     """Put an image into the middle of a picture of fixed size, edges repeated outwards.
 
     Args:
-        image: ``(3, a, b)``.
+        image: ``(3, a, b)`` in [0, 1].
         canvas: ``(H, W)``.
 
     Returns:
@@ -179,7 +179,7 @@ def place(image: Tensor, canvas: tuple[int, int]) -> tuple[Tensor, tuple[float, 
 
 
 def cut_out(image: Tensor, box: tuple[float, float, float, float]) -> Tensor:
-    """The part of an image that ``place`` put there, whatever size the image has now."""
+    """The part of ``(3, a, b)`` in [0, 1] that ``place`` put there, whatever size the image has now."""
     h, w = image.shape[-2:]
     top, left, bottom, right = (round(value * side) for value, side in zip(box, (h, w, h, w), strict=True))
     return image[:, top : max(top + 1, bottom), left : max(left + 1, right)]

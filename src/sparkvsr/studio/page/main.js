@@ -49,6 +49,8 @@ function takeState(state) {
       drawPlace();
     }).catch(() => {});
   }
+  // A page that is loaded again shows the same frame.
+  if (first && /^#\d+$/.test(location.hash)) setFrame(Number(location.hash.slice(1)));
   askReach();
   emit("state");
   drawPlace();
@@ -147,6 +149,11 @@ function images() {
   });
 }
 
+let remembering = 0;
+on("frame", () => {
+  clearTimeout(remembering);
+  remembering = setTimeout(() => history.replaceState(null, "", `#${model.frame}`), 300);
+});
 on("mode", drawModes);
 on("frame", drawPlace);
 drawModes();
