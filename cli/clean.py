@@ -10,6 +10,8 @@ import typer
 from sparkvsr.errors import ConfigError
 from sparkvsr.units import human_bytes
 
+from .shown import printable
+
 
 def clean(
     paths: Annotated[
@@ -26,4 +28,4 @@ def clean(
             msg = f"{path} has no work folder of sparkvsr at, in or beside it; nothing was deleted"
             raise ConfigError(msg)
         for folder in folders:
-            typer.echo(f"Removed  {folder} ({human_bytes(remove_work_folder(folder))})")
+            typer.echo(f"Removed  {printable(str(folder))} ({human_bytes(remove_work_folder(folder))})")

@@ -12,6 +12,7 @@ from sparkvsr.units import human_bytes
 
 from . import options as shared
 from .console import JsonReporter, TextReporter
+from .shown import printable
 
 
 def compare(
@@ -65,8 +66,8 @@ class CompareReporter(TextReporter):
         if event["event"] == "compared":
             self._stop()
             size = f", {human_bytes(event['bytes'])}" if event["bytes"] else ""
-            self._line(
-                f"Wrote    {event['output']} ({event['width']}x{event['height']}, {event['frames']} frames{size})"
-            )
+            name = printable(event["output"])
+            self._line(f"Wrote    {name} ({event['width']}x{event['height']}, {event['frames']} frames{size})")
+            self._notes(event)
         else:
             super().__call__(event)

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sparkvsr.units import human_bytes, human_seconds
 
+from .shown import printable, printable_event
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -35,7 +37,7 @@ SHOWN = {"shown": True}
 
 def print_error(message: str) -> None:
     """One line on stderr."""
-    line = " ".join(message.split())
+    line = printable(" ".join(message.split(" ")).strip())
     write_stderr("Error: " + line)
     _log.error("%s", line, extra=SHOWN)
 
@@ -107,6 +109,7 @@ class TextReporter:
 
     def __call__(self, event: dict[str, Any]) -> None:
         _note(event)
+        event = printable_event(event)
         name = event["event"]
         if name == "input":
             self._line(f"Read     {event['summary']}")
@@ -129,7 +132,7 @@ class TextReporter:
             self._several = event["count"] > 1
             self._line(f"Workers  {event['where']}")
         elif name == "note":
-            self._line(f"Note     {event['text']}")
+            self._notes({**event, "notes": [event["text"]]})
         elif name == "skipped":
             self._line(f"Skip     {event['input']}: {event['reason']}")
         elif name == "done":

@@ -8,6 +8,7 @@ Option values are shown only where they are numbers or words of this program.
 from __future__ import annotations
 
 import getpass
+import json
 import logging
 import os
 import platform
@@ -27,6 +28,7 @@ from sparkvsr.version import __version__
 
 from .console import SHOWN, command_line, private_paths
 from .logs import last_lines
+from .shown import printable
 
 _log = logging.getLogger("sparkvsr.cli")
 
@@ -100,6 +102,12 @@ class Redactor:
 
         text = _ABSOLUTE.sub(set_aside, text)
         # 2. What is known to be private, longest first; then whatever looks like an address or a path; then names.
+        # What cannot be shown is written out in some places of a trace and not in others.
+        for private, instead in list(self._texts.items()):
+            encoded = (json.dumps(private, ensure_ascii=False)[1:-1], json.dumps(private)[1:-1])
+            for form in (private, repr(private)[1:-1], os.fsencode(private).decode(errors="replace"), *encoded):
+                self._texts.setdefault(form, instead)
+                self._texts.setdefault(printable(form), instead)
         for private in sorted(self._texts, key=len, reverse=True):
             text = text.replace(private, self._texts[private])
         text = _ADDRESS.sub("<address>", text)
@@ -215,7 +223,7 @@ def report_text(exc: BaseException, redact: Redactor, arguments: Sequence[str]) 
         "Last lines of the log:",
         *(redact(line) for line in last_lines()),
     ]
-    return "\n".join(lines) + "\n"
+    return printable("\n".join(lines), keep_lines=True) + "\n"
 
 
 def _machine() -> list[str]:

@@ -15,6 +15,7 @@ from sparkvsr.units import human_seconds
 
 from . import options as shared
 from .logs import observed
+from .shown import printable, printable_event
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -213,7 +214,7 @@ def evaluate(
             )  # fmt: skip
             _run_benches(bench or [], data_root, output, choice, metrics, options)
     except MissingMetricsError as exc:
-        sys.stderr.write(f"Error: {exc}\n")
+        sys.stderr.write(f"Error: {printable(str(exc))}\n")
         raise typer.Exit(EXIT_MISSING_METRICS) from None
 
 
@@ -335,6 +336,7 @@ def _list_benches() -> None:
 def _print_record(record: dict[str, Any], folder: Path) -> None:
     from sparkvsr.evaluation.tables import clip_rows, notes, text_table, title
 
+    record = printable_event(record)
     _print(f"\n{title(record)}\n{text_table(*clip_rows(record))}")
     for line in notes(record):
         _print(f"Note  {line}")
@@ -342,7 +344,7 @@ def _print_record(record: dict[str, Any], folder: Path) -> None:
 
 
 def _print(text: str) -> None:
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(printable(text, keep_lines=True) + "\n")
     sys.stdout.flush()
 
 
@@ -364,6 +366,7 @@ class EvalProgress:
             self._bar.stop()
 
     def __call__(self, event: dict[str, Any]) -> None:
+        event = printable_event(event)
         if event["event"] == "clip":
             frames = event["record"]["frames"]
             self._line(f"{event['name']}: {frames} frames, {'kept from before' if event['reused'] else 'measured'}")

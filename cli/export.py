@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from .shown import printable
+
 
 def export(
     run: Annotated[Path, typer.Argument(help="Run folder of sparkvsr train, or one of its checkpoints.")],
@@ -18,9 +20,19 @@ def export(
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing folder.")] = False,
+    trust_target: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--trust-target",
+            metavar="NAME",
+            help="Run this code of your own (a _target_ in the run's configuration). Without it a run folder is data.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Write a model folder that `sparkvsr upscale --model` takes, with a model card."""
     from sparkvsr.training.export import export_model
 
-    folder = export_model(run, output, ema=ema, overwrite=overwrite)
-    typer.echo(f"wrote {folder}; use it with: sparkvsr upscale CLIP --model {folder}", err=True)
+    folder = export_model(run, output, ema=ema, overwrite=overwrite, own_targets=trust_target or ())
+    name = printable(str(folder))
+    typer.echo(f"wrote {name}; use it with: sparkvsr upscale CLIP --model {name}", err=True)

@@ -13,6 +13,7 @@ from sparkvsr.errors import ConfigError
 
 from . import options as shared
 from .console import JsonReporter, TextReporter
+from .shown import printable
 
 MAKER = "References"
 
@@ -175,7 +176,7 @@ def _check(clip: Path, folder: Path, *, as_json: bool) -> None:
     if found["left_out"]:
         lines.append(f"Note     weight 0, not used: {', '.join(map(str, found['left_out']))}")
     lines += [f"Warning  {text}" for text in found["warnings"]] or ["         all of them fit their frames"]
-    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.write("\n".join(map(printable, lines)) + "\n")
 
 
 class KeyframeReporter(TextReporter):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import logging
 import shlex
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -22,6 +23,7 @@ from sparkvsr.errors import ConfigError
 from sparkvsr.version import __version__
 
 from .console import command_line, write_stderr
+from .shown import printable
 
 LOG_PANEL = "Log"
 KEPT_LINES = 60
@@ -75,6 +77,34 @@ def observed(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
+class PlainFormatter(logging.Formatter):
+    """One record, one line: whatever is in a name cannot begin another one."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (logging's name)
+        """See ``logging.Formatter``."""
+        record.message = printable(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802  (logging's name)
+        """See ``logging.Formatter``; a traceback has lines of its own."""
+        return printable(super().formatException(ei), keep_lines=True)
+
+
+class LogFileHandler(logging.FileHandler):
+    """Says once, on stderr, that the log could not be written further; the work goes on."""
+
+    _has_failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (logging's name)
+        """See ``logging.Handler``."""
+        del record
+        if not self._has_failed:
+            self._has_failed = True
+            reason = getattr(sys.exc_info()[1], "strerror", None) or "unknown reason"
+            name = printable(self.baseFilename)
+            write_stderr(f"Warning: --log-file {name} cannot be written any more ({reason}); the log ends there")
+
+
 def check_log_file(log_file: Path, values: Iterable[Any]) -> None:
     """Refuse to append the log to a file that the command reads or writes, or that is no text.
 
@@ -123,7 +153,7 @@ class LastLines(logging.Handler):
         super().__init__()
         self.lines: deque[str] = deque(maxlen=KEPT_LINES)
         self.setFormatter(
-            logging.Formatter("%(asctime)s %(levelname)s %(name)s [%(processName)s] %(message)s", "%H:%M:%S")
+            PlainFormatter("%(asctime)s %(levelname)s %(name)s [%(processName)s] %(message)s", "%H:%M:%S")
         )
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -166,16 +196,16 @@ def start_logging(verbose: int = 0, log_file: Path | None = None) -> None:
     log_file = log_file.expanduser()
     try:
         log_file.parent.mkdir(parents=True, exist_ok=True)
-        file = logging.FileHandler(log_file, mode="a", encoding="utf-8", errors="backslashreplace")
+        file = LogFileHandler(log_file, mode="a", encoding="utf-8", errors="backslashreplace")
     except OSError as exc:
         msg = f"--log-file {log_file} cannot be written ({exc.strerror}); give another file"
         raise ConfigError(msg) from exc
-    file.setFormatter(logging.Formatter(_FILE_FORMAT, "%Y-%m-%dT%H:%M:%S"))
+    file.setFormatter(PlainFormatter(_FILE_FORMAT, "%Y-%m-%dT%H:%M:%S"))
     logger.addHandler(file)
     logging.getLogger("sparkvsr.cli").info("sparkvsr %s: %s", __version__, shlex.join(command_line))
 
 
-class _ScreenFormatter(logging.Formatter):
+class _ScreenFormatter(PlainFormatter):
     """Short lines for people: warnings in one word, the rest with the module's name."""
 
     def format(self, record: logging.LogRecord) -> str:

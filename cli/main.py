@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
@@ -17,6 +19,7 @@ import typer
 from typer.core import TyperGroup
 
 from sparkvsr.errors import ConfigError, SparkVSRError
+from sparkvsr.spinning import sleep_between_tasks
 from sparkvsr.version import __version__
 
 from .clean import clean
@@ -64,11 +67,21 @@ class ErrorBoundary(TyperGroup):
             raise typer.Exit(EXIT_INTERRUPTED) from None
         except Exception as exc:
             # Typer's own ways out (usage errors, Exit) are exceptions, too.
+            if _is_out_of_memory(exc):
+                print_error("memory ran out; use a smaller --tile or --chunk-frames, or fewer --devices (`ulimit -v`?)")
+                raise typer.Exit(1) from None
             is_typers = type(exc).__module__.partition(".")[0] in ("typer", "click")
             if is_debugging or is_typers or isinstance(exc, BrokenPipeError):
                 raise
             print_error(crash_message(exc))
             raise typer.Exit(1) from None
+
+
+def _is_out_of_memory(exc: BaseException) -> bool:
+    text = f"{getattr(exc, 'kind', '')} {exc}"
+    return isinstance(exc, MemoryError) or any(
+        mark in text for mark in ("MemoryError", "bad_alloc", "can't allocate memory", "Cannot allocate memory")
+    )
 
 
 _log = logging.getLogger("sparkvsr.cli")
@@ -100,12 +113,12 @@ def main(
     """Keyframe-driven video super-resolution."""
 
 
-_BEFORE: list[Callable[..., None]] = [upscale, studio, keyframes, compare]
-_AFTER: list[Callable[..., None]] = [metrics, train, export, models, profile, schema, clean]
-for command in _BEFORE:
+_BEFORE_EVAL: list[Callable[..., None]] = [upscale, studio, keyframes, compare]
+_AFTER_EVAL: list[Callable[..., None]] = [metrics, train, export, models, profile, schema, clean]
+for command in _BEFORE_EVAL:
     app.command()(observed(command))
 app.add_typer(eval_app, name="eval")
-for command in _AFTER:
+for command in _AFTER_EVAL:
     app.command()(observed(command))
 app.command("bench", hidden=True)(observed(bench))
 
@@ -114,8 +127,21 @@ _WORKING = ("upscale", "keyframes", "compare", "eval", "train", "export")
 """Commands whose result is a file: a stdout that cannot be written takes nothing from it."""
 
 
+def _interrupt(number: int, frame: Any) -> None:
+    """Ctrl-C; while torch or another large library loads, an exception would end in an abort within its own code."""
+    for name in ("torch", "cv2", "av", "numpy"):
+        spec = getattr(sys.modules.get(name), "__spec__", None)
+        if getattr(spec, "_initializing", False):
+            print_error("interrupted; nothing was written")
+            os._exit(EXIT_INTERRUPTED)
+    signal.default_int_handler(number, frame)
+
+
 def run() -> None:
     """Entry point of the console script."""
+    sleep_between_tasks(os.environ)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, _interrupt)
     out, _ = steady_output()
     code: int | str | None = 0
     try:

@@ -9,6 +9,8 @@ import typer
 
 from sparkvsr.units import human_bytes
 
+from .shown import printable
+
 
 def models(
     folders: Annotated[
@@ -28,7 +30,7 @@ def models(
     for model in found:
         state = "" if model.usable else "NOT USABLE: "
         facts = f"{human_bytes(model.size_bytes)}, {model.parameters:,} parameters; {state}{model.needs}"
-        typer.echo(f"{model.path}\n          {facts}")
+        typer.echo(f"{printable(str(model.path))}\n          {facts}")
     if not found:
         typer.echo(
             "No cogvideox model folder here or in the hub's cache; give folders to look in, or --model owner/name."

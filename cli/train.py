@@ -12,6 +12,8 @@ import typer
 
 from sparkvsr.units import human_seconds
 
+from .shown import printable
+
 
 def train(
     overrides: Annotated[
@@ -150,7 +152,7 @@ class TrainingScreen:
             self._say(f"use it with: sparkvsr upscale CLIP --model {event['model_folder']}")
 
     def _say(self, text: str) -> None:
-        self._console.print(text, markup=False, soft_wrap=True)
+        self._console.print(printable(text), markup=False, soft_wrap=True)
         sys.stderr.flush()
 
 

@@ -249,7 +249,7 @@ def _upscale(
     outcomes = []
     for outcome in upscale_many(found.paths, target, options, report, into_folder=into_folder, workers=workers):
         outcomes.append(outcome)
-        _tell(outcome, report, is_batch=found.is_batch)
+        _report_outcome(outcome, report, is_batch=found.is_batch)
     if not found.is_batch:
         return
     report(
@@ -265,7 +265,7 @@ def _upscale(
         raise typer.Exit(1)
 
 
-def _tell(outcome: Outcome, report: Reporter, *, is_batch: bool) -> None:
+def _report_outcome(outcome: Outcome, report: Reporter, *, is_batch: bool) -> None:
     """Say what went wrong with an input; alone, its error ends the command."""
     error = outcome.error
     if error is None:
@@ -294,5 +294,5 @@ def _dry_run(found: Inputs, output: str | None, options: UpscaleOptions, report:
     for path in found.paths:
         job = prepare(path, target, options, model, report, into_folder=into_folder)
         work = ClipWork(job.clip, segments_of(job), report)
-        work.announce()
+        work.report_plan()
         work.check_disk()

@@ -14,6 +14,21 @@ from torch import Tensor
 
 from sparkvsr.models.interface import ModelPlan, RestorationModel, Session, ShotRequest
 
+GOOD = """
+title: t
+kind: paired
+scale: 4
+clips: [a, b]
+frames: 4
+degradation: bicubic
+lr_required: false
+metrics: default
+primary: psnr
+gt_folders: [GT]
+lr_folders: [LQ]
+get: nowhere
+"""
+
 
 def moving(seed: int, frames: int = 4, size: tuple[int, int] = (48, 64)) -> list[np.ndarray]:
     """A textured page that slides by, ``(H, W, 3)`` uint8 frames."""

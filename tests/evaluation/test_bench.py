@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from clips_on_disk import GOOD
 
 from sparkvsr.errors import ConfigError
 from sparkvsr.evaluation.bench import DEGRADATIONS, bench_names, load_bench, parse_bench
@@ -14,21 +15,6 @@ EXPECTED = {
     "REDS4", "REDS30", "Vid4", "Vid4-BD", "UDM10", "UDM10-BD", "SPMCS", "YouHQ40", "RealVSR", "MVSR4x", "VideoLQ",
     "MovieLQ", "demo",
 }  # fmt: skip
-
-GOOD = """
-title: t
-kind: paired
-scale: 4
-clips: [a, b]
-frames: 4
-degradation: bicubic
-lr_required: false
-metrics: default
-primary: psnr
-gt_folders: [GT]
-lr_folders: [LQ]
-get: nowhere
-"""
 
 
 def test_all_benches_are_shipped() -> None:

@@ -6,8 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from clips_on_disk import moving, write_frames, write_video
-from test_bench import GOOD
+from clips_on_disk import GOOD, moving, write_frames, write_video
 
 from sparkvsr.errors import ConfigError, DatasetError
 from sparkvsr.evaluation.bench import Bench, parse_bench

@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from clips_on_disk import FakeRestorer, moving, write_frames, write_video
-from test_bench import GOOD
+from clips_on_disk import GOOD, FakeRestorer, moving, write_frames, write_video
 
 from sparkvsr.errors import ConfigError, DatasetError, KeyframeError, MetricError
 from sparkvsr.evaluation.bench import load_bench, parse_bench

@@ -130,10 +130,17 @@ def test_loader_decodes_each_part_once_when_keyframes_are_asked_in_order() -> No
 
 
 def test_loader_keeps_few_keyframes() -> None:
-    keyframes = KeyframeLoader(lambda start: clip(start, 100), BicubicMaker(), (16, 24), kept=2)  # type: ignore[arg-type, return-value]
-    for index in (0, 10, 20, 30):
+    made = []
+
+    class NotingMaker(BicubicMaker):
+        def make(self, lr: Tensor, size: tuple[int, int], index: int = 0) -> Tensor:
+            made.append(index)
+            return super().make(lr, size, index)
+
+    keyframes = KeyframeLoader(lambda start: clip(start, 100), NotingMaker(), (16, 24), kept=2)  # type: ignore[arg-type, return-value]
+    for index in (0, 10, 20, 30, 30, 20, 10):
         keyframes.load(index)
-    assert len(keyframes._cache) == 2
+    assert made == [0, 10, 20, 30, 10]
 
 
 class CountingSession(DelayedSession):

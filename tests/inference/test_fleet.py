@@ -17,7 +17,7 @@ from sparkvsr.inference.workers.local_worker import WorkerLost
 class FakeWorker:
     """Answers a request by calling it."""
 
-    by_mail = False
+    returns_bytes = False
 
     def __init__(self, name: str = "fake") -> None:
         self.name = name

@@ -21,17 +21,19 @@ def test_prefetch_keeps_the_order() -> None:
 
 
 def test_prefetch_is_bounded() -> None:
-    taken = []
+    asked = threading.Semaphore(0)
 
     def source() -> Iterator[int]:
         for value in range(100):
-            taken.append(value)
+            asked.release()
             yield value
 
     items = prefetch(source(), depth=4)
     next(items)
-    time.sleep(0.3)
-    assert len(taken) <= 7  # one consumed, four waiting, one in the thread's hand, one being made
+    # One consumed, four waiting, one in the thread's hand: those come. One more may be in the making, an eighth is not.
+    assert all(asked.acquire(timeout=60) for _ in range(6))
+    taken = 6 + sum(asked.acquire(timeout=0.1) for _ in range(3))
+    assert taken <= 7
     items.close()
     assert _own_threads() == 0
 

@@ -97,8 +97,10 @@ def test_flat_frames_are_no_false_alarm() -> None:
 
 
 def test_tiny_frames_are_handled() -> None:
-    check_content(torch.rand(3, 4, 5), torch.rand(3, 16, 20))
-    check_content(torch.rand(3, 1, 1), torch.rand(3, 4, 4))
+    lr = torch.rand(3, 4, 5, generator=torch.Generator().manual_seed(0))
+    assert check_content(lr, resize_image(lr, (16, 20))) == []
+    assert "does not look like" in check_content(lr, 1 - resize_image(lr, (16, 20)))[0]
+    assert check_content(torch.full((3, 1, 1), 0.5), torch.full((3, 4, 4), 0.5)) == []
 
 
 def test_swapped_references_are_named(tmp_path: Path) -> None:

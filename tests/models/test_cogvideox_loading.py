@@ -375,3 +375,11 @@ def test_configs_of_the_fixture_are_the_real_ones_but_for_sizes(shared_dir: Path
     for name, nano in (("transformer", TRANSFORMER), ("vae", VAE)):
         config = json.loads((real / name / "config.json").read_text())
         assert set(nano) <= set(config)
+
+
+def test_sequential_offload_without_accelerate_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sparkvsr.models.cogvideox.offload import Residency
+
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    with pytest.raises(ConfigError, match=r"needs the package accelerate; pip install 'sparkvsr\[cogvideox\]'"):
+        Residency({"vae": torch.nn.Linear(1, 1)}, torch.device("cuda"), "sequential")

@@ -104,7 +104,8 @@ def test_alpha_in_video_round_trips(tmp_path: Path, ffprobe, codec: str, suffix:
     assert stream["pix_fmt"].startswith("yuva444p1")
     again = next(iter(VideoReader(tmp_path / f"o{suffix}")))
     assert (again.alpha - ramp).abs().max() < 2 / 255
-    assert writer.notes == []
+    # FFmpeg decodes ProRes 4444 to 12 bits, whatever it was made from.
+    assert [note for note in writer.notes if "prores is written with 10 bits" not in note] == []
     dropped = copy_clip(source, tmp_path / "o.mp4").notes
     assert any("no transparency" in note for note in dropped)
 

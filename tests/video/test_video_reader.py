@@ -43,6 +43,17 @@ def test_any_start_gives_the_same_frames_as_reading_all(tmp_path: Path, layout: 
     assert all(torch.equal(pixels, whole[index].pixels) for index, pixels in picked.items())
 
 
+def test_a_part_of_a_reader_is_a_reader_of_that_part(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", codec="libx264", options={"bf": "3", "g": "8"}, num_frames=20)
+    reader = VideoReader(path, start=2, frames=4)
+    for start, frames in ((0, 3), (11, 5), (18, 9)):
+        part = list(reader.part(start, frames))
+        expected = list(VideoReader(path, start=start, frames=frames))
+        assert [frame.index for frame in part] == [frame.index for frame in expected]
+        assert all(torch.equal(a.pixels, b.pixels) for a, b in zip(part, expected, strict=True))
+    assert [frame.index for frame in reader] == [2, 3, 4, 5]
+
+
 def test_contract_of_a_frame(tmp_path: Path) -> None:
     reader = VideoReader(write_clip(tmp_path / "a.mp4", fps=Fraction(30000, 1001)))
     frames = list(reader)

@@ -212,7 +212,7 @@ def _discs(rng: np.random.Generator, side: int) -> Image:
 
 
 def soft_blob(rng: np.random.Generator, side: int) -> Image:
-    """Mask of a rounded shape near the middle, with a one-pixel soft edge."""
+    """Mask of a rounded shape near the middle, one-pixel soft edge: ``(side, side)`` float32 in [0, 1]."""
     y, x = _grid(side)
     cx, cy = rng.uniform(0.3, 0.7, 2) * side
     angle = np.arctan2(y - cy, x - cx)

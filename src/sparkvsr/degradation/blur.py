@@ -37,7 +37,7 @@ class BlurRange:
 def gaussian_kernel(
     size: int, sigma: tuple[float, float], theta: float, *, kind: str = "gaussian", beta: float = 1.0
 ) -> NDArray[np.float64]:
-    """Gaussian ``exp(-q/2)``, generalised ``exp(-q^beta/2)`` or plateau ``1/(q^beta + 1)``, sum 1.
+    """Gaussian ``exp(-q/2)``, generalised ``exp(-q^beta/2)`` or plateau ``1/(q^beta + 1)``, float64, sum 1.
 
     Args:
         size: odd side of the kernel.
@@ -58,7 +58,7 @@ def gaussian_kernel(
 
 
 def sinc_kernel(size: int, cutoff: float) -> NDArray[np.float64]:
-    """Circular low-pass ``w J1(w rho) / (2 pi rho)``, sum 1; it rings, as resized and sharpened footage does."""
+    """Circular low-pass ``w J1(w rho) / (2 pi rho)``, ``(size, size)`` float64, sum 1; it rings, as sharpening does."""
     axis = np.arange(size) - size // 2
     x, y = np.meshgrid(axis, axis)
     rho = np.hypot(x, y)

@@ -26,6 +26,7 @@ _WINDOW_PX = 768
 """Side of the middle part that is looked at; a shift moves all of the picture."""
 _MIN_SIDE_PX = 24
 _CAP_DB = 80.0
+_EQUAL_DB = 1.0
 
 
 @dataclass(frozen=True, order=True)
@@ -100,7 +101,7 @@ class AlignmentCheck:
         if not self._votes and len(self._recent) == 1:
             self._sample(0)
         told = [scores for scores in self._votes if len(scores) > 1]
-        best = [max(scores, key=lambda shift, scores=scores: (scores[shift], shift == Shift())) for scores in told]  # type: ignore[misc]
+        best = [_simplest(scores) for scores in told]
         if not best:
             return None
         shift, count = Counter(best).most_common(1)[0]
@@ -170,6 +171,7 @@ class WindowClip(FrameClip):
         self.size, self.num_frames = size, len(self._positions)
 
     def frames(self) -> Iterator[Image8]:
+        """See ``FrameClip``: ``(H, W, 3)`` uint8 RGB."""
         top, left = self._corner
         height, width = self.size
         wanted = set(self._positions)
@@ -179,13 +181,26 @@ class WindowClip(FrameClip):
                 yield frame[top : top + height, left : left + width].copy()
 
     def identity(self) -> str:
+        """See ``FrameClip``."""
         return f"{self._clip.identity()} window {self.size} {self._corner} {self._positions}"
 
     def warnings(self) -> list[str]:
+        """See ``FrameClip``."""
         return self._clip.warnings()
 
     def describe(self) -> str:
+        """See ``FrameClip``."""
         return self._clip.describe()
+
+
+def _simplest(scores: dict[Shift, float]) -> Shift:
+    """Of the shifts that explain a frame about equally well, the one that assumes least.
+
+    While a camera pans, one frame late and some pixels to the side are the same picture.
+    """
+    top = max(scores.values())
+    near = [shift for shift, score in scores.items() if score > top - _EQUAL_DB]
+    return min(near, key=lambda shift: (shift != Shift(), shift.frames != 0, abs(shift.right) + abs(shift.down), shift))
 
 
 def _middle(frame: Image8) -> np.ndarray:
@@ -200,7 +215,8 @@ def _found_shift(gt: np.ndarray, sr: np.ndarray) -> tuple[int, int]:
     if min(gt.shape) < _MIN_SIDE_PX or gt.std() < 1 or sr.std() < 1:
         return 0, 0
     window = cv2.createHanningWindow((gt.shape[1], gt.shape[0]), cv2.CV_32F)
-    (right, down), _ = cv2.phaseCorrelate(gt, sr, window)
+    # OpenCV puts the window on the arrays that it is given.
+    (right, down), _ = cv2.phaseCorrelate(gt.copy(), sr.copy(), window)
     return round(right), round(down)
 
 

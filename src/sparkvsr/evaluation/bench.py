@@ -75,10 +75,12 @@ class Bench:
 
     @property
     def has_gt(self) -> bool:
+        """Whether there is ground truth to compare with."""
         return self.kind != "no-reference"
 
     @property
     def degradation_text(self) -> str:
+        """How LR frames are made from ground truth, for people."""
         return DEGRADATIONS[self.degradation]
 
     def frames_of(self, clip: str) -> int | None:

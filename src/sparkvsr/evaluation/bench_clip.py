@@ -122,6 +122,7 @@ class BenchClip:
         return self.gt
 
     def identity(self) -> str:
+        """Text that changes when the frames that are measured change."""
         return f"{self.lr.identity() if self.lr else 'made'} {self.gt.identity() if self.gt else ''} {self.num_frames}"
 
     def lr_frames(self, bench: Bench) -> LrFrames:
@@ -147,7 +148,11 @@ class BenchClip:
         return shots, record
 
     def iframes(self, keyframes: str) -> list[int]:
-        """I-frames of the LR video."""
+        """I-frames of the LR video.
+
+        Raises:
+            ConfigError: the LR frames are not a video.
+        """
         from sparkvsr.video import iframe_indices
 
         if self.lr is None or not self.lr.is_video():

@@ -19,6 +19,7 @@ from sparkvsr.evaluation.measuring import ClipTask, MeasureOptions, make_folder,
 from sparkvsr.evaluation.record import build_record
 from sparkvsr.evaluation.result_folder import CLIPS_FOLDER, write_outputs
 from sparkvsr.evaluation.run_options import MetricChoice, RunOptions
+from sparkvsr.evaluation.whole_files import write_whole
 from sparkvsr.hooks import Hook
 from sparkvsr.metrics.catalogue import MetricSpec
 from sparkvsr.metrics.colour import Image8
@@ -253,4 +254,4 @@ def _save_frame(path: Path, frame: Image8) -> None:
     if not done:
         msg = f"cannot encode {path}"
         raise SparkVSRError(msg)
-    path.write_bytes(encoded.tobytes())
+    write_whole(path, encoded.tobytes())

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
+
 from sparkvsr.errors import DecodeError
 from sparkvsr.metrics.colour import Image8, to_uint8
-from sparkvsr.video.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from sparkvsr.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 _LOSSLESS_CODECS = {"ffv1", "rawvideo", "png", "bmp", "tiff", "utvideo", "huffyuv", "ffvhuff", "magicyuv", "qtrle"}
 
@@ -86,32 +89,40 @@ class FileClip(FrameClip):
         self.numbers = self._info.numbers[: self.num_frames]
 
     def frames(self) -> Iterator[Image8]:
+        """See ``FrameClip``: ``(H, W, 3)`` uint8 RGB, deeper sources rounded to 8 bit."""
         from sparkvsr.video import VideoReader
 
         with VideoReader(self.path, frames=self._limit) as reader:
             for frame in reader:
+                if "f32" in self._info.pixel_format or "f16" in self._info.pixel_format:
+                    refuse_no_numbers((self._info.files or (self.path,))[frame.index])
                 yield to_uint8(frame.pixels)
 
     def frame(self, index: int) -> Image8:
+        """See ``FrameClip``: ``(H, W, 3)`` uint8 RGB."""
         from sparkvsr.video import read_frames
 
         return to_uint8(read_frames(self.path, [index])[index])
 
     def identity(self) -> str:
+        """See ``FrameClip``: path, sizes and times of the files, not their content."""
         files = self._info.files or (self.path,)
         digest = hashlib.sha256()
         for file in files:
             state = file.stat()
-            digest.update(f"{file.name} {state.st_size} {state.st_mtime_ns}\n".encode())
+            digest.update(os.fsencode(file.name) + f" {state.st_size} {state.st_mtime_ns}\n".encode())
         return f"{self.path.resolve()} {digest.hexdigest()[:16]} {self._limit}"
 
     def describe(self) -> str:
+        """See ``FrameClip``."""
         return f"{self.path} ({self._info.kind}, {self._info.codec} {self._info.pixel_format})"
 
     def is_video(self) -> bool:
+        """Whether it is a video file, not images."""
         return self._info.kind == "video"
 
     def warnings(self) -> list[str]:
+        """See ``FrameClip``: lossy codecs, subsampled colour, more than 8 bit."""
         info = self._info
         found = []
         if info.kind == "video":
@@ -155,12 +166,15 @@ class MadeClip(FrameClip):
         self._make, self._version = make, version
 
     def frames(self) -> Iterator[Image8]:
+        """See ``FrameClip``: ``(H, W, 3)`` uint8 RGB."""
         return (self._make(index) for index in range(self.num_frames))
 
     def frame(self, index: int) -> Image8:
+        """See ``FrameClip``: ``(H, W, 3)`` uint8 RGB."""
         return self._make(index)
 
     def identity(self) -> str:
+        """See ``FrameClip``."""
         return f"made {self.name} {self._version} {self.num_frames} {self.size}"
 
 
@@ -180,9 +194,11 @@ class CroppedClip(FrameClip):
         self._clip, self._corner = clip, corner
 
     def frames(self) -> Iterator[Image8]:
+        """See ``FrameClip``: ``(H, W, 3)`` uint8 RGB."""
         return (self._cut(frame) for frame in islice(self._clip.frames(), self.num_frames))
 
     def frame(self, index: int) -> Image8:
+        """See ``FrameClip``: ``(H, W, 3)`` uint8 RGB."""
         return self._cut(self._clip.frame(index))
 
     def _cut(self, frame: Image8) -> Image8:
@@ -190,13 +206,37 @@ class CroppedClip(FrameClip):
         return frame[top : top + self.size[0], left : left + self.size[1]].copy()
 
     def identity(self) -> str:
+        """See ``FrameClip``."""
         return f"{self._clip.identity()} cut {self.size} {self._corner} {self.num_frames}"
 
     def warnings(self) -> list[str]:
+        """See ``FrameClip``."""
         return self._clip.warnings()
 
     def describe(self) -> str:
+        """See ``FrameClip``."""
         return self._clip.describe()
+
+
+def refuse_no_numbers(path: Path) -> None:
+    """Refuse an image of floating-point numbers with NaN or infinity in it, which decoding turns into colours.
+
+    Raises:
+        DecodeError: there is one.
+    """
+    from sparkvsr.video.images import decode_image
+
+    frame, _ = decode_image(path)
+    name = frame.format.name
+    kind = np.dtype(np.float32 if "f32" in name else np.float16).newbyteorder(">" if name.endswith("be") else "<")
+    per_pixel = len(frame.format.components) // len(frame.planes) * kind.itemsize
+    for plane in frame.planes:
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[
+            : plane.height, : plane.width * per_pixel
+        ]
+        if not np.isfinite(np.ascontiguousarray(rows).view(kind)).all():
+            msg = f"{path} holds values that are no numbers (NaN or infinity); write it again without them"
+            raise DecodeError(msg)
 
 
 def holds_images(folder: Path) -> bool:

@@ -299,7 +299,7 @@ def _fingerprint(task: ClipTask, options: MeasureOptions, basis: str) -> str:
     gt = task.gt.identity() if task.gt is not None else "none"
     protocols = [options.protocol(spec, task.gt is not None) for spec in options.specs]
     text = json.dumps([task.identity, gt, task.num_frames, protocols, options.every, options.primary, basis])
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
 def _read_kept(folder: Path, task: ClipTask, options: MeasureOptions, basis: str) -> dict[str, Any] | None:

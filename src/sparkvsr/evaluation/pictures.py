@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from sparkvsr.errors import SparkVSRError
+from sparkvsr.evaluation.whole_files import write_whole
 from sparkvsr.metrics.colour import Image8
 
 MAX_WIDTH, MAX_HEIGHT = 640, 400
@@ -67,7 +68,10 @@ class ExtremeFrames:
 
 
 def error_window(sr: Image8, gt: Image8 | None) -> tuple[int, int, int, int]:
-    """``(top, left, height, width)`` of the window with the largest error, the centre without ground truth."""
+    """``(top, left, height, width)`` of the window with the largest error between two ``(H, W, 3)`` uint8 frames.
+
+    Without ground truth it is the centre.
+    """
     height, width = min(sr.shape[0], MAX_HEIGHT), min(sr.shape[1], MAX_WIDTH)
     if gt is None:
         return (sr.shape[0] - height) // 2, (sr.shape[1] - width) // 2, height, width
@@ -90,4 +94,4 @@ def _write_jpeg(path: Path, image: Image8) -> None:
     if not done:
         msg = f"cannot encode the picture {path.name}"
         raise SparkVSRError(msg)
-    path.write_bytes(encoded.tobytes())
+    write_whole(path, encoded.tobytes())

@@ -16,6 +16,7 @@ from sparkvsr.evaluation.html_page import html_page
 from sparkvsr.evaluation.measuring import safe_name
 from sparkvsr.evaluation.record import RECORD_FILE, write_json
 from sparkvsr.evaluation.tables import csv_text, markdown
+from sparkvsr.evaluation.whole_files import write_whole
 
 PARENT = Path("results")
 CLIPS_FOLDER = "clips"
@@ -80,9 +81,9 @@ def write_outputs(record: dict[str, Any], folder: Path) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(record, files[0])
-        files[1].write_text(csv_text(record), encoding="utf-8")
-        files[2].write_text(markdown(record), encoding="utf-8")
-        files[3].write_text(html_page(record, folder / CLIPS_FOLDER), encoding="utf-8")
+        write_whole(files[1], csv_text(record))
+        write_whole(files[2], markdown(record))
+        write_whole(files[3], html_page(record, folder / CLIPS_FOLDER))
     except OSError as exc:
         msg = f"cannot write the results into {folder} ({exc.strerror or exc}); choose another -o"
         raise SparkVSRError(msg) from exc

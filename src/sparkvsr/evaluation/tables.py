@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
+import re
 from typing import Any
 
 from sparkvsr.metrics.catalogue import METRICS
@@ -70,8 +72,9 @@ def notes(record: dict[str, Any]) -> list[str]:
 def markdown(record: dict[str, Any]) -> str:
     """The whole result as Markdown."""
     header, rows = clip_rows(record)
-    lines = [f"# {title(record)}", "", f"Protocol: {record['protocol']}", "", *markdown_table(header, rows), ""]
-    lines += [f"- {note}" for note in notes(record)]
+    lines = [f"# {markdown_cell(title(record))}", "", f"Protocol: {markdown_cell(record['protocol'])}", ""]
+    lines += [*markdown_table(header, rows), ""]
+    lines += [f"- {markdown_cell(note)}" for note in notes(record)]
     for table in record["published"]:
         lines += ["", f"## Published: {table['title']}", "", f"Source: {table['source']}"]
         if table.get("warning"):
@@ -87,7 +90,13 @@ def markdown(record: dict[str, Any]) -> str:
 def markdown_table(header: list[str], rows: list[list[str]]) -> list[str]:
     """Lines of a Markdown table."""
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    return lines + ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return lines + ["| " + " | ".join(map(markdown_cell, row)) + " |" for row in rows]
+
+
+def markdown_cell(text: str) -> str:
+    """Text in a cell as it is: names of clips must not become tags, links or further lines."""
+    plain = html.escape("".join(char if char.isprintable() else " " for char in text), quote=False)
+    return re.sub(r"([\\`|\[\]])", r"\\\1", plain)
 
 
 def text_table(header: list[str], rows: list[list[str]]) -> str:

@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import time
+import traceback
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -182,7 +183,7 @@ def _one_by_one(
             refuse_source(job.clip.output, paths)
             result = run(job, hook)
         except Exception as exc:  # noqa: BLE001  (one bad file does not stop the rest; who asked reports it)
-            yield Outcome(path, "failed", error=exc, seconds=time.monotonic() - started)
+            yield Outcome(path, "failed", error=_lightened(exc), seconds=time.monotonic() - started)
         else:
             yield Outcome(path, "done", result, seconds=time.monotonic() - started)
 
@@ -201,10 +202,27 @@ def _on_workers(
         for clip in clips:
             path = paths[clip.number]
             if clip.error is not None:
-                yield Outcome(path, "failed", error=clip.error, seconds=time.monotonic() - started)
+                yield Outcome(path, "failed", error=_lightened(clip.error), seconds=time.monotonic() - started)
             else:
                 seconds = clip.result.seconds if clip.result is not None else 0.0
                 yield Outcome(path, "done", clip.result, seconds=seconds)
+
+
+def _lightened(error: BaseException) -> BaseException:
+    """An exception without the local variables of the calls it went through: clips, tensors, decoders.
+
+    Where it happened can still be told.
+    """
+    waiting: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while waiting:
+        one = waiting.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        traceback.clear_frames(one.__traceback__)
+        waiting += [one.__cause__, one.__context__]
+    return error
 
 
 def _judged(outcome: Outcome, claimed: dict[Path, Path]) -> Outcome:

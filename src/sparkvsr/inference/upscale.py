@@ -31,7 +31,7 @@ def run(job: UpscaleJob, hook: Hook = silent) -> UpscaleResult:
         SparkVSRError: reading, restoring or writing failed; nothing is left under the output's name.
     """
     work = ClipWork(job.clip, segments_of(job), hook)
-    work.announce()
+    work.report_plan()
     with work:
         render_segments(job, work.missing(), work.store, work.hook)
         return work.finish()

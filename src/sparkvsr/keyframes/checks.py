@@ -93,7 +93,7 @@ def check_content(lr: Tensor, hr: Tensor) -> list[str]:
 def correlation(first: Tensor, second: Tensor) -> float:
     """How alike the coarse structure of two images of one size is, -1 to 1; brightness and contrast do not matter.
 
-    Two flat images count as alike.
+    Two flat images count as alike. Images are ``(3, h, w)`` in [0, 1].
     """
     x, y = _structure(first), _structure(second)
     x, y = x - x.mean(), y - y.mean()
@@ -129,7 +129,7 @@ def content_notes(
 
     Args:
         maker: only a ``FolderMaker`` is looked at.
-        read_lr: gives the LR frames of some indices, like ``lambda wanted: read_frames(path, wanted)``.
+        read_lr: gives some LR frames, ``(3, h, w)`` in [0, 1], like ``lambda wanted: read_frames(path, wanted)``.
         indices: keyframes that will be used.
 
     Returns:
@@ -192,7 +192,7 @@ def _structure(image: Tensor) -> Grey:
 
 def _edges(grey: Grey) -> Grey:
     """Band-passed, so that neither the vignette nor the noise decides where a picture lies."""
-    return cv2.GaussianBlur(grey, (0, 0), 0.8) - cv2.GaussianBlur(grey, (0, 0), 4.0)  # type: ignore[no-any-return]
+    return cv2.GaussianBlur(grey, (0, 0), 0.8) - cv2.GaussianBlur(grey, (0, 0), 4.0)
 
 
 def _colour_notes(lr: Tensor, hr: Tensor) -> list[str]:

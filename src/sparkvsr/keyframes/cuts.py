@@ -177,7 +177,7 @@ def _far_enough(cuts: Iterable[int], count: int) -> list[int]:
 
 
 def reduced(pixels: Tensor, long_side: int) -> Tensor:
-    """``(3, h, w)`` averaged down to a long side; smaller frames as they are."""
+    """``(3, h, w)`` in [0, 1] averaged down to a long side; smaller frames as they are."""
     h, w = pixels.shape[-2:]
     factor = max(1.0, max(h, w) / long_side)
     if factor == 1:
@@ -186,7 +186,7 @@ def reduced(pixels: Tensor, long_side: int) -> Tensor:
 
 
 def _luma(thumb: Thumb) -> Thumb:
-    return np.tensordot(np.array([0.299, 0.587, 0.114], np.float32), thumb, 1)  # type: ignore[no-any-return]
+    return np.tensordot(np.array([0.299, 0.587, 0.114], np.float32), thumb, 1)
 
 
 def _distance(one: Thumb, other: Thumb) -> float:

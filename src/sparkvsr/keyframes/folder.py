@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sparkvsr.errors import KeyframeError, SparkVSRError
 from sparkvsr.keyframes.makers.interface import ReferenceMaker, file_identity
+from sparkvsr.keyframes.makers.judged_size import judge_declared
 from sparkvsr.keyframes.manifest import (
     MANIFEST_NAME,
     MAX_INDEX,
@@ -21,6 +22,9 @@ from sparkvsr.keyframes.manifest import (
 from sparkvsr.shapes import ASPECT_TOLERANCE
 from sparkvsr.video import IMAGE_SUFFIXES, read_image
 from sparkvsr.video.pixels import resize_image
+
+MAX_REFERENCE_FACTOR = 8
+"""How many times a side of the clip's frame a reference is expected to have at most."""
 
 
 class FolderMaker(ReferenceMaker):
@@ -140,6 +144,9 @@ class FolderMaker(ReferenceMaker):
             KeyframeError: unreadable or of another aspect ratio than ``lr_size`` = ``(h, w)``.
         """
         path = self.paths[index]
+        # A still may be as large as it was made; but not another picture, nor one that fills the memory.
+        wanted_size = (lr_size[0] * MAX_REFERENCE_FACTOR, lr_size[1] * MAX_REFERENCE_FACTOR)
+        judge_declared(path, lr_size, wanted_size, f"reference image {path} of keyframe {index}")
         try:
             image = read_image(path)
         except SparkVSRError as exc:

@@ -44,7 +44,11 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
 
 @contextmanager
 def folder_beside(folder: Path) -> Iterator[Path]:
-    """A temporary folder on the same disk, with a place for LR frames in it."""
+    """A temporary folder on the same disk, with a place for LR frames in it.
+
+    Raises:
+        KeyframeError: it cannot be made there.
+    """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = tempfile.TemporaryDirectory(prefix=f"{temporary_path(folder, 'making').name}-", dir=folder.parent)
@@ -58,6 +62,11 @@ def folder_beside(folder: Path) -> Iterator[Path]:
 
 
 def write_png(path: Path, image: Tensor) -> None:
+    """Write ``(3, H, W)`` in [0, 1] as an 8-bit PNG.
+
+    Raises:
+        EncodeError: the file cannot be written.
+    """
     try:
         path.write_bytes(encode_image(image, ".png", bits=8))
     except OSError as exc:

@@ -33,8 +33,10 @@ def frame_sharpness(frame: Tensor) -> float:
     factor = max(h, w) / ANALYSIS_LONG_SIDE
     if factor > 1:
         grey = F.interpolate(grey, scale_factor=1 / factor, mode="area")
+    if min(grey.shape[-2:]) < 3:
+        return FLAT_SCORE
     contrast = float(grey.std())
-    if contrast < 1e-3 or min(grey.shape[-2:]) < 3:
+    if contrast < 1e-3:
         return FLAT_SCORE
     # Central differences over the whole picture: single-pixel noise counts for little.
     dx = (grey[..., 1:-1, 2:] - grey[..., 1:-1, :-2]) / contrast

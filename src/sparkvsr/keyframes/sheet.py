@@ -31,7 +31,7 @@ class SheetTile:
 
 
 def thumbnail(image: Tensor) -> Tensor:
-    """An image at the sheet's width, ``(3, h, 320)``."""
+    """An image at the sheet's width, ``(3, h, 320)`` in [0, 1]."""
     h, w = image.shape[-2:]
     return resize_image(image, (max(8, round(h * TILE_WIDTH / w)), TILE_WIDTH))
 

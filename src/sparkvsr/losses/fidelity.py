@@ -13,17 +13,17 @@ CHARBONNIER_EPSILON = 1e-3
 
 
 def mse(sr: Tensor, hr: Tensor) -> Tensor:
-    """Mean squared difference."""
+    """Mean squared difference of two tensors of one shape, a scalar."""
     return torch.mean((sr - hr) ** 2)
 
 
 def charbonnier(sr: Tensor, hr: Tensor) -> Tensor:
-    """Smooth absolute difference, ``mean(sqrt(d^2 + eps^2))``."""
+    """Smooth absolute difference, ``mean(sqrt(d^2 + eps^2))``, a scalar."""
     return torch.mean(torch.sqrt((sr - hr) ** 2 + CHARBONNIER_EPSILON**2))
 
 
 def fidelity(kind: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """Distance by name.
+    """Distance by name: two tensors of one shape to a scalar.
 
     Raises:
         ConfigError: it is neither ``mse`` nor ``charbonnier``.

@@ -33,34 +33,42 @@ class FrameView:
 
     @cached_property
     def inner(self) -> Image8:
+        """The frame without its border, ``(H - 2b, W - 2b, 3)`` uint8 RGB."""
         return np.ascontiguousarray(colour.crop_border(self.frame, self.border))
 
     @cached_property
     def luma(self) -> Plane:
+        """Luma of ``inner``, float32, BT.601 studio range (16 to 235), not rounded."""
         return colour.luma_bt601(self.inner)
 
     @cached_property
     def luma_yiq(self) -> Plane:
+        """Luma of ``inner``, float32, YIQ, 0 to 255, rounded to integers."""
         return colour.luma_yiq_rounded(self.inner)
 
     @cached_property
     def full_luma(self) -> Plane:
+        """``luma`` of the whole frame, ``(H, W)``: for metrics that leave no border out."""
         return self.luma if not self.border else colour.luma_bt601(self.frame)
 
     @cached_property
     def full_luma_yiq(self) -> Plane:
+        """``luma_yiq`` of the whole frame, ``(H, W)``."""
         return self.luma_yiq if not self.border else colour.luma_yiq_rounded(self.frame)
 
     @cached_property
     def gray(self) -> Image8:
+        """``(H, W)`` uint8, for optical flow."""
         return colour.gray(self.frame)
 
     @cached_property
     def half(self) -> Image8:
+        """``(H // 2, W // 2, 3)`` uint8 RGB, at least 16 pixels a side."""
         return temporal.half_size(self.frame)
 
     @cached_property
     def half_gray(self) -> Image8:
+        """``half`` in grey, uint8, for optical flow."""
         return colour.gray(self.half)
 
     @cached_property
@@ -94,10 +102,16 @@ class FramePair:
 
     @property
     def has_gt(self) -> bool:
+        """Whether there is ground truth."""
         return self._gt is not None
 
     @property
     def gt(self) -> FrameView:
+        """The ground truth.
+
+        Raises:
+            MetricError: there is none.
+        """
         if self._gt is None:
             msg = "this metric compares with ground truth, and there is none; drop it from --metrics"
             raise MetricError(msg)

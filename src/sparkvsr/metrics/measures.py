@@ -40,10 +40,10 @@ def _ms_ssim(pair: FramePair, _: Toolbox) -> Scored:
     return fidelity.ms_ssim(pair.sr.frame, pair.gt.frame), None
 
 
-def _alex_features(view: FrameView, tools: Toolbox) -> list:  # type: ignore[type-arg]
+def _alex_features(view: FrameView, tools: Toolbox) -> list:
     if "alex" not in view.features:
         view.features["alex"] = tools.lpips_alex.features(view.tensor)
-    features: list = view.features["alex"]  # type: ignore[type-arg]
+    features: list = view.features["alex"]
     return features
 
 

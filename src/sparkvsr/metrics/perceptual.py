@@ -35,7 +35,7 @@ class PerceptualMetric:
 
     @torch.inference_mode()
     def between(self, first: list[Tensor], second: list[Tensor]) -> float:
-        """Distance of two images given their ``features``."""
+        """Distance of two images given their features, ``(1, C, h, w)`` each."""
         return float(self._network.compare(first, second))
 
     def __call__(self, sr: Tensor, hr: Tensor) -> float:

@@ -28,6 +28,7 @@ class Readiness:
 
     @property
     def ready(self) -> bool:
+        """Whether nothing is missing."""
         return self.status == "ready"
 
 

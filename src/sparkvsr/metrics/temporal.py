@@ -45,19 +45,19 @@ def farneback_flow(first: Image8, second: Image8) -> Flow:
 
 
 def flow_difference(sr_flow: Flow, hr_flow: Flow) -> float:
-    """Mean end-point distance of two flows, pixels (tOF of TecoGAN, Chu et al. 2020)."""
+    """Mean end-point distance of two flows ``(H, W, 2)``, pixels (tOF of TecoGAN, Chu et al. 2020)."""
     difference = sr_flow - hr_flow
     return float(np.mean(cv2.magnitude(difference[..., 0], difference[..., 1]), dtype=np.float64))
 
 
 def half_size(frame: Image8) -> Image8:
-    """Half the width and height by 2 x 2 means, as the warping error is defined at half resolution."""
+    """``(H, W, 3)`` uint8 at half width and height by 2 x 2 means, where the warping error is defined."""
     height, width = frame.shape[0] // 2, frame.shape[1] // 2
     return np.asarray(cv2.resize(frame, (max(width, 16), max(height, 16)), interpolation=cv2.INTER_AREA))
 
 
 def warp(image: npt.NDArray[Any], flow: Flow) -> npt.NDArray[np.float32]:
-    """Sample ``image`` at x + flow, bilinear, zero outside; ``(H, W)`` or ``(H, W, C)``."""
+    """Sample ``image`` at x + flow, bilinear, zero outside; ``(H, W)`` or ``(H, W, C)``, any range."""
     height, width = flow.shape[:2]
     columns, rows = _grid(height, width)
     return np.asarray(
@@ -112,6 +112,8 @@ def masked_warping_error(first: Image8, second: Image8, flow: Flow, mask: npt.ND
 
 def flicker(first: Image8, second: Image8) -> float:
     """``(255 - mean absolute difference) / 255`` of two neighbouring frames (VBench "temporal flickering").
+
+    Frames are ``(H, W, 3)`` uint8.
 
     1 means a still picture, so higher is not better: compare with the ground truth's own value.
     """

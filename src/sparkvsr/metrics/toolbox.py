@@ -42,17 +42,17 @@ class Toolbox:
 
     @cached_property
     def lpips_alex(self) -> PerceptualMetric:
-        """LPIPS over AlexNet."""
+        """LPIPS over AlexNet, of ``(1, 3, H, W)`` in [0, 1]."""
         return self._lpips("alex")
 
     @cached_property
     def lpips_vgg(self) -> PerceptualMetric:
-        """LPIPS over VGG16."""
+        """LPIPS over VGG16, of ``(1, 3, H, W)`` in [0, 1]."""
         return self._lpips("vgg")
 
     @cached_property
     def dists(self) -> PerceptualMetric:
-        """DISTS."""
+        """DISTS, of ``(1, 3, H, W)`` in [0, 1]."""
         from sparkvsr.metrics.perceptual import PerceptualMetric
         from sparkvsr.pretrained.perceptual import load_dists
 
@@ -60,12 +60,23 @@ class Toolbox:
 
     @cached_property
     def niqe(self) -> Niqe:
+        """NIQE, on a luma plane of 0 to 255.
+
+        Raises:
+            MetricError: its parameters are nowhere.
+        """
         from sparkvsr.metrics.niqe import Niqe
 
         return Niqe(self.store.require("niqe").path)
 
     @cached_property
     def raft(self) -> RaftFlow:
+        """RAFT-large, pixels of flow.
+
+        Raises:
+            MetricError: its weights are nowhere.
+            MetricError: they belong to another network.
+        """
         from sparkvsr.metrics.raft import RaftFlow
         from sparkvsr.pretrained.loading import state_dict
 
@@ -73,6 +84,11 @@ class Toolbox:
 
     @cached_property
     def cvvdp(self) -> Any:
+        """ColorVideoVDP (the class of ``pycvvdp``) for a full-HD display; JOD, at most 10.
+
+        Raises:
+            MetricError: the package cannot be imported.
+        """
         try:
             import pycvvdp
         except ImportError as exc:

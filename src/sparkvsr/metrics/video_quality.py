@@ -223,7 +223,7 @@ def load_network(name: str, state: dict[str, Any], device: str) -> nn.Module:
         raise MetricError(msg) from exc
 
     def head() -> nn.Module:
-        return VQAHead(in_channels=768, hidden_channels=64)  # type: ignore[no-any-return]
+        return VQAHead(in_channels=768, hidden_channels=64)
 
     # The constructor prints. Checkpointing saves memory in training only, and its call is deprecated in torch.
     with contextlib.redirect_stdout(io.StringIO()):

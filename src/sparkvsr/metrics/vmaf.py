@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,7 @@ class VmafMeter:
                     command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors, cwd=self._folder.name
                 )
         except OSError as exc:
+            self._folder.cleanup()
             msg = f"vmaf: cannot start {command[0]} ({exc}); reinstall imageio-ffmpeg"
             raise MetricError(msg) from exc
 
@@ -88,6 +90,9 @@ class VmafMeter:
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
+        if self._process.stdin is not None:
+            with suppress(OSError):  # what still waits to be written has nobody to go to
+                self._process.stdin.close()
         self._folder.cleanup()
 
     def _failure(self) -> MetricError:

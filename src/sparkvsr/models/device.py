@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+
 import psutil
 import torch
 
@@ -20,7 +22,12 @@ def free_memory(device: torch.device) -> int:
         free, _ = torch.cuda.mem_get_info(device)
         return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
     # Apple's GPUs share the main memory.
-    return int(psutil.virtual_memory().available)
+    free = int(psutil.virtual_memory().available)
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY:
+        # `ulimit -v`: what goes beyond ends the process, within libraries that cannot say why.
+        free = min(free, max(0, limit - psutil.Process().memory_info().vms))
+    return free
 
 
 def working_memory(device: torch.device) -> int:

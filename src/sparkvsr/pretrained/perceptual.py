@@ -62,7 +62,7 @@ class PerceptualDistance(nn.Module):
         if not sr.requires_grad:
             return self.compare(self.features(sr), target)
         result: Any = checkpoint(lambda x: self.compare(self.features(x), target), sr, use_reentrant=False)
-        return result  # type: ignore[no-any-return]
+        return result
 
     def _vgg16(self, x: Tensor, pool: Callable[[Tensor], Tensor]) -> list[Tensor]:
         maps, layer = [], 0
@@ -114,7 +114,9 @@ class Dists(PerceptualDistance):
         """See ``PerceptualDistance``."""
         alphas, betas = self.alpha.split(_DISTS_CHANNELS, dim=1), self.beta.split(_DISTS_CHANNELS, dim=1)
         similarity = first[0].new_zeros(first[0].shape[0])
-        for a, b, alpha, beta in zip(first, second, alphas, betas, strict=True):
+        # Differences of means lose all their digits in bf16.
+        pairs = [(a.float(), b.float()) for a, b in zip(first, second, strict=True)]
+        for (a, b), alpha, beta in zip(pairs, alphas, betas, strict=True):
             mean_a, mean_b = a.mean((2, 3), keepdim=True), b.mean((2, 3), keepdim=True)
             var_a = ((a - mean_a) ** 2).mean((2, 3), keepdim=True)
             var_b = ((b - mean_b) ** 2).mean((2, 3), keepdim=True)

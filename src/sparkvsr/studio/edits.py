@@ -47,7 +47,11 @@ def enable(clip: ClipSession, values: Values) -> None:
 
 
 def choose(clip: ClipSession, values: Values) -> None:
-    """Another of the images of a keyframe."""
+    """Another of the images of a keyframe.
+
+    Raises:
+        KeyframeError: the image is not one of this keyframe.
+    """
     image = image_of(values, "image")
     with clip.lock:
         index = clip.check_index(values.get("index"))
@@ -68,7 +72,11 @@ def guidance(clip: ClipSession, values: Values) -> None:
 
 
 def undo(clip: ClipSession, values: Values) -> None:  # noqa: ARG001
-    """One version back."""
+    """One version back.
+
+    Raises:
+        ConfigError: this is the first version.
+    """
     with clip.lock:
         if clip.history.undo() is None:
             msg = "there is nothing to undo"
@@ -77,7 +85,11 @@ def undo(clip: ClipSession, values: Values) -> None:  # noqa: ARG001
 
 
 def redo(clip: ClipSession, values: Values) -> None:  # noqa: ARG001
-    """One version on."""
+    """One version on.
+
+    Raises:
+        ConfigError: this is the last version.
+    """
     with clip.lock:
         if clip.history.redo() is None:
             msg = "there is nothing to redo"
@@ -118,6 +130,9 @@ def mask(clip: ClipSession, index: int, data: bytes, over: str, base: str) -> No
         data: the mask as an image: white is taken.
         over: the image that is painted from.
         base: ``output``, ``source`` (bicubic), or another image of the keyframe.
+
+    Raises:
+        KeyframeError: an image is not one of this keyframe.
     """
     index = clip.check_index(index)
     known = {one["image"] for one in clip.candidates(index)}

@@ -38,7 +38,7 @@ def findings(lr: Tensor, image: Tensor) -> list[dict[str, str | None]]:
 
 
 def apply_fix(name: str, lr: Tensor, image: Tensor) -> Tensor:
-    """The image after ``align`` or ``colours``; arguments as for ``findings``.
+    """The image ``(3, H, W)`` in [0, 1] after ``align`` or ``colours``; arguments as for ``findings``.
 
     Raises:
         ConfigError: no such fix.
@@ -52,7 +52,7 @@ def apply_fix(name: str, lr: Tensor, image: Tensor) -> Tensor:
 
 
 def aligned(lr: Tensor, image: Tensor) -> Tensor:
-    """The image moved back to where its frame's content lies; edges are repeated."""
+    """The image ``(3, H, W)`` in [0, 1] moved back to where its frame's content lies; edges are repeated."""
     size = (lr.shape[-2], lr.shape[-1])
     height, width = image.shape[-2:]
     for _ in range(3):
@@ -67,7 +67,7 @@ def aligned(lr: Tensor, image: Tensor) -> Tensor:
 
 
 def with_colours_of(lr: Tensor, image: Tensor) -> Tensor:
-    """The image with the tones of its frame: the coarse difference of both is added, detail stays."""
+    """``(3, H, W)`` in [0, 1] with the tones of its frame: the coarse difference is added, detail stays."""
     h, w = lr.shape[-2:]
     factor = max(1.0, max(h, w) / COLOUR_CELLS)
     cells = (max(2, round(h / factor)), max(2, round(w / factor)))

@@ -134,7 +134,11 @@ def to_bytes(frame: Frame) -> Picture:
 
 
 def encoded(picture: Picture, kind: str) -> bytes:
-    """A picture as ``png`` (lossless) or ``jpg`` (full chroma)."""
+    """A picture as ``png`` (lossless) or ``jpg`` (full chroma).
+
+    Raises:
+        DecodeError: it cannot be encoded.
+    """
     bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
     if kind == "png":
         options = [cv2.IMWRITE_PNG_COMPRESSION, 1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import socket
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 
+from sparkvsr.spinning import worker_environment
 from sparkvsr.studio.messages import Message, Pipe
 
 _log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class RenderClient:
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                env=dict(os.environ),
+                env=worker_environment(),
             )
         self._pipe = Pipe(Connection(ours.detach()))
         self.send(self._settings)

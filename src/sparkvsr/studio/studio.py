@@ -179,7 +179,11 @@ class Studio:
     # Requests of the page
 
     def add(self, clip: ClipSession, values: Mapping[str, Any]) -> None:
-        """Make an image by a maker: of a new keyframe, or another candidate of one."""
+        """Make an image by a maker: of a new keyframe, or another candidate of one.
+
+        Raises:
+            ConfigError: no such maker, or the prompt is no text.
+        """
         index = clip.check_index(values.get("index"))
         maker = values.get("maker", 0)
         if isinstance(maker, bool) or not isinstance(maker, int) or not 0 <= maker < len(self.options.makers):
@@ -227,7 +231,11 @@ class Studio:
         )
 
     def export(self, clip: ClipSession, values: Mapping[str, Any]) -> None:
-        """Queue a finished file."""
+        """Queue a finished file.
+
+        Raises:
+            ConfigError: the name does not fit the codec, or is taken.
+        """
         options = checked_export(values)
         codec = options.get("codec") or clip.values.get("codec") or "h264"
         output = values.get("output") or default_output(clip.clip, clip.values)

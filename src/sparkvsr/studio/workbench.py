@@ -135,7 +135,11 @@ class Workbench:
         self._send({"event": "plan", "clip": message["clip"], "serial": message["serial"], "segments": segments})
 
     def make(self, message: Message) -> None:
-        """A reference image by one of the makers."""
+        """A reference image by one of the makers.
+
+        Raises:
+            ConfigError: no such maker.
+        """
         clip = self._clip(message)
         number, index = message["maker"], message["index"]
         if not 0 <= number < len(self._maker_names):

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import importlib.util
 import io
-import pickle
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from sparkvsr.errors import ConfigError, WeightsError
 from sparkvsr.training.adapters.interface import TrainingAdapter
 from sparkvsr.training.module import CHECKPOINT_KEY
+from sparkvsr.training.sharded_files import METADATA_FILE, list_deepspeed_classes, read_sharded, reason
+from sparkvsr.unpickling import weights_only
 
 NETWORK_PREFIX = "adapter.network."
+MAX_NAME_BYTES = 255
 _FSDP_META = "meta.pt"
 _WRAPPERS = ("_forward_module.", "module.", "_orig_mod.")
 
@@ -67,14 +68,15 @@ def read_header(path: Path) -> dict[str, Any]:
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint file or folder into one dictionary on the CPU.
 
-    Files are read without executing anything in them (``weights_only``). A folder is FSDP's or DeepSpeed's; of the
-    latter the float32 weights are taken, which needs the package where the network itself is kept in 16 bit.
+    Nothing in it is ever executed (``weights_only``, and a list of names for what FSDP and DeepSpeed write beside
+    weights). A folder is FSDP's or DeepSpeed's; of the latter the float32 weights are taken, which needs the package
+    where the network itself is kept in 16 bit.
 
     Raises:
         WeightsError: it is damaged or of an unknown kind, or the package is missing.
     """
     loaded = _read_folder(path) if path.is_dir() else _load(path)
-    if not isinstance(loaded, dict) or "state_dict" not in loaded:
+    if not isinstance(loaded.get("state_dict"), dict):
         msg = f"{path} is no checkpoint of sparkvsr train: it has no state_dict"
         raise WeightsError(msg)
     return loaded
@@ -128,8 +130,17 @@ def load_network_state(path: Path, adapter: TrainingAdapter) -> tuple[dict[str, 
     return state, config
 
 
+def folder_kind(path: Path) -> str | None:
+    """Who wrote a checkpoint that is a folder: ``fsdp`` or ``deepspeed``; None for anything else."""
+    if not path.is_dir():
+        return None
+    if _is_deepspeed(path):
+        return "deepspeed"
+    return "fsdp" if (path / METADATA_FILE).is_file() else None
+
+
 def _is_sharded(path: Path) -> bool:
-    return path.is_dir() and (_is_deepspeed(path) or (path / ".metadata").is_file())
+    return folder_kind(path) is not None
 
 
 def _is_deepspeed(path: Path) -> bool:
@@ -139,9 +150,16 @@ def _is_deepspeed(path: Path) -> bool:
 def _load(file: Path) -> dict[str, Any]:
     try:
         loaded: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError, SafetensorError) as exc:
-        msg = f"{file} cannot be read as a checkpoint of sparkvsr train ({str(exc).splitlines()[0][:200]})"
+    except Exception as exc:  # a damaged or forged file makes torch raise whatever comes of it
+        msg = f"{file} cannot be read as a checkpoint of sparkvsr train ({reason(exc)})"
         raise WeightsError(msg) from exc
+    if not isinstance(loaded, dict):
+        msg = f"{file} is no checkpoint of sparkvsr train: it holds a {type(loaded).__name__}"
+        raise WeightsError(msg)
+    for key, kind in ((CHECKPOINT_KEY, dict), ("global_step", int)):
+        if not isinstance(loaded.get(key, kind()), kind):
+            msg = f"{file} is no checkpoint of sparkvsr train: its {key} is a {type(loaded[key]).__name__}"
+            raise WeightsError(msg)
     return loaded
 
 
@@ -150,7 +168,10 @@ def _read_folder(path: Path) -> dict[str, Any]:
         return _read_fsdp(path)
     file = _deepspeed_states(path)
     states = _load(file)
-    own: dict[str, Tensor] = states.pop("module")
+    own: dict[str, Tensor] = states.pop("module", None)
+    if not isinstance(own, dict):
+        msg = f"{file} holds no weights of a module; was it written by sparkvsr train?"
+        raise WeightsError(msg)
     # In float32 and not cut up (stages 1 and 2) they are the weights themselves, else copies or placeholders.
     is_complete = file.name.startswith("mp_rank") and all(t.dtype == torch.float32 for t in own.values())
     states["state_dict"] = own if is_complete else {**own, **_deepspeed_float32(path)}
@@ -158,20 +179,21 @@ def _read_folder(path: Path) -> dict[str, Any]:
 
 
 def _read_fsdp(path: Path) -> dict[str, Any]:
-    from lightning.fabric.utilities.load import _load_distributed_checkpoint
-
-    try:
-        consolidated: dict[str, Any] = _load_distributed_checkpoint(path)
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError) as exc:
-        msg = f"{path} cannot be read as a sharded checkpoint ({str(exc).splitlines()[0][:200]}); are all files there?"
-        raise WeightsError(msg) from exc
+    consolidated = read_sharded(path)
+    # What Lightning keeps beside the shards.
+    if (path / _FSDP_META).is_file():
+        consolidated.update(_load(path / _FSDP_META))
     if "state_dict" not in consolidated and "model" in consolidated:
         consolidated["state_dict"] = consolidated.pop("model")
     return consolidated
 
 
 def _deepspeed_states(path: Path) -> Path:
-    tag = (path / "latest").read_text().strip() if (path / "latest").is_file() else "checkpoint"
+    latest = path / "latest"
+    tag = latest.read_text(encoding="utf-8", errors="replace").strip() if latest.is_file() else "checkpoint"
+    if Path(tag).name != tag or len(tag) > MAX_NAME_BYTES:
+        msg = f"{latest} names {tag[:60]!r}; it must name a folder beside it"
+        raise WeightsError(msg)
     files = sorted((path / tag).glob("*model_states.pt"))
     if not files:
         msg = f"{path} has neither FSDP's .metadata nor DeepSpeed's {tag}/mp_rank_00_model_states.pt"
@@ -180,10 +202,7 @@ def _deepspeed_states(path: Path) -> Path:
 
 
 def _deepspeed_float32(path: Path) -> dict[str, Tensor]:
-    """The float32 master weights, put together by DeepSpeed's own code.
-
-    It unpickles the optimiser's files, which can run code: take such folders only from people you trust.
-    """
+    """The float32 master weights, put together by DeepSpeed's own code; it unpickles, so torch is held to weights."""
     if importlib.util.find_spec("deepspeed") is None:
         msg = (
             f"{path} keeps its float32 weights in DeepSpeed's own files; to read them: pip install deepspeed (no GPU "
@@ -194,10 +213,10 @@ def _deepspeed_float32(path: Path) -> dict[str, Tensor]:
 
     try:
         # It reports on the terminal what it does.
-        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), weights_only():
+            list_deepspeed_classes()
             state = get_fp32_state_dict_from_zero_checkpoint(str(path))
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError) as exc:
-        reason = str(exc).splitlines()[0][:200]
-        msg = f"{path}: DeepSpeed cannot put its weights together ({reason}); are all files there?"
+    except Exception as exc:  # whatever damaged or forged files make it raise
+        msg = f"{path}: DeepSpeed cannot put its weights together ({reason(exc)}); are all files there?"
         raise WeightsError(msg) from exc
     return {name: tensor.detach() for name, tensor in state.items()}

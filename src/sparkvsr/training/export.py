@@ -5,20 +5,32 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from sparkvsr.config import config_from_dict, load_config
-from sparkvsr.errors import ConfigError
+from sparkvsr.errors import ConfigError, WeightsError
 from sparkvsr.training.adapters.interface import TrainingAdapter, parameter_count
 from sparkvsr.training.build import build, build_adapter
 from sparkvsr.training.checkpoints import find_checkpoint, network_state, read_checkpoint
 from sparkvsr.training.module import CHECKPOINT_KEY
+from sparkvsr.training.trusted_targets import check_stored, check_targets
+
+_ADVICE = "if you know what it runs, allow it by --trust-target {name}"
+_NEEDED = ("model._target_", "data.scale", "data.clips", "degradation", "keyframes.policy", "loss", "stage", "seed")
 
 
-def export_model(run: Path, folder: Path, *, ema: bool | None = None, overwrite: bool = False) -> Path:
+def export_model(
+    run: Path,
+    folder: Path,
+    *,
+    ema: bool | None = None,
+    overwrite: bool = False,
+    own_targets: Collection[str] = (),
+) -> Path:
     """Write a model folder out of a run or a checkpoint.
 
     Args:
@@ -26,24 +38,29 @@ def export_model(run: Path, folder: Path, *, ema: bool | None = None, overwrite:
         folder: to write; must not exist or be empty unless ``overwrite``.
         ema: take the moving average; None takes it if there is one.
         overwrite: replace what is there.
+        own_targets: names of code outside this package (``_target_``) that the run's configuration may use.
 
     Returns:
         ``folder``.
 
     Raises:
-        ConfigError: the folder is not empty, or the run's configuration is missing.
-        WeightsError: the checkpoint cannot be read.
+        ConfigError: the folder is not empty, or the run's configuration is missing or names code that it may not.
+        WeightsError: the checkpoint cannot be read or does not fit its configuration.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not overwrite:
         msg = f"-o {folder} exists and is not empty; choose another folder, or replace it with --overwrite"
         raise ConfigError(msg)
     path = find_checkpoint(run)
     checkpoint = read_checkpoint(path)
-    config = _config_of(checkpoint, path)
+    config = _config_of(checkpoint, path, own_targets)
     state = network_state(checkpoint, ema=ema)
     has_ema = bool(checkpoint.get(CHECKPOINT_KEY, {}).get("ema")) and ema is not False
     adapter = build_adapter(config) if any(".lora_" in key for key in state) else build(config.model, "model")
-    adapter.network.load_state_dict(state)
+    try:
+        adapter.network.load_state_dict(state)
+    except RuntimeError as exc:
+        msg = f"{path}: its weights do not fit the model of its own configuration ({str(exc).splitlines()[-1].strip()})"
+        raise WeightsError(msg) from exc
     if any(".lora_" in key for key in state):
         from sparkvsr.training.lora import merged_state
 
@@ -118,12 +135,23 @@ add them here before you publish this folder.
     )
 
 
-def _config_of(checkpoint: dict[str, Any], path: Path) -> DictConfig:
+def _config_of(checkpoint: dict[str, Any], path: Path, own_targets: Collection[str]) -> DictConfig:
+    """The configuration kept in a checkpoint or beside it. It is data: ``check_targets`` says what it may name."""
     kept = checkpoint.get(CHECKPOINT_KEY, {}).get("config")
     if kept:
-        return config_from_dict(kept)
-    for folder in (path.parent, path.parent.parent):
-        if (folder / "config.yaml").is_file():
-            return load_config(folder / "config.yaml")
-    msg = f"{path} carries no configuration and there is no config.yaml beside it; keep both together"
-    raise ConfigError(msg)
+        check_stored(kept, str(path))
+        found = config_from_dict(kept)
+    else:
+        beside = [folder / "config.yaml" for folder in (path.parent, path.parent.parent)]
+        file = next((file for file in beside if file.is_file()), None)
+        if file is None:
+            msg = f"{path} carries no configuration and there is no config.yaml beside it; keep both together"
+            raise ConfigError(msg)
+        found = load_config(file)
+    check_stored(found, str(path))
+    check_targets(found, str(path), own=own_targets, advice=_ADVICE)
+    for key in _NEEDED:
+        if OmegaConf.select(found, key) is None:
+            msg = f"{path}: its configuration has no {key}; was it written by sparkvsr train?"
+            raise ConfigError(msg)
+    return found

@@ -10,14 +10,16 @@ from typing import Any
 from lightning.pytorch import Trainer
 from omegaconf import DictConfig
 
-from sparkvsr.config import compose_config, override_key
-from sparkvsr.errors import ConfigError
-from sparkvsr.training.checkpoints import find_checkpoint, newest_run, read_header
+from sparkvsr.config import compose_config, override_key, plain
+from sparkvsr.errors import ConfigError, WeightsError
+from sparkvsr.training.checkpoints import find_checkpoint, folder_kind, newest_run, read_header
 from sparkvsr.training.module import CHECKPOINT_KEY
-from sparkvsr.training.strategies import strategy_kind
+from sparkvsr.training.strategies import ShardedStrategy, ZeroStrategy, strategy_kind
+from sparkvsr.training.trusted_targets import check_inherited, check_targets, targets, targets_in_folder
 
 # What belongs to one command and not to the run.
 _OF_ONE_COMMAND = ("ckpt", "init", "paths.output_dir")
+_ADVICE = "if it is yours, type it again ({key}._target_={name}), or name its folder by --config-dir"
 
 
 @dataclass(frozen=True)
@@ -54,13 +56,31 @@ def compose_run(overrides: Sequence[str], config_dir: Path | None = None) -> tup
         return config, origin
     keys = {override_key(text) for text in overrides}
     checkpoint = resumed_checkpoint(config, any_stage="stage" not in keys)
-    before = read_header(checkpoint).get(CHECKPOINT_KEY, {}).get("origin")
-    if before:
-        inherited = [text for text in before["overrides"] if override_key(text) not in {*keys, *_OF_ONE_COMMAND}]
-        origin = Origin((*inherited, *overrides), origin.config_dir or before["config_dir"])
+    before = _origin_of(read_header(checkpoint), checkpoint)
+    if before is not None:
+        typed, named = config, origin.config_dir
+        inherited = [text for text in before.overrides if override_key(text) not in {*keys, *_OF_ONE_COMMAND}]
+        origin = Origin((*inherited, *overrides), named or before.config_dir)
         config = compose_config(origin.overrides, config_dir=origin.config_dir)
+        # What the checkpoint adds is data: it may set values, but code is chosen by who types the command.
+        own = {str(name) for _, name in targets(plain(typed))}
+        own |= targets_in_folder(Path(named)) if named else set()
+        check_targets(config, str(checkpoint), own=own, advice=_ADVICE)
+        check_inherited(config, typed, inherited, str(checkpoint))
     config.ckpt = str(checkpoint)
     return config, origin
+
+
+def _origin_of(header: dict[str, Any], checkpoint: Path) -> Origin | None:
+    kept = header.get(CHECKPOINT_KEY, {}).get("origin")
+    if kept is None:
+        return None
+    overrides, config_dir = (kept.get("overrides"), kept.get("config_dir")) if isinstance(kept, dict) else (None, None)
+    is_known = isinstance(overrides, list) and all(isinstance(text, str) for text in overrides)
+    if not is_known or not isinstance(config_dir, str | None):
+        msg = f"{checkpoint} does not say how its run was started; was it written by sparkvsr train?"
+        raise WeightsError(msg)
+    return Origin(tuple(overrides or ()), config_dir)
 
 
 def resumed_checkpoint(config: DictConfig, *, any_stage: bool = False) -> Path:
@@ -97,10 +117,14 @@ def check_kind(header: dict[str, Any], trainer: Trainer, checkpoint: Path) -> No
     Raises:
         ConfigError: the strategies differ.
     """
-    wrote = header.get(CHECKPOINT_KEY, {}).get("strategy")
+    # A folder says itself who wrote it, a file by what it holds.
+    wrote = folder_kind(checkpoint) or header.get(CHECKPOINT_KEY, {}).get("strategy")
     now = strategy_kind(trainer.strategy)
+    if checkpoint.is_dir() and not isinstance(trainer.strategy, ShardedStrategy | ZeroStrategy):
+        now = type(trainer.strategy).__name__ if now == wrote else now  # Lightning's own would unpickle the folder
     if wrote is not None and wrote != now:
         names = {"replicated": "cpu, gpu or ddp"}
+        wrote = str(wrote)[:40]
         msg = (
             f"{checkpoint} was written by trainer={names.get(wrote, wrote)}, this run has "
             f"trainer={names.get(now, now)}; go on with the former, or start a new run from its weights: "

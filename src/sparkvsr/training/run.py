@@ -31,6 +31,7 @@ from sparkvsr.training.adapters.interface import parameter_count
 from sparkvsr.training.build import Run, build_run
 from sparkvsr.training.checkpoints import load_network_state, read_header
 from sparkvsr.training.resume import Origin, check_kind, resumed_checkpoint
+from sparkvsr.training.trusted_targets import targets
 from sparkvsr.version import __version__
 
 # What a result may depend on besides torch.
@@ -130,7 +131,8 @@ def _train(config: DictConfig, hook: Hook, origin: Origin | None) -> Path:
         if config.export_at_end and not run.stop.stopped:
             from sparkvsr.training.export import export_model
 
-            model_folder = export_model(folder, folder / "model", overwrite=True)
+            own = [str(name) for _, name in targets(plain(config))]  # what this run has been built from
+            model_folder = export_model(folder, folder / "model", overwrite=True, own_targets=own)
         hook(
             {
                 "event": "done",

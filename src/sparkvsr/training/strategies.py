@@ -7,6 +7,7 @@ shards by one switch, batches that stay float32, and a CPU as the device, so tha
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from torch import nn
 
 from sparkvsr.errors import ConfigError
 from sparkvsr.training.adapters.interface import TrainingAdapter
+from sparkvsr.training.sharded_files import data_only, list_deepspeed_classes, read_metadata
 
 FULL, SHARDED = "full", "sharded"
 
@@ -52,12 +54,24 @@ class ShardedStrategy(ModelParallelStrategy):
         self._tensor_parallel_size = 1
         super().setup_environment()
 
+    def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
+        """Lightning's, with the checkpoint read as data.
+
+        Raises:
+            WeightsError: it holds anything else.
+        """
+        folder = Path(checkpoint_path)
+        if folder.is_dir():
+            read_metadata(folder)
+        with data_only(folder):
+            return super().load_checkpoint(checkpoint_path, weights_only)
+
     def shard(self, adapter: TrainingAdapter) -> None:
         """Cut the adapter's network up over the processes, in place."""
         try:
             from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
         except ImportError:  # torch before 2.6
-            from torch.distributed._composable.fsdp import (  # type: ignore[assignment]
+            from torch.distributed._composable.fsdp import (
                 MixedPrecisionPolicy,
                 fully_shard,
             )
@@ -121,6 +135,16 @@ class ZeroStrategy(DeepSpeedStrategy):
             self._init_deepspeed_distributed()
         else:
             super().setup_distributed()
+
+    def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
+        """Lightning's, with the checkpoint read as data.
+
+        Raises:
+            WeightsError: it holds anything else.
+        """
+        list_deepspeed_classes()
+        with data_only(Path(checkpoint_path)):
+            return super().load_checkpoint(checkpoint_path, weights_only)
 
     @property
     def root_device(self) -> torch.device:

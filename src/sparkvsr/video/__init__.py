@@ -4,6 +4,8 @@
 everything else of the source over, `iframe_indices` finds the codec's I-frames without decoding.
 """
 
+from sparkvsr.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+
 from .carry import losses
 from .colour_tags import ColourTags
 from .iframes import iframe_indices
@@ -11,7 +13,6 @@ from .images import read_image
 from .info import VideoInfo, probe
 from .options import EncodeOptions, check_output, output_kind
 from .reader import Frame, VideoReader, read_frames
-from .suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from .writer import VideoWriter
 
 __all__ = [

@@ -18,6 +18,8 @@ from sparkvsr.errors import DecodeError, EncodeError
 
 MAX_SIDE_PX = 16384
 """Longest side that is read: larger than any camera or format delivers."""
+MAX_GIF_PX = 2**25
+"""Most pixels in one frame of a GIF, whose palette is for small pictures."""
 MAX_FRAME_PX = 2**28
 """Most pixels in one frame (16384 x 16384): 3.2 GB as float RGB."""
 
@@ -117,12 +119,25 @@ def open_input(path: Path) -> av.container.InputContainer:
         if path.stat().st_size == 0:
             msg = f"{path} is empty (0 bytes); copy or download it again"
             raise DecodeError(msg)
+        _check_gif(path)
         return av.open(
             os.fspath(path.absolute()),
             "r",
             options=dict(_OPEN_OPTIONS),
             metadata_errors="replace",
         )
+
+
+def _check_gif(path: Path) -> None:
+    """FFmpeg draws whole pictures of a GIF only to find out what it is; a few bytes may declare any size."""
+    with path.open("rb") as file:
+        start = file.read(10)
+    if start[:3] != b"GIF" or len(start) < 10:
+        return
+    width, height = int.from_bytes(start[6:8], "little"), int.from_bytes(start[8:10], "little")
+    if width * height > MAX_GIF_PX:
+        msg = f"{path} declares a GIF of {width}x{height}; at most {MAX_GIF_PX / 1e6:.0f} million pixels are read"
+        raise DecodeError(msg)
 
 
 def main_video_stream(

@@ -53,11 +53,16 @@ class ImageSink:
             self._partial.mkdir(parents=True)
 
     def write(self, pixels: Tensor, pts: int | None, duration: int | None, alpha: Tensor | None) -> None:  # noqa: ARG002
+        """Encode the next image: ``(3, H, W)`` in [0, 1] and alpha ``(1, H, W)`` or None. Times mean nothing here."""
         bits = self._bits if self._suffix in DEEP_IMAGE_SUFFIXES else 8
         self.write_encoded(encode_image(pixels, self._suffix, bits=bits, alpha=alpha))
 
     def write_encoded(self, data: bytes) -> None:
-        """The next image, as the bytes of its file."""
+        """The next image, as the bytes of its file.
+
+        Raises:
+            EncodeError: the output holds one picture and has it.
+        """
         if self._is_single and self._count:
             msg = f"{self.path} holds one picture; write several to a folder/ or to a pattern such as %05d.png"
             raise EncodeError(msg)
@@ -68,6 +73,7 @@ class ImageSink:
         self._count += 1
 
     def finish(self) -> None:
+        """Put the images where they belong, safe on the disk."""
         # One call for all files: a sequence may have many thousands.
         os.sync()
         if not self._final_folder.exists():
@@ -80,4 +86,5 @@ class ImageSink:
         flush_folder(self._final_folder)
 
     def discard(self) -> None:
+        """Remove what was written."""
         shutil.rmtree(self._partial, ignore_errors=True)

@@ -13,13 +13,14 @@ import av
 from torch import Tensor
 
 from sparkvsr.errors import DecodeError
+from sparkvsr.suffixes import IMAGE_SUFFIXES
 
 from .border import DECODER_OPTIONS, MAX_FRAME_PX, check_size, decoding
 from .colour_tags import UNSPECIFIED, ColourTags
+from .declared_size import check_memory, declared_size
 from .exif import exif_orientation
 from .orientation import DisplayMatrix, as_displayed
 from .pixels import frame_bit_depth, frame_to_pixels, has_alpha_format, pixels_to_frame, to_float
-from .suffixes import IMAGE_SUFFIXES
 
 DEFAULT_SEQUENCE_FPS = Fraction(24)
 MAX_IMAGE_BYTES = 2**30
@@ -114,7 +115,11 @@ def resolve_images(path: Path) -> list[Path] | None:
 
 
 def sniff_image(path: Path) -> str | None:
-    """Name the decoder for an image file by its first bytes, or None; the suffix is not trusted."""
+    """Name the decoder for an image file by its first bytes, or None; the suffix is not trusted.
+
+    Raises:
+        DecodeError: an animated WebP.
+    """
     with decoding(path), path.open("rb") as file:
         start = file.read(64)
     for magic, codec in _MAGIC:
@@ -142,11 +147,14 @@ def is_animated_png(path: Path) -> bool:
     return False
 
 
-def decode_image(path: Path, max_pixels: int = MAX_FRAME_PX) -> tuple[av.VideoFrame, DisplayMatrix]:
+def decode_image(
+    path: Path, of_sequence: tuple[int, int] | None = None, *, max_pixels: int = MAX_FRAME_PX
+) -> tuple[av.VideoFrame, DisplayMatrix]:
     """Decode one image file to a frame of its own pixel format, and tell how it is to be turned.
 
     Args:
         path: the file.
+        of_sequence: ``(height, width)`` of the sequence it belongs to, as it is or turned; None takes any.
         max_pixels: the decoder refuses larger pictures before it takes memory for them.
 
     Raises:
@@ -168,8 +176,20 @@ def decode_image(path: Path, max_pixels: int = MAX_FRAME_PX) -> tuple[av.VideoFr
             msg = f"{path} has {size / 2**20:.0f} MB; images up to {MAX_IMAGE_BYTES // 2**20} MB are read"
             raise DecodeError(msg)
         data = path.read_bytes()
-        if codec_name == "png":
-            check_size(path, int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big"))
+        declared = declared_size(data, codec_name)
+        if declared is not None:
+            height, width = declared
+            check_size(path, width, height)
+            check_memory(path, height, width)
+            if height * width > max_pixels:
+                msg = f"{path} is {width}x{height}; at most {max_pixels:,} pixels are read here"
+                raise DecodeError(msg)
+            if of_sequence is not None and of_sequence not in ((height, width), (width, height)):
+                msg = (
+                    f"{path} is {width}x{height} but the first image of the sequence is {of_sequence[1]}x"
+                    f"{of_sequence[0]}; a sequence needs one size"
+                )
+                raise DecodeError(msg)
         decoder = cast(av.VideoCodecContext, av.CodecContext.create(codec_name, "r"))
         decoder.options = {**DECODER_OPTIONS, "max_pixels": str(min(max_pixels, MAX_FRAME_PX))}
         # One picture: threads only add memory.
@@ -214,7 +234,7 @@ def read_image(path: str | Path, max_pixels: int = MAX_FRAME_PX) -> Tensor:
     """
     path = Path(path)
     with decoding(path):
-        return image_to_pixels(*decode_image(path, max_pixels))[0]
+        return image_to_pixels(*decode_image(path, max_pixels=max_pixels))[0]
 
 
 def image_facts(frame: av.VideoFrame) -> tuple[int, bool]:

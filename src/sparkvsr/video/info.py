@@ -26,7 +26,7 @@ from .images import (
 from .orientation import display_matrix, rotation_degrees, swaps_sides
 from .pixels import frame_bit_depth, has_alpha_format
 from .scan import PacketScan, scan_packets
-from .side_data import side_data_names
+from .side_data import image_side_data, side_data_names
 from .time_steps import TimeStep
 
 # Enough for the first frames of an open GOP that a decoder drops, few enough to be quick on a damaged file.
@@ -124,6 +124,11 @@ def probe(path: str | Path, stream: int | None = None) -> VideoInfo:
 
 def probe_with_scan(path: Path, stream: int | None = None) -> tuple[VideoInfo, PacketScan | None]:
     """Like `probe`, and also return the packet scan of a video (None for images)."""
+    try:
+        path.is_dir()
+    except OSError as exc:
+        msg = f"{str(path)[:60]}... cannot be opened: {(exc.strerror or str(exc)).lower()}; check the path"
+        raise DecodeError(msg) from exc
     images = resolve_images(path)
     if images is not None:
         return _probe_images(path, images), None
@@ -166,7 +171,7 @@ def _probe_images(path: Path, files: list[Path]) -> VideoInfo:
             files=tuple(files),
             numbers=numbers,
             warnings=tuple(warnings),
-            side_data=side_data_names([frame]),
+            side_data=side_data_names([frame]) | image_side_data(files[0]),
         )
 
 
@@ -239,7 +244,7 @@ def _first_frames(
     decoder = alpha_decoder(stream)
     for number, packet in enumerate(container.demux(stream)):
         try:
-            frames += packet.decode() if decoder is None else decoder.decode(packet if packet.size else None)
+            frames += packet.decode() if decoder is None else decoder.decode(packet)
         except av.error.FFmpegError as exc:  # a damaged start does not make the rest unreadable
             error = exc
         if len(frames) >= _FRAMES_CHECKED_FOR_FIELDS or number > _MAX_PACKETS_TO_FIRST_FRAME:

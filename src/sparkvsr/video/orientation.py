@@ -35,7 +35,7 @@ def display_matrix(frame: av.VideoFrame) -> DisplayMatrix:
     a, b, _, c, d = struct.unpack("=5i", side_data[:20])
     signs = tuple((value > 32768) - (value < -32768) for value in (a, b, c, d))
     if signs in _STEPS:
-        return signs  # type: ignore[return-value]
+        return signs
     return UPRIGHT
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from sparkvsr.errors import ConfigError
 
 from .images import is_pattern, pattern_number
+from .options import check_name
 
 
 def refuse_source(output: Path, sources: Iterable[Path], *, option: str = "-o") -> None:
@@ -21,7 +22,9 @@ def refuse_source(output: Path, sources: Iterable[Path], *, option: str = "-o") 
 
     Raises:
         ConfigError: with both names.
+        EncodeError: the output's name is too long for any file system.
     """
+    check_name(output)
     for source in sources:
         if is_same(output, source) or _writes_into(output, source):
             what = "is the input itself" if str(output) == str(source) else f"is the input {source} itself"

@@ -171,7 +171,7 @@ class VideoReader:
         for index in indices:
             path = self.info.files[index]
             with decoding(path):
-                picture, matrix = decode_image(path)
+                picture, matrix = decode_image(path, (self.info.height, self.info.width))
                 self.side_data |= side_data_names([picture])
                 pixels, alpha = image_to_pixels(picture, matrix)
             if pixels.shape[-2:] != (self.info.height, self.info.width):
@@ -319,7 +319,7 @@ class VideoReader:
                 packet.pts = None if packet.pts is None else packet.pts + shift
                 packet.dts = None if packet.dts is None else packet.dts + shift
             try:
-                frames = decoder.decode(packet if packet.size else None)
+                frames = decoder.decode(packet)
             except av.error.EOFError:
                 break
             except (av.error.FFmpegError, ValueError):

@@ -74,6 +74,7 @@ def _collect(container: av.container.InputContainer, stream: av.video.stream.Vid
     codec = stream.codec_context.codec.canonical_name
     parser = slice_parser(codec, stream.codec_context.extradata)
     has_all_pts = has_all_dts = True
+    decoded_at, num_known = array("q"), 0
     try:
         with decoding(path):
             for packet in container.demux(stream):
@@ -85,6 +86,10 @@ def _collect(container: av.container.InputContainer, stream: av.video.stream.Vid
                 pts.append(shown if shown is not None else len(pts))
                 dts.append(packet.dts if packet.dts is not None else pts[-1])
                 durations.append(packet.duration or 0)
+                num_known += packet.dts is not None
+                decoded_at.append(
+                    packet.dts if packet.dts is not None else decoded_at[-1] + 1 if decoded_at else dts[-1]
+                )
                 positions.append(-1 if packet.pos is None else packet.pos)
                 parsed = is_intra_packet(parser, packet)
                 is_intra = packet.is_keyframe if parsed is None else parsed
@@ -94,8 +99,8 @@ def _collect(container: av.container.InputContainer, stream: av.video.stream.Vid
         if not pts:
             raise
         scan.damage = str(exc)
-    if has_all_dts:
-        scan.steps = find_steps(dts, positions, scan.time_base, container)
+    if 2 * num_known > len(dts):
+        scan.steps = find_steps(decoded_at, positions, scan.time_base, container)
         ends = [*(step.packet for step in scan.steps[1:]), len(dts)]
         for step, end in zip(scan.steps, ends, strict=False):
             shift = round(step.seconds / scan.time_base)

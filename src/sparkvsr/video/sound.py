@@ -56,9 +56,10 @@ class SoundTranscoder:
         """Encode what a packet decodes to; None at the end gives what was held back.
 
         Returns:
-            Packets of the new stream; none for a damaged packet.
+            Packets of the new stream.
 
         Raises:
+            ValueError: the packet is damaged; the next one may be fine.
             FFmpegError: the encoder fails.
         """
         assert self._stream is not None
@@ -66,6 +67,9 @@ class SoundTranscoder:
             frames = self._decoder.decode(packet)
         except av.error.EOFError:
             frames = []
+        except av.error.FFmpegError as exc:
+            msg = f"a packet of sound does not decode: {exc.strerror}"
+            raise ValueError(msg) from exc
         found = [encoded for frame in frames for encoded in self._encode(frame)]
         if packet is None and self._next is not None:
             found += self._stream.encode(None)

@@ -165,6 +165,11 @@ class VideoSink:
         return options
 
     def write(self, pixels: Tensor, pts: int | None, duration: int | None, alpha: Tensor | None) -> None:
+        """Encode a frame ``(3, H, W)`` in [0, 1], alpha ``(1, H, W)`` or None; times in the time base.
+
+        Raises:
+            EncodeError: the time does not come after that of the frame before.
+        """
         step = max(1, round(1 / (self._fps * self._time_base)))
         if pts is None:
             pts = 0 if self._last_pts is None else self._last_pts + step
@@ -244,6 +249,7 @@ class VideoSink:
         return frame
 
     def finish(self) -> None:
+        """Flush the encoder, close the file and give it its final name."""
         if self._copier is not None:
             self._copier.advance(None)
         self._mux(self._stream.encode(None))
@@ -253,6 +259,7 @@ class VideoSink:
         replace_durably(self._partial, self.path)
 
     def discard(self) -> None:
+        """Remove what was written."""
         # The trailer of an unfinished file cannot always be written; the file is removed anyway.
         with suppress(av.error.FFmpegError, OSError, ValueError):
             self._container.close()

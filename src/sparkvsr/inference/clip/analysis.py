@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from sparkvsr.errors import DecodeError
 from sparkvsr.hooks import Hook
+from sparkvsr.inference.clip.unchanged import FileIdentity, frame_digest
 from sparkvsr.keyframes.cuts import detect_cuts
 from sparkvsr.keyframes.frame_watch import FrameWatch
 from sparkvsr.keyframes.makers.interface import ReferenceMaker
@@ -37,6 +37,8 @@ class ClipRecord:
         warnings: of the reader.
         side_data: what the frames carry beside their pixels, see ``VideoInfo.side_data``.
         bad_frames: that no automatic keyframe should lie on; looked for where keyframes are automatic.
+        identity: of the file, None for several files.
+        others: hashes of frames that lie outside ``digests``, in a part.
     """
 
     start: int
@@ -46,10 +48,22 @@ class ClipRecord:
     warnings: list[str] = field(default_factory=list)
     side_data: frozenset[str] = frozenset()
     bad_frames: frozenset[int] = frozenset()
+    identity: FileIdentity | None = None
+    others: dict[int, bytes] = field(default_factory=dict)
 
     def digest(self, index: int) -> bytes:
         """Hash of the frame at an index of the clip."""
-        return self.digests[index - self.start]
+        return self.others[index] if index in self.others else self.digests[index - self.start]
+
+    def part(self, start: int, stop: int, keyframes: Iterable[int]) -> ClipRecord:
+        """What rendering the frames ``[start, stop)`` with these keyframes has to know."""
+        keys = list(keyframes)
+        return ClipRecord(
+            start,
+            digests=self.digests[start - self.start : stop - self.start],
+            identity=self.identity,
+            others={index: self.digest(index) for index in keys},
+        )
 
     def stays_grey(self, keyframes: Sequence[int], maker: ReferenceMaker | None) -> bool:
         """Whether the clip is grey and no keyframe image may bring colour into it."""
@@ -88,7 +102,7 @@ def look_through(
     def noted() -> Iterator[Tensor]:
         for frame in frames:
             record.times.append((frame.pts, frame.duration))
-            record.digests.append(hashlib.blake2b(frame.pixels.numpy().tobytes(), digest_size=16).digest())
+            record.digests.append(frame_digest(frame.pixels))
             if record.colour <= GREY_SPREAD:
                 spread = frame.pixels.amax(0) - frame.pixels.amin(0)
                 record.colour = max(record.colour, float(spread.max()))

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from sparkvsr.colour import grey
 from sparkvsr.errors import DecodeError
-from sparkvsr.keyframes.references import ReferenceMaker, resize_image
+from sparkvsr.keyframes.references import ReferenceMaker
 from sparkvsr.keyframes.shots import Shot
 from sparkvsr.models.interface import Keyframe, RestorationModel, Session, ShotRequest
+from sparkvsr.video.pixels import resize_image
 
 if TYPE_CHECKING:
     from sparkvsr.video import Frame
@@ -36,6 +37,7 @@ class KeyframeLoader:
         size: ``(H, W)`` the model wants.
         weights: influence by frame index, 1 where missing.
         kept: how many keyframes stay in memory.
+        check: called with each index when its image is made; raises when that is not the image that was planned.
     """
 
     def __init__(
@@ -45,7 +47,9 @@ class KeyframeLoader:
         size: tuple[int, int],
         weights: Mapping[int, float] | None = None,
         kept: int = 4,
+        check: Callable[[int], None] | None = None,
     ) -> None:
+        self._check = check
         self._open_frames = open_frames
         self._maker = maker
         self._size = size
@@ -62,6 +66,8 @@ class KeyframeLoader:
             return self._cache[index]
         lr = self._lr_frame(index)
         hr = self._maker.make(lr, self._size, index)
+        if self._check is not None:
+            self._check(index)
         keyframe = Keyframe(lr=lr, hr=hr, weight=self._weights.get(index, 1.0))
         self._cache[index] = keyframe
         while len(self._cache) > self._kept:
@@ -249,7 +255,7 @@ def restore_shots(
     loader: KeyframeLoader | None,
     settings: RestoreSettings,
 ) -> Generator[tuple[Frame, Tensor], None, None]:
-    """``restore_segments`` for whole shots, of which only the frames are wanted."""
+    """``restore_segments`` for whole shots: frames and their results, ``(3, H, W)`` float in [0, 1]."""
     segments = [_WholeShot(shot) for shot in shots]
     for item in restore_segments(model, frames, segments, keyframe_indices, loader, settings):
         if not isinstance(item, SegmentEnd):

@@ -18,6 +18,7 @@ from sparkvsr.inference.clip.output_names import (
 )
 from sparkvsr.inference.clip.planning import plan_run
 from sparkvsr.inference.clip.store import default_work_folder, was_joining
+from sparkvsr.inference.clip.unchanged import changed_error, held_frames, identity_of
 from sparkvsr.inference.events import input_event
 from sparkvsr.inference.options import ModelChoice, UpscaleOptions, WorkPolicy, check_options
 from sparkvsr.keyframes.checks import content_notes
@@ -107,7 +108,26 @@ class ClipJob:
         """LR frames ``[start, stop)``, by default all of the job."""
         first = self.shots[0].start if start is None else start
         last = self.shots[-1].stop if stop is None else stop
-        return open_frames(self.info.path, first, last - first, self.deinterlace, self.info.stream_index)
+        path, mode, stream = self.info.path, self.deinterlace, self.info.stream_index
+        return held_frames(
+            lambda begin, end: open_frames(path, begin, end - begin, mode, stream),
+            *(first, last),
+            path=path,
+            origin=self.shots[0].start,
+            size=(self.info.height, self.info.width),
+            digest=self.record.digest,
+            identity=self.record.identity,
+        )
+
+    def check_unchanged(self, *, look_inside: bool = False) -> None:
+        """Hold the clip's file against what it was.
+
+        Raises:
+            DecodeError: it is another one.
+        """
+        identity = self.record.identity
+        if identity is not None and identity.has_changed(self.info.path, look_inside=look_inside):
+            raise changed_error(self.info.path)
 
 
 @dataclass(frozen=True)
@@ -157,6 +177,7 @@ def prepare(
         refuse_source(output, sources)
     hook = for_input(hook, path)
     started = time.monotonic()
+    identity = identity_of(path)
     info = probe(path, options.stream)
     _log.info("%s: %s, %s, time base %s", path, info.summary(), info.pixel_format, info.time_base)
     hook(input_event(info))
@@ -197,6 +218,9 @@ def prepare(
     shots, record = analysis or read_through(
         info, options.start, stop, options.deinterlace, hook, judge=choice.follows_shots
     )
+    if identity is not None and identity.has_changed(path):
+        raise changed_error(path)
+    record.identity = record.identity or identity
     notes: list[str] = [size.note] if size.note else []
     notes += record.warnings
     notes += losses(info, target, options.encode, (size.height, size.width), record.side_data)

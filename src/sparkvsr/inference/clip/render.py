@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
@@ -11,18 +11,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sparkvsr.errors import DecodeError
+from sparkvsr.errors import DecodeError, EncodeError, KeyframeError
 from sparkvsr.hooks import Hook, ProgressReporter
 from sparkvsr.inference.clip.engine import KeyframeLoader, SegmentEnd, restore_segments
 from sparkvsr.inference.clip.heap import release_free_memory
 from sparkvsr.inference.clip.job import ClipJob, UpscaleJob
 from sparkvsr.inference.clip.segments import SEGMENT_FRAMES, Segment, plan_segments
 from sparkvsr.inference.clip.store import WorkStore
-from sparkvsr.keyframes.references import resize_image
+from sparkvsr.keyframes.references import FolderMaker, ReferenceMaker
 from sparkvsr.threads import BackgroundSink, prefetch
 from sparkvsr.version import __version__
 from sparkvsr.video import Frame, VideoWriter, assemble, image_segments, output_kind
 from sparkvsr.video.options import encoder_version
+from sparkvsr.video.pixels import resize_image
 
 _log = logging.getLogger(__name__)
 
@@ -34,9 +35,24 @@ RELEASE_EVERY = 16
 """Frames between two releases of free heap memory: 1% of lite's time at 320x180; with 8 it is 3% for 20 MiB less."""
 
 
-def keyframe_loader(job: UpscaleJob) -> KeyframeLoader:
-    """The loader of a job's keyframes."""
-    return KeyframeLoader(job.clip.open_frames, job.maker, job.clip.settings.working_size, job.maker.weights)
+def keyframe_loader(job: UpscaleJob, segments: Iterable[Segment] = ()) -> KeyframeLoader:
+    """The loader of a job's keyframes.
+
+    Args:
+        job: whose keyframes are meant.
+        segments: that are rendered with them: an image that is not the one of their keys is refused.
+    """
+    clip, maker = job.clip, job.maker
+    # Files of the user's; what a program or an endpoint gives is asked for once, under the key of its settings.
+    is_folder = isinstance(maker, FolderMaker)
+    planned = {index: text for segment in segments for index, text in segment.references} if is_folder else {}
+
+    def check(index: int) -> None:
+        if index in planned and _identity(maker, index) != planned[index]:
+            msg = f"the reference image of keyframe {index} was changed while it was used; run the same again"
+            raise KeyframeError(msg)
+
+    return KeyframeLoader(clip.open_frames, maker, clip.settings.working_size, maker.weights, check=check)
 
 
 def pixel_settings(job: UpscaleJob) -> dict[str, object]:
@@ -72,8 +88,16 @@ def segments_of(job: UpscaleJob) -> list[Segment]:
         longest=SEGMENT_FRAMES if job.model.is_resumable else None,
         settings=pixel_settings(job),
         frame_digest=job.clip.record.digest,
-        keyframe_identity=job.maker.identity,
+        keyframe_identity=lambda index: _identity(job.maker, index),
     )
+
+
+def _identity(maker: ReferenceMaker, index: int) -> str:
+    try:
+        return maker.identity(index)
+    except OSError as exc:
+        msg = f"the reference image of keyframe {index} cannot be read any more ({exc.strerror}); put it back"
+        raise KeyframeError(msg) from exc
 
 
 def missing_runs(segments: Sequence[Segment], store: WorkStore) -> tuple[list[list[Segment]], int]:
@@ -116,7 +140,7 @@ def render_segments(job: UpscaleJob, runs: Sequence[Sequence[Segment]], store: W
     encoder = _SegmentEncoder(job.clip, store)
     with ExitStack() as stack:
         stack.callback(encoder.abort)
-        loader = keyframe_loader(job)
+        loader = keyframe_loader(job, (segment for run in runs for segment in run))
         stack.callback(loader.close)
         stack.enter_context(torch.inference_mode())
         sink = stack.enter_context(BackgroundSink(encoder.take, SR_FRAMES_WAITING))
@@ -151,10 +175,18 @@ class _SegmentEncoder:
 
     def take(self, item: tuple[Frame, Tensor] | SegmentEnd[Segment]) -> None:
         """Encode a frame, or finish the segment."""
+        try:
+            self._take(item)
+        except EncodeError as exc:
+            # It is the work folder's disk that is full, wherever the output lies.
+            raise EncodeError(str(exc).replace("another --output", "another --work")) from exc
+
+    def _take(self, item: tuple[Frame, Tensor] | SegmentEnd[Segment]) -> None:
         if isinstance(item, SegmentEnd):
             assert self._writer is not None
             writer, self._writer = self._writer, None
             partial = writer.close()
+            self._job.check_unchanged()
             self._store.take(item.segment.key, partial, item.segment.num_frames, item.state)
             _log.info("rendered frames %d to %d", item.segment.start, item.segment.stop - 1)
             return

@@ -29,6 +29,7 @@ class Segment:
         shot: the shot it belongs to.
         key: hash of all that decides its bytes, hexadecimal.
         previous: key of the segment before it in the same shot, None for the first.
+        references: keyframes that the key was made with, and the identity that each one's image had then.
     """
 
     start: int
@@ -36,6 +37,7 @@ class Segment:
     shot: Shot
     key: str
     previous: str | None
+    references: tuple[tuple[int, str], ...] = ()
 
     @property
     def num_frames(self) -> int:
@@ -75,6 +77,7 @@ def plan_segments(
     segments: list[Segment] = []
     for shot in shots:
         inside = [index for index in keyframe_indices if index in shot]
+        identities: dict[int, str] = {}
         previous: str | None = None
         for start, stop in segment_bounds(shot, longest):
             digest = hashlib.sha256(head)
@@ -85,9 +88,12 @@ def plan_segments(
             reach = shot.stop if lookahead is None else stop + lookahead
             for index in inside:
                 if start <= index < reach or (lookahead is None and index in shot):
-                    digest.update(f"{index - shot.start}:{keyframe_identity(index)}:".encode())
+                    if index not in identities:
+                        identities[index] = keyframe_identity(index)
+                    digest.update(f"{index - shot.start}:{identities[index]}:".encode())
                     digest.update(frame_digest(index))
             key = digest.hexdigest()[:40]
-            segments.append(Segment(start, stop, shot, key, previous))
+            # Those of earlier segments, too: their images decide the state that this one begins with.
+            segments.append(Segment(start, stop, shot, key, previous, tuple(identities.items())))
             previous = key
     return segments

@@ -49,7 +49,7 @@ class WorkStore:
         folder: made if missing; an existing folder must be a work folder or empty.
         limit_bytes: when more is stored, segments that the current job does not use are dropped, oldest first.
         suffix: of the files of segments.
-        is_guest: write into a folder that another process of the same job holds; nothing is locked.
+        is_lock_held: another process of the same job holds the folder; this one takes no lock.
 
     Attributes:
         damaged: keys of segments that were found damaged and deleted.
@@ -59,23 +59,24 @@ class WorkStore:
     """
 
     def __init__(
-        self, folder: Path, limit_bytes: int | None = None, *, suffix: str = ".mkv", is_guest: bool = False
+        self, folder: Path, limit_bytes: int | None = None, *, suffix: str = ".mkv", is_lock_held: bool = False
     ) -> None:
         self.folder = folder
         self.suffix = suffix
         self.damaged: list[str] = []
         self._segments = folder / SEGMENTS
         self._limit = limit_bytes
-        self._is_guest = is_guest
+        self._is_lock_held = is_lock_held
         self._lock: FileLock | None = None
 
     def __enter__(self) -> WorkStore:
-        if self._is_guest:
+        if self._is_lock_held:
             return self
         try:
             if self.folder.exists() and not is_work_folder(self.folder) and any(self.folder.iterdir()):
                 msg = f"work folder {self.folder} holds other files; give an empty or new folder with --work"
                 raise EncodeError(msg)
+            self._refuse_newer()
             self._segments.mkdir(parents=True, exist_ok=True)
             if self._segments.is_symlink():
                 msg = f"{self._segments} is a link to another folder; give an empty or new folder with --work"
@@ -102,6 +103,23 @@ class WorkStore:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+
+    def _refuse_newer(self) -> None:
+        """What a later release keeps must not be taken for damaged, and deleted.
+
+        Raises:
+            EncodeError: the folder's format is newer than ours.
+        """
+        try:
+            known = json.loads((self.folder / MARKER).read_text())["format"]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return
+        if isinstance(known, int) and known > STORE_FORMAT:
+            msg = (
+                f"work folder {self.folder} is of a newer sparkvsr (format {known}, this one writes {STORE_FORMAT}); "
+                "update, or give another folder with --work"
+            )
+            raise EncodeError(msg)
 
     @property
     def is_empty(self) -> bool:
@@ -181,9 +199,17 @@ class WorkStore:
         return isinstance(measured, dict) and _matches(self.path(key).with_suffix(".safetensors"), measured)
 
     def drop(self, key: str) -> None:
-        """Delete a segment and all that belongs to it; the record first, so that a crash leaves no lie."""
+        """Delete a segment and all that belongs to it; the record first, so that a crash leaves no lie.
+
+        Raises:
+            EncodeError: a folder lies where a file of the segment would be.
+        """
         for suffix in (".json", self.suffix, ".safetensors"):
-            self.path(key).with_suffix(suffix).unlink(missing_ok=True)
+            path = self.path(key).with_suffix(suffix)
+            if path.is_dir() and not path.is_symlink():
+                msg = f"{path} is a folder where the work folder keeps a file; delete it, or give another --work"
+                raise EncodeError(msg)
+            path.unlink(missing_ok=True)
 
     def prune(self, used: set[str]) -> int:
         """Keep within the size limit by dropping segments that are not in ``used``, oldest first.
@@ -265,6 +291,8 @@ class WorkStore:
     def _read_record(self, key: str) -> dict[str, object] | None:
         path = self.path(key).with_suffix(".json")
         if not path.is_file():
+            if path.is_dir() or self.path(key).is_dir():
+                self.drop(key)  # says so
             return None
         with suppress(OSError, ValueError, RecursionError):
             if path.stat().st_size > MAX_RECORD_BYTES:

@@ -20,16 +20,17 @@ from torch import Tensor
 from sparkvsr.hooks import Hook, for_input
 from sparkvsr.inference.clip.disk import DiskNeed, disk_need
 from sparkvsr.inference.clip.job import ClipJob
+from sparkvsr.inference.clip.output_lock import OutputLock
 from sparkvsr.inference.clip.output_names import compare_path
 from sparkvsr.inference.clip.render import missing_runs, segment_suffix
 from sparkvsr.inference.clip.segments import Segment
 from sparkvsr.inference.clip.store import WorkStore, default_work_folder, was_joining
 from sparkvsr.inference.compare.captions import GAP_PX, side_by_side
-from sparkvsr.keyframes.references import resize_image
 from sparkvsr.video import VideoReader, VideoWriter, check_output, output_kind, read_image
 from sparkvsr.video.assemble import assemble_video
 from sparkvsr.video.image_segments import SEGMENT_SUFFIX as IMAGE_SEGMENT_SUFFIX
 from sparkvsr.video.image_segments import assemble_images, unpack_images
+from sparkvsr.video.pixels import resize_image
 
 _log = logging.getLogger(__name__)
 
@@ -81,12 +82,13 @@ class ClipWork:
         self.hook = for_input(hook, job.info.path)
         self.folder = job.work.folder or default_work_folder(job.output)
         self.store = WorkStore(self.folder, job.work.limit_bytes, suffix=segment_suffix(job.output))
+        self._output_lock = OutputLock(job.output)
         self.need: DiskNeed = disk_need(job, self.segments, self.folder)
         self._started = time.monotonic()
         self._kept_frames = 0
 
-    def announce(self) -> None:
-        """Tell the plan; nothing is written yet.
+    def report_plan(self) -> None:
+        """Send the event "plan"; nothing is written yet.
 
         Raises:
             ResourceError: the disk is too small, were nothing of the job stored yet.
@@ -105,11 +107,13 @@ class ClipWork:
         existed = self.folder.exists()
         self.store.__enter__()
         try:
+            self._output_lock.__enter__()
             self.check_disk(self.store.stored_bytes)
         except BaseException:
             self.store.__exit__(None, None, None)
             if not existed:
                 self.store.remove()
+            self._output_lock.__exit__(None, None, None)
             raise
         return self
 
@@ -123,6 +127,7 @@ class ClipWork:
         elif not policy.keep or (self.store.is_empty and policy.folder is None):
             self.store.remove()
         self.store.__exit__(kind, error, trace)
+        self._output_lock.__exit__(kind, error, trace)
 
     @property
     def kept_folder(self) -> Path | None:
@@ -168,6 +173,7 @@ class ClipWork:
         segments = [self.store.path(segment.key) for segment in self.segments]
         # Both names are taken by this run, or by an interrupted one (`prepare` has looked).
         check_output(job.output, job.overwrite or was_joining(self.folder), job.encode)
+        job.check_unchanged(look_inside=True)
         self.store.begin_joining()
         comparison = None
         if job.compare:

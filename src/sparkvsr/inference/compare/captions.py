@@ -14,7 +14,7 @@ def caption(text: str, height_px: int) -> Tensor:
     """White text on black as a mask.
 
     Args:
-        text: ASCII.
+        text: what the font has (ASCII) is drawn, the rest as ``?``.
         height_px: height of the frame it goes onto; the text takes about a twentieth of it.
 
     Returns:
@@ -22,6 +22,8 @@ def caption(text: str, height_px: int) -> Tensor:
     """
     font_scale = max(0.35, height_px / 720)
     thickness = max(1, round(font_scale * 1.5))
+    # OpenCV reads bytes behind the end of a text that is no Unicode: names of files can be.
+    text = "".join(char if " " <= char <= "~" else "?" for char in text)
     (w, h), baseline = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, font_scale, thickness)
     pad = max(2, round(6 * font_scale))
     mask = np.zeros((h + baseline + 2 * pad, w + 2 * pad), np.uint8)

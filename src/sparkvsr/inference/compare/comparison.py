@@ -124,7 +124,7 @@ def wipe_position(seconds: float) -> float:
 
 
 def match_size(frame: Tensor, size: tuple[int, int], resizing: str) -> Tensor:
-    """``(3, h, w)`` to ``size``; larger only, as the larger clip decides."""
+    """``(3, h, w)`` in [0, 1] to ``size``; larger only, as the larger clip decides."""
     if resizing == "nearest" and tuple(frame.shape[-2:]) != size:
         return F.interpolate(frame[None], size=size, mode="nearest-exact")[0]
     return resize_image(frame, size)
@@ -252,7 +252,11 @@ def _smaller(frame: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def jpeg_uri(frame: Tensor) -> str:
-    """``(3, h, w)`` in [0, 1] as a ``data:`` address."""
+    """``(3, h, w)`` in [0, 1] as a ``data:`` address.
+
+    Raises:
+        EncodeError: too large for JPEG.
+    """
     array = frame.mul(255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
     bgr = np.ascontiguousarray(array[..., ::-1])
     fits, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
@@ -266,7 +270,8 @@ def _write_text(output: Path, text: str) -> None:
     temporary = temporary_path(output, "partial")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
+        # Names of files may hold bytes that are no text.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
         temporary.replace(output)
     except OSError as exc:
         with suppress(OSError):

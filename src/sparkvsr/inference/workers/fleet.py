@@ -27,7 +27,7 @@ class Worker(Protocol):
     """Something that answers requests, one at a time, elsewhere."""
 
     name: str
-    by_mail: bool
+    returns_bytes: bool
     """Whether it does not see our folders, so that segments come back as bytes."""
 
     def answer(self, request: Request, emit: Emit) -> Prepared | None:
@@ -61,7 +61,7 @@ class Fleet:
 
     def __init__(self, workers: Sequence[Worker], tell: Callable[[str], None]) -> None:
         self.workers = list(workers)
-        self._tell = tell
+        self._note = tell
         self._queue: queue.PriorityQueue[_Item] = queue.PriorityQueue()
         self._numbers = itertools.count()
         self._ending = threading.Event()
@@ -133,7 +133,7 @@ class Fleet:
                 item.lost()
                 _log.warning("%s; attempt %d of %d", exc, item.attempts, MOST_ATTEMPTS)
                 if item.attempts < MOST_ATTEMPTS:
-                    self._tell(f"{exc}; what it was doing is done again")
+                    self._note(f"{exc}; what it was doing is done again")
                     continue
                 msg = (
                     f"the same piece of work ended {MOST_ATTEMPTS} workers ({exc}), probably for lack of memory; use "

@@ -18,10 +18,12 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
 from sparkvsr.errors import SparkVSRError
+from sparkvsr.spinning import worker_environment
 
 if TYPE_CHECKING:
     from sparkvsr.inference.workers.tasks import Emit, Prepared, Request, WorkerSettings
@@ -81,7 +83,7 @@ class LocalWorker:
         name: for the log.
     """
 
-    by_mail = False
+    returns_bytes = False
 
     def __init__(self, settings: WorkerSettings, name: str) -> None:
         self.name = name
@@ -104,10 +106,25 @@ class LocalWorker:
             self._connection.send(request)
             return final_answer(iter(self._connection.recv, None), emit, self.name)
         except (EOFError, ConnectionError) as exc:
-            code = self._process.poll() if self._process is not None else None
+            how = self._how_it_ended()
             self.kill()
-            msg = f"{self.name} died (exit code {code})"
+            msg = f"{self.name} died ({how})"
             raise WorkerLost(msg) from exc
+
+    def _how_it_ended(self) -> str:
+        """Exit code or signal; the socket may close a moment before the process is gone."""
+        if self._process is None:
+            return "it was ended"
+        try:
+            code = self._process.wait(CLOSE_SECONDS)
+        except subprocess.TimeoutExpired:
+            return "it closed its connection"
+        if code >= 0:
+            return f"exit code {code}"
+        try:
+            return signal.Signals(-code).name
+        except ValueError:
+            return f"signal {-code}"
 
     @property
     def pid(self) -> int | None:
@@ -138,11 +155,14 @@ class LocalWorker:
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
-        environment = dict(os.environ)
+        environment = worker_environment()
         if self._settings.threads is not None:
             # Libraries read it when they are loaded, before anybody can tell them.
             environment["OMP_NUM_THREADS"] = str(self._settings.threads)
-        with theirs:
+        # Ctrl-C reaches every process of the terminal, also one that has not come as far as to ignore it.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        with theirs, ExitStack() as stack:
+            stack.callback(signal.pthread_sigmask, signal.SIG_SETMASK, before)
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "sparkvsr.inference.workers.local_worker", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
@@ -159,6 +179,7 @@ def serve(connection: Connection) -> None:
     """Answer requests until the other end closes."""
     # Ctrl-C reaches every process of the terminal; the first process decides what becomes of this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), name="sparkvsr-parent", daemon=True).start()
     sending = threading.Lock()
 

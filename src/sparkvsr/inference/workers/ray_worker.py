@@ -95,7 +95,7 @@ class RayWorker:
         cpus, gpus: what it takes of its machine; a share of a core where there are more workers than cores.
     """
 
-    by_mail = True
+    returns_bytes = True
 
     def __init__(self, ray: Any, settings: WorkerSettings, name: str, cpus: float, gpus: int) -> None:
         self.name = name

@@ -39,7 +39,7 @@ from sparkvsr.video.own_files import refuse_source
 _log = logging.getLogger(__name__)
 
 MOST_DEVICES = 256
-MOST_ROUNDS = 3
+MAX_ATTEMPTS = 3
 """How often missing segments of a clip are looked for again."""
 
 
@@ -176,7 +176,7 @@ class ScaleOut:
             return more, ClipOutcome(clip.number, None, clip.failure)
         assert clip.work is not None
         left = clip.work.still_missing()
-        if left and clip.rounds < MOST_ROUNDS:
+        if left and clip.rounds < MAX_ATTEMPTS:
             # A disk may have lost a segment since; nothing incomplete is joined.
             clip.rounds += 1
             more |= dict.fromkeys(self._render(clip, left, fleet), ("render", clip))
@@ -192,7 +192,7 @@ class ScaleOut:
             raise EncodeError(msg)
         refuse_source(prepared.job.output, self._paths)
         work = ClipWork(prepared.job, prepared.segments, self._hook)
-        work.announce()
+        work.report_plan()
         work.__enter__()
         clip.prepared, clip.work = prepared, work
         runs = work.missing()
@@ -219,7 +219,7 @@ class ScaleOut:
 
         def make(worker: Worker) -> Request | None:
             left = missing_runs(run, store)[0]
-            return render_request(prepared, tuple(left[0]), store, by_mail=worker.by_mail) if left else None
+            return render_request(prepared, tuple(left[0]), store, returns_bytes=worker.returns_bytes) if left else None
 
         def emit(event: Event) -> None:
             nonlocal counted
@@ -228,6 +228,7 @@ class ScaleOut:
                 progress.advance(event["frames"])
             elif event["event"] == "segment":
                 if "segment" in event:
+                    prepared.job.check_unchanged()
                     store.receive(event["key"], event["segment"], event["frames"], event["state"])
                 _log.info("%s: segment %s is there, %d frames", clip.path, event["key"][:12], event["frames"])
             else:
@@ -246,7 +247,7 @@ class ScaleOut:
         with self._lock:
             self._plain_hook(event)
 
-    def _tell(self, text: str) -> None:
+    def _note(self, text: str) -> None:
         self._hook({"event": "note", "text": text})
 
     def _fleet(self, stack: ExitStack) -> Fleet:
@@ -258,7 +259,7 @@ class ScaleOut:
             cluster = stack.enter_context(RayCluster(self._workers.ray, cpus))
             workers, where = _ray_workers(cluster, self._options.device, self._workers.devices)
         self._hook({"event": "workers", "count": len(workers), "where": where, "ray": self._workers.ray})
-        return Fleet(workers, self._tell)
+        return Fleet(workers, self._note)
 
 
 def _local_workers(device: str, count: int | None, cpus: int) -> tuple[list[Worker], str]:

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from sparkvsr.errors import ConfigError, DecodeError
 from sparkvsr.hooks import Event
-from sparkvsr.inference.clip.analysis import ClipRecord
 from sparkvsr.inference.clip.job import ClipJob, UpscaleJob, prepare
 from sparkvsr.inference.clip.render import missing_runs, pixel_settings, render_segments, segment_suffix, segments_of
 from sparkvsr.inference.clip.segments import Segment
@@ -81,7 +80,7 @@ class RenderRequest:
     """Render neighbouring segments of one shot.
 
     Attributes:
-        job: without the record of the frames, which rendering does not need.
+        job: with the record of the frames that rendering these segments reads.
         segments: neighbours; those that are in the store are passed over.
         settings: as in ``Prepared``.
         store: work folder that the worker writes into; None sends segments back as bytes.
@@ -98,21 +97,29 @@ class RenderRequest:
 Request = PrepareRequest | RenderRequest
 
 
-def render_request(prepared: Prepared, segments: tuple[Segment, ...], store: WorkStore, *, by_mail: bool) -> Request:
+def render_request(
+    prepared: Prepared, segments: tuple[Segment, ...], store: WorkStore, *, returns_bytes: bool
+) -> Request:
     """The request for some segments.
 
     Args:
         segments: neighbours of one shot that are missing.
         store: of the clip.
-        by_mail: the worker does not see the store.
+        returns_bytes: the worker does not see the store.
     """
     previous = segments[0].previous
+    first, last = segments[0], segments[-1]
+    keyframes = [k for k in prepared.job.selection.indices if first.shot.start <= k < last.shot.stop]
+    record = prepared.job.record.part(first.start, last.stop, keyframes)
+    if returns_bytes and record.identity is not None:
+        # Another machine may see another time of the same file; here it is looked at when the segment comes.
+        record = replace(record, identity=replace(record.identity, time_ns=None))
     return RenderRequest(
-        job=replace(prepared.job, record=ClipRecord(prepared.job.record.start)),
+        job=replace(prepared.job, record=record),
         segments=segments,
         settings=prepared.settings,
-        store=None if by_mail else store.folder,
-        state=store.state_bytes(previous) if by_mail and previous is not None else None,
+        store=None if returns_bytes else store.folder,
+        state=store.state_bytes(previous) if returns_bytes and previous is not None else None,
     )
 
 
@@ -174,15 +181,15 @@ class RenderWorker:
             )
             raise ConfigError(msg)
         if request.store is not None:
-            with _TellingStore(request.store, emit, segment_suffix(job.clip.output)) as store:
+            with _ReportingStore(request.store, emit, segment_suffix(job.clip.output)) as store:
                 self._render_into(job, request, store, emit)
             return
         with tempfile.TemporaryDirectory(prefix="sparkvsr-") as folder:
             (Path(folder) / SEGMENTS).mkdir()
-            with _MailingStore(Path(folder), emit, segment_suffix(job.clip.output)) as mailing:
+            with _ReturningStore(Path(folder), emit, segment_suffix(job.clip.output)) as returning:
                 if request.state is not None and request.segments[0].previous is not None:
-                    mailing.put_state(request.segments[0].previous, request.state)
-                self._render_into(job, request, mailing, emit)
+                    returning.put_state(request.segments[0].previous, request.state)
+                self._render_into(job, request, returning, emit)
 
     def _render_into(self, job: UpscaleJob, request: RenderRequest, store: WorkStore, emit: Emit) -> None:
         done = 0
@@ -207,11 +214,11 @@ class RenderWorker:
         return self._models[wanted]
 
 
-class _TellingStore(WorkStore):
+class _ReportingStore(WorkStore):
     """The folder of the process that gave the work, seen from a worker."""
 
     def __init__(self, folder: Path, emit: Emit, suffix: str) -> None:
-        super().__init__(folder, suffix=suffix, is_guest=True)
+        super().__init__(folder, suffix=suffix, is_lock_held=True)
         self._emit = emit
 
     def take(self, key: str, partial: Path, num_frames: int, state: Mapping[str, Tensor] | None) -> None:
@@ -220,7 +227,7 @@ class _TellingStore(WorkStore):
         self._emit({"event": "segment", "key": key, "frames": num_frames})
 
 
-class _MailingStore(_TellingStore):
+class _ReturningStore(_ReportingStore):
     """A folder of the worker's own, whose segments are sent home."""
 
     def take(self, key: str, partial: Path, num_frames: int, state: Mapping[str, Tensor] | None) -> None:

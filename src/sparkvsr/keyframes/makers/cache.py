@@ -52,7 +52,7 @@ class ImageCache:
             return None
 
     def put(self, key: str, image: Tensor) -> None:
-        """Keep an image; others never see a half-written file."""
+        """Keep an image ``(3, H, W)`` in [0, 1]; others never see a half-written file."""
         from sparkvsr.video.images import encode_image
 
         with contextlib.suppress(OSError):

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from sparkvsr.errors import ConfigError, KeyframeError, SparkVSRError
 from sparkvsr.keyframes.makers.interface import Interruptible, MakerOptions, file_identity, fit_answer
+from sparkvsr.keyframes.makers.judged_size import judge_declared
 
 DEFAULT_JOBS = 2
 _STDERR_BYTES = 8192
@@ -79,6 +80,7 @@ class CommandMaker(Interruptible):
             if not target.is_file():
                 msg = f"{self.name} ended without an error but wrote no image for keyframe {index}; check {{output}}"
                 raise KeyframeError(msg)
+            judge_declared(target, (lr.shape[-2], lr.shape[-1]), size, f"what {self.name} wrote for keyframe {index}")
             try:
                 image = read_image(target)
             except SparkVSRError as exc:

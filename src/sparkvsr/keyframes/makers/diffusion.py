@@ -125,7 +125,11 @@ def parse_settings(text: str, where: str) -> dict[str, float]:
 
 
 def make_diffusion(argument: str, options: MakerOptions) -> DiffusionMaker:
-    """Factory of ``diffusers:PATH``."""
+    """Factory of ``diffusers:PATH``.
+
+    Raises:
+        ConfigError: the path is empty, or a setting is unknown.
+    """
     path, _, fragment = argument.partition("#")
     if not path:
         msg = "--references diffusers: needs the folder or hub id of a pipeline, like diffusers:models/my-pipeline"

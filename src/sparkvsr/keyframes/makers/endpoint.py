@@ -25,6 +25,7 @@ from torch import Tensor
 from sparkvsr.errors import ConfigError, KeyframeError, SparkVSRError
 from sparkvsr.keyframes.makers.cache import ImageCache, content_key, user_cache_folder
 from sparkvsr.keyframes.makers.interface import Interruptible, MakerOptions, fit_answer
+from sparkvsr.keyframes.makers.judged_size import judge_declared
 from sparkvsr.keyframes.makers.transport import Requester, multipart
 from sparkvsr.video.pixels import resize_image
 
@@ -73,6 +74,7 @@ class EndpointMaker(Interruptible):
         self._cache = ImageCache(self._options.cache_dir or user_cache_folder())
         self._requester = Requester(
             self.name,
+            self.url,
             key_variable=self._options.key_variable,
             key=self._key,
             timeout_seconds=self._options.timeout_seconds,
@@ -94,7 +96,7 @@ class EndpointMaker(Interruptible):
         key = content_key(CACHE_VERSION, self.url, self.style, self._model, prompt, png)
         answer = self._cache.get(key)
         if answer is None:
-            answer = self._decode(self._ask(png, prompt), index)
+            answer = self._decode(self._ask(png, prompt), index, sent)
             self._cache.put(key, answer)
         if box is not None:
             answer = cut_out(answer, box)
@@ -142,12 +144,14 @@ class EndpointMaker(Interruptible):
             msg = f"{self.name} answered with an image that is not base64; is it of style {self.style}?"
             raise KeyframeError(msg) from exc
 
-    def _decode(self, data: bytes, index: int) -> Tensor:
+    def _decode(self, data: bytes, index: int, sent: Tensor) -> Tensor:
         from sparkvsr.video import read_image
 
         with tempfile.TemporaryDirectory(prefix="sparkvsr-") as folder:
             path = Path(folder) / "answer.png"
             path.write_bytes(data)
+            size = (sent.shape[-2], sent.shape[-1])
+            judge_declared(path, size, size, f"what {self.name} sent for keyframe {index}")
             try:
                 return read_image(path)
             except SparkVSRError as exc:
@@ -159,7 +163,7 @@ def place(image: Tensor, canvas: tuple[int, int]) -> tuple[Tensor, tuple[float, 
     """Put an image into the middle of a picture of fixed size, edges repeated outwards.
 
     Args:
-        image: ``(3, a, b)``.
+        image: ``(3, a, b)`` in [0, 1].
         canvas: ``(H, W)``.
 
     Returns:
@@ -175,7 +179,7 @@ def place(image: Tensor, canvas: tuple[int, int]) -> tuple[Tensor, tuple[float, 
 
 
 def cut_out(image: Tensor, box: tuple[float, float, float, float]) -> Tensor:
-    """The part of an image that ``place`` put there, whatever size the image has now."""
+    """The part of ``(3, a, b)`` in [0, 1] that ``place`` put there, whatever size the image has now."""
     h, w = image.shape[-2:]
     top, left, bottom, right = (round(value * side) for value, side in zip(box, (h, w, h, w), strict=True))
     return image[:, top : max(top + 1, bottom), left : max(left + 1, right)]

@@ -57,7 +57,7 @@ class NetworkMaker(ReferenceMaker):
         name: what the plan shows.
         device: where it runs.
         tile: side of a tile in LR pixels; networks of this kind take about 2 kB of memory a pixel and feature.
-        weights: file that the network came from.
+        weights: ``file_identity`` of the file that the network came from, taken before it was read.
     """
 
     may_colour = False
@@ -69,7 +69,7 @@ class NetworkMaker(ReferenceMaker):
         name: str,
         device: str | torch.device = "cpu",
         tile: int = 256,
-        weights: Path | None = None,
+        weights: str | None = None,
     ) -> None:
         model.to(torch.device(device))
         model.model.eval().float()  # half-precision files run in float32: CPU convolutions need it
@@ -81,7 +81,7 @@ class NetworkMaker(ReferenceMaker):
 
     def identity(self, index: int) -> str:  # noqa: ARG002
         """See ``ReferenceMaker.identity``."""
-        return self.name if self._weights is None else f"{self.name} {file_identity(self._weights)} {self._tile}"
+        return self.name if self._weights is None else f"{self.name} {self._weights} {self._tile}"
 
     @torch.inference_mode()
     def make(self, lr: Tensor, size: tuple[int, int], index: int = 0) -> Tensor:  # noqa: ARG002
@@ -115,8 +115,16 @@ class SpandrelMaker(NetworkMaker):
     def __init__(self, path: Path, device: str | torch.device = "cpu", tile: int = 256) -> None:
         import spandrel
 
+        weights = file_identity(path)
         try:
-            model = spandrel.ModelLoader(device=torch.device(device)).load_from_file(path)
+            loader = spandrel.ModelLoader(device=torch.device(device))
+            if path.suffix.lower() != ".safetensors":
+                # spandrel's own unpickler is safe, but before it torch would run a TorchScript archive, whatever its
+                # suffix: a program, which can write files.
+                state = torch.load(path, map_location=loader.device, weights_only=True)
+                model = loader.load_from_state_dict(spandrel.canonicalize_state_dict(state))
+            else:
+                model = loader.load_from_file(path)
         except Exception as exc:  # spandrel raises whatever the file makes torch or pickle raise
             msg = (
                 f"{path} is not an upscaler that spandrel can read ({type(exc).__name__}); give a .pth or .safetensors"
@@ -125,7 +133,7 @@ class SpandrelMaker(NetworkMaker):
         if not isinstance(model, spandrel.ImageModelDescriptor) or model.input_channels != 3:
             msg = f"{path} holds {model.architecture.name}, not an image upscaler with three channels"
             raise WeightsError(msg)
-        super().__init__(model, path.name, device, tile, path)
+        super().__init__(model, path.name, device, tile, weights)
 
 
 def no_argument(name: str, argument: str) -> None:

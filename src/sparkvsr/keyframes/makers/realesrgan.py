@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sparkvsr.errors import ConfigError, WeightsError
-from sparkvsr.keyframes.makers.interface import MakerOptions
+from sparkvsr.keyframes.makers.interface import MakerOptions, file_identity
 from sparkvsr.keyframes.makers.ncnn import NcnnLayer, read_ncnn
 from sparkvsr.keyframes.makers.networks import NetworkMaker
 
@@ -59,7 +59,7 @@ class RealEsrganMaker(NetworkMaker):
         folder = folder or package_folder()
         stem = folder / MODELS[model]
         descriptor = load_ncnn_network(stem.with_suffix(".param"), stem.with_suffix(".bin"))
-        super().__init__(descriptor, f"realesrgan {model}", device, tile, stem.with_suffix(".bin"))
+        super().__init__(descriptor, f"realesrgan {model}", device, tile, file_identity(stem.with_suffix(".bin")))
 
 
 def package_folder() -> Path:

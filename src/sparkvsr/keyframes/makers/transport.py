@@ -1,17 +1,25 @@
 """HTTP with the standard library: one request, retried where that helps, and no secret in any message.
 
-Redirects are refused: they would carry the key, or the picture, to a place that the user did not name.
+Redirects are refused: they would carry the key, or the picture, to a place that the user did not name. Where an answer
+points to its picture, that has to lie on the same host or behind https, and not on this machine or in its network
+unless the endpoint itself does: an endpoint must not read from there through us.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import json
 import secrets
+import socket
 import threading
+import time
 import urllib.error
 import urllib.request
-from http.client import HTTPException
+from collections.abc import Callable
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import IO, Any
+from urllib.parse import urlsplit
 
 from sparkvsr.errors import KeyframeError
 
@@ -26,14 +34,79 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         """None turns the redirect into an ``HTTPError``."""
 
 
+class _Line:
+    """The connection of one attempt: cut when its time is up, and looked at before anything is sent."""
+
+    def __init__(self, check_peer: Callable[[str], None] | None) -> None:
+        self._check_peer = check_peer
+        self._sock: socket.socket | None = None
+        self.is_cut = False
+        self.peer = ""
+
+    def opener(self) -> urllib.request.OpenerDirector:
+        """Opens URLs over connections that report to this object."""
+        line = self
+
+        class Http(HTTPConnection):
+            def __init__(self, *args: Any, **kwargs: Any) -> None:
+                super().__init__(*args, **kwargs)
+                self._create_connection = line.connect
+
+        class Https(HTTPSConnection):
+            def __init__(self, *args: Any, **kwargs: Any) -> None:
+                super().__init__(*args, **kwargs)
+                self._create_connection = line.connect
+
+            def connect(self) -> None:
+                super().connect()
+                line.hold(self.sock)
+
+        class HttpHandler(urllib.request.HTTPHandler):
+            def http_open(self, req: urllib.request.Request) -> HTTPResponse:
+                return self.do_open(Http, req)
+
+        class HttpsHandler(urllib.request.HTTPSHandler):
+            def https_open(self, req: urllib.request.Request) -> HTTPResponse:
+                return self.do_open(Https, req)
+
+        return urllib.request.build_opener(_NoRedirects, HttpHandler, HttpsHandler)
+
+    def connect(self, *args: Any, **kwargs: Any) -> socket.socket:
+        """``socket.create_connection``, and a look at who answered before anything is said, TLS included."""
+        sock = socket.create_connection(*args, **kwargs)
+        try:
+            self.peer = str(sock.getpeername()[0])
+            if self._check_peer is not None:
+                self._check_peer(self.peer)
+        except BaseException:
+            sock.close()
+            raise
+        self.hold(sock)
+        return sock
+
+    def hold(self, sock: socket.socket) -> None:
+        """The socket to cut; TLS takes the place of the plain one."""
+        self._sock = sock
+        if self.is_cut:
+            self.cut()
+
+    def cut(self) -> None:
+        """End whatever waits for this connection."""
+        self.is_cut = True
+        if self._sock is not None:
+            with contextlib.suppress(OSError):
+                self._sock.shutdown(socket.SHUT_RDWR)
+
+
 class Requester:
     """Sends requests for one maker.
 
     Args:
         name: who is asked, for messages.
+        url: of the endpoint.
         key_variable: name of the environment variable, for messages.
         key: its value, taken out of whatever the other side writes.
-        timeout_seconds: of one attempt.
+        timeout_seconds: of one attempt, from the first byte sent to the last one received.
         backoff_seconds: first pause.
         closed: ends pauses.
     """
@@ -41,6 +114,7 @@ class Requester:
     def __init__(
         self,
         name: str,
+        url: str,
         *,
         key_variable: str,
         key: str,
@@ -48,9 +122,10 @@ class Requester:
         backoff_seconds: float,
         closed: threading.Event,
     ) -> None:
+        self._url = url
         self._name, self._key_variable, self._key = name, key_variable, key
         self._timeout, self._backoff, self._closed = timeout_seconds, backoff_seconds, closed
-        self._opener = urllib.request.build_opener(_NoRedirects)
+        self._is_local = False
 
     def send(self, url: str, body: bytes, headers: dict[str, str]) -> Any:
         """POST, and read the JSON that comes back.
@@ -58,7 +133,7 @@ class Requester:
         Raises:
             KeyframeError: refused, still failing after the last attempt, or not JSON.
         """
-        data = self._attempts(urllib.request.Request(url, body, headers, method="POST"))
+        data = self._attempts(urllib.request.Request(url, body, headers, method="POST"), own=True)
         try:
             return json.loads(data)
         except (ValueError, RecursionError) as exc:
@@ -69,16 +144,42 @@ class Requester:
         """GET a picture that an answer points to, without the key.
 
         Raises:
-            KeyframeError: see ``send``.
+            KeyframeError: see ``send``; or it points to a place that an endpoint may not send us to.
         """
-        return self._attempts(urllib.request.Request(url, method="GET"))
+        there, here = urlsplit(url), urlsplit(self._url)
+        if there.hostname != here.hostname and there.scheme != "https":
+            msg = f"{self._name} points to a picture on another host without https, which is not fetched"
+            raise KeyframeError(msg)
+        own = there.hostname == here.hostname
 
-    def _attempts(self, request: urllib.request.Request) -> bytes:
+        def check(address: str) -> None:
+            if not own and not self._is_local and _is_inside(url, address):
+                msg = f"{self._name} points to a picture inside this network, which is not fetched"
+                raise KeyframeError(msg)
+
+        return self._attempts(urllib.request.Request(url, method="GET"), own=own, check_peer=check)
+
+    def _attempts(
+        self, request: urllib.request.Request, *, own: bool, check_peer: Callable[[str], None] | None = None
+    ) -> bytes:
         pause = self._backoff
         for attempt in range(1, MAX_ATTEMPTS + 1):
+            line = _Line(check_peer)
+            clock = threading.Timer(self._timeout, line.cut)
+            clock.daemon = True
+            started = time.monotonic()
+            clock.start()
             try:
-                with self._opener.open(request, timeout=self._timeout) as answer:
+                with line.opener().open(request, timeout=self._timeout) as answer:
                     data: bytes = answer.read(MAX_ANSWER_BYTES + 1)
+                    missing = answer.length or 0
+                if own:
+                    self._is_local = _is_inside(request.full_url, line.peer)
+                if line.is_cut:
+                    raise TimeoutError
+                if missing and len(data) <= MAX_ANSWER_BYTES:
+                    text = f"its answer was cut short by {missing} bytes"
+                    raise ConnectionError(text)
                 if len(data) > MAX_ANSWER_BYTES:
                     msg = f"{self._name} answered with more than {MAX_ANSWER_BYTES // 2**20} MB; that is no image"
                     raise KeyframeError(msg)
@@ -88,14 +189,21 @@ class Requester:
                 if exc.code not in _RETRIED:
                     raise KeyframeError(problem) from None
             except urllib.error.URLError as exc:
+                if line.is_cut:
+                    msg = f"{self._name} did not answer within {self._timeout:g} seconds; give it more with --timeout"
+                    raise KeyframeError(msg) from None
                 problem, wanted_pause = self._clean(f"{self._name} cannot be reached ({exc.reason})"), None
             except (OSError, HTTPException, ValueError) as exc:
                 # The request had been sent: the work may have been done and charged, so it is not sent again.
-                msg = self._clean(
-                    f"{self._name} did not answer ({str(exc) or type(exc).__name__}) within {self._timeout:g} seconds; "
-                    f"give it more with --timeout"
-                )
+                took = time.monotonic() - started
+                if line.is_cut or isinstance(exc, TimeoutError):
+                    text = f"did not answer within {self._timeout:g} seconds; give it more with --timeout"
+                else:
+                    text = f"broke off after {took:.1f} seconds ({str(exc) or type(exc).__name__}); see what it reports"
+                msg = self._clean(f"{self._name} {text}")
                 raise KeyframeError(msg) from None
+            finally:
+                clock.cancel()
             if attempt == MAX_ATTEMPTS:
                 break
             if self._closed.wait(min(MAX_PAUSE_SECONDS, wanted_pause if wanted_pause is not None else pause)):
@@ -124,6 +232,22 @@ class Requester:
         if self._key:
             text = text.replace(self._key, "***")
         return "".join(char if char.isprintable() else " " for char in text)[:300].strip()
+
+
+def _is_inside(url: str, peer: str) -> bool:
+    """Whether a URL leads to this machine or its network, by the address that answered.
+
+    Behind a proxy that address is the proxy's: then only what the URL itself says is known.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    is_proxied = parts.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(host)
+    try:
+        found = ipaddress.ip_address((host if is_proxied else peer).partition("%")[0])
+    except ValueError:
+        return not is_proxied or host == "localhost" or host.endswith(".localhost")
+    mapped = getattr(found, "ipv4_mapped", None)
+    return not (mapped or found).is_global
 
 
 def multipart(fields: dict[str, str], name: str, filename: str, kind: str, data: bytes) -> tuple[bytes, str]:

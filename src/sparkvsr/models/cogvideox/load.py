@@ -83,7 +83,7 @@ def load_cogvideox(
     transformer = apply_precision(transformer, chosen)
     vae = make_lean(load_weights(build_vae(folder.vae), folder.shards["vae"], chosen.dtype, home))
     if device.type == "cuda":
-        vae.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        vae.to(memory_format=torch.channels_last_3d)
     if compile_transformer:
         transformer.compile_repeated_blocks()  # type: ignore[operator]
 

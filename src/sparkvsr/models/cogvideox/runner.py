@@ -79,7 +79,7 @@ class ChunkRunner:
         """Encode the LR frames of a chunk, ``(L, 3, h, w)``: one ``(B, f, 16, th, tw)`` per batch of tiles.
 
         Args:
-            lr: 8n + 1 frames.
+            lr: 8n + 1 frames in [0, 1].
             start: the chunk's first frame within the shot; only seeds the posterior draw.
         """
 
@@ -139,7 +139,7 @@ class ChunkRunner:
         return self._fix_colour(self._attempt("decode", work), lr)
 
     def decode_aside(self, latents: list[Tensor], lr: Tensor) -> Tensor:
-        """``decode`` for a worker thread: on a CUDA stream of its own, after what the caller has queued."""
+        """``decode`` for a worker thread: on a CUDA stream of its own, after what the caller has queued; in [0, 1]."""
         if self._pipeline.device.type != "cuda":
             return self.decode(latents, lr)
         with torch.cuda.device(self._pipeline.device):

@@ -236,7 +236,7 @@ BLIND_GUIDANCE = 1e-3
 
 
 def check_keyframe(index: int, keyframe: Keyframe, size: tuple[int, int]) -> Tensor:
-    """Return the keyframe's image after checking its size.
+    """Return the keyframe's image, ``(3, H, W)`` in [0, 1], after checking its size.
 
     Raises:
         KeyframeError: another size than the output's.

@@ -179,7 +179,7 @@ class CogVideoXAdapter(TrainingAdapter):
     def _decode(self, latents: Tensor) -> Tensor:
         if self._checkpointing and latents.requires_grad:
             frames: Any = checkpoint(self._codec.decode, latents, self._tiling, use_reentrant=False)
-            return frames  # type: ignore[no-any-return]
+            return frames
         return self._codec.decode(latents, self._tiling)
 
     def _encode_pixels(self, pixels: Tensor, numbers: Tensor, stream: int, *, framewise: bool) -> Tensor:

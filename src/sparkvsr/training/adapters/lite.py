@@ -93,12 +93,12 @@ class LiteAdapter(TrainingAdapter):
     @property
     def propagator(self) -> PropagatorNet:
         """The recurrent network."""
-        return self.network["propagator"]  # type: ignore[index,return-value]
+        return self.network["propagator"]  # type: ignore[index]
 
     @property
     def upscaler(self) -> KeyframeUpscalerNet:
         """The still image network."""
-        return self.network["upscaler"]  # type: ignore[index,return-value]
+        return self.network["upscaler"]  # type: ignore[index]
 
     def check_data(self, num_frames: int, crop: tuple[int, int], *, framewise: bool) -> None:
         """See ``TrainingAdapter``: any length, sides multiples of 4."""

@@ -22,6 +22,9 @@ def keyframe_slot(index: int, rule: SlotRule = "floor") -> int:
     ``floor`` is what the published weights were trained with. In a clip of 8n + 1 frames the frame itself lives in
     ``ceil(index / 4)``, so floor is one slot early unless the index is a multiple of 4 (docs/method.md 3.2);
     ``exact`` gives that slot.
+
+    Raises:
+        ConfigError: another rule.
     """
     if rule not in ("floor", "exact"):
         msg = f"slot={rule!r} is unknown; use 'floor' (as the published weights were trained) or 'exact'"

@@ -36,6 +36,7 @@ class BoundedConv3d(CogVideoXSafeConv3d):
     """Convolution that splits time for huge inputs."""
 
     def forward(self, input: Tensor) -> Tensor:
+        """Convolve ``(B, C, F, H, W)``, padded in time by the caller."""
         plain = self.stride[0] == 1 and self.dilation == (1, 1, 1) and not torch.is_grad_enabled()
         if input.device.type == "cpu" and self.kernel_size[0] > 1 and plain:
             return self._by_frames(input)
@@ -75,6 +76,7 @@ class PointwiseConv3d(CogVideoXCausalConv3d):
     def forward(  # type: ignore[override]  # the library annotates the wrong type
         self, inputs: Tensor, conv_cache: Tensor | None = None
     ) -> tuple[Tensor, None]:
+        """Convolve ``(B, C, F, H, W)``; the cache is ignored and None comes back for it."""
         del conv_cache
         return self.conv(inputs), None
 
@@ -85,6 +87,7 @@ class LeanSpatialNorm3D(CogVideoXSpatialNorm3D):
     def forward(  # type: ignore[override]
         self, f: Tensor, zq: Tensor, conv_cache: dict[str, Tensor] | None = None
     ) -> tuple[Tensor, dict[str, Any]]:
+        """Norm features ``f`` ``(B, C, F, H, W)`` by latents ``zq`` ``(B, C, F', h, w)``; the cache stays empty."""
         if torch.is_grad_enabled():
             return super().forward(f, zq, conv_cache)  # type: ignore[return-value]
         scale, shift = self.conv_y.conv(zq), self.conv_b.conv(zq)
@@ -125,6 +128,7 @@ class LeanResnetBlock3D(CogVideoXResnetBlock3D):
         zq: Tensor | None = None,
         conv_cache: dict[str, Any] | None = None,
     ) -> tuple[Tensor, dict[str, Any]]:
+        """Run the block on ``(B, C, F, H, W)``; the cache that comes back holds what the next frames need."""
         if torch.is_grad_enabled() or temb is not None or self.use_conv_shortcut:
             return super().forward(inputs, temb, zq, conv_cache)  # type: ignore[return-value]
         past: dict[str, Any] = conv_cache or {}

@@ -55,7 +55,7 @@ def merge_lora(transformer: nn.Module, path: Path, strength: float = 1.0) -> int
         if down is None or up is None:
             msg = f"{path}: {name} has only one of its two LoRA matrices; the file is incomplete, copy it again"
             raise WeightsError(msg)
-        weight: Tensor = layer.weight  # type: ignore[assignment]
+        weight: Tensor = layer.weight
         if up.shape[0] != weight.shape[0] or down.shape[1] != weight.shape[1] or up.shape[1] != down.shape[0]:
             msg = (
                 f"{path}: {name} has LoRA shapes {tuple(up.shape)} x {tuple(down.shape)}, the layer is "

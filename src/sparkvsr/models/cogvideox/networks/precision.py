@@ -120,6 +120,7 @@ class Int8Linear(nn.Module):
         self.bias = linear.bias
 
     def forward(self, values: Tensor) -> Tensor:
+        """``(..., in_features)`` to ``(..., out_features)``, in the type of ``values``."""
         # Scaling the product instead of the weight keeps one pass over the large matrix.
         product = F.linear(values, self.weight.to(values.dtype)) * self.scale
         return product if self.bias is None else product + self.bias
@@ -131,7 +132,7 @@ def apply_precision(transformer: nn.Module, precision: Precision) -> nn.Module:
         for name, layer in list(transformer.named_modules()):
             if is_quantised_layer(name, layer):
                 parent, _, child = name.rpartition(".")
-                setattr(transformer.get_submodule(parent), child, Int8Linear(layer))  # type: ignore[arg-type]
+                setattr(transformer.get_submodule(parent), child, Int8Linear(layer))
     elif precision.storage == "fp8":
         from diffusers.hooks import apply_layerwise_casting
 

@@ -118,7 +118,9 @@ def _compute(text_encoder: Path, tokens: int) -> Tensor:
         )
         raise WeightsError(msg) from exc
     try:
-        encoder = T5EncoderModel.from_pretrained(text_encoder, dtype=torch.bfloat16, local_files_only=True)
+        encoder = T5EncoderModel.from_pretrained(
+            text_encoder, dtype=torch.bfloat16, local_files_only=True, use_safetensors=True
+        )
     except (OSError, ValueError, RuntimeError, SafetensorError) as exc:
         msg = f"{text_encoder} cannot be loaded as a T5 encoder ({str(exc).splitlines()[0]}); copy it again"
         raise WeightsError(msg) from exc

@@ -83,6 +83,7 @@ class Canvas:
         self._column_weights = normalised_weights(columns, unit)
 
     def add(self, tile: Tensor, row: int, column: int) -> None:
+        """Add the tile ``(B, F, C, th, tw)`` of a row and a column of the grid, faded towards its neighbours."""
         tile = tile.to(self._device or tile.device, torch.float32)
         if self._sum is None:
             size = (self._rows[-1][1] * self._unit, self._columns[-1][1] * self._unit)
@@ -93,6 +94,11 @@ class Canvas:
         self._sum[..., top : top + tile.shape[-2], left : left + tile.shape[-1]] += tile * vertical * horizontal
 
     def result(self) -> Tensor:
+        """The plane ``(B, F, C, H, W)``, float32.
+
+        Raises:
+            ValueError: nothing was added.
+        """
         if self._sum is None:
             msg = "no tile was added"
             raise ValueError(msg)
@@ -100,7 +106,7 @@ class Canvas:
 
 
 def normalised_weights(pieces: list[tuple[int, int]], unit: int) -> list[Tensor]:
-    """Fade weights of all spans of a side, divided by their sum."""
+    """Fade weights of all spans of a side, ``(length * unit,)`` each, divided by their sum."""
     weights = [fade_weights(pieces, index, unit) for index in range(len(pieces))]
     total = torch.zeros(pieces[-1][1] * unit)
     for (start, stop), weight in zip(pieces, weights, strict=True):

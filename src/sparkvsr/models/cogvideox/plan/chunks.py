@@ -75,11 +75,11 @@ def plan_chunks(num_frames: int, chunk_frames: int, overlap_frames: int = OVERLA
 
 
 def fade_in_weights(count: int) -> Tensor:
-    """Share of the later chunk in each frame of a cross-fade, ``(count, 1, 1, 1)``, rising, never 0 or 1."""
+    """Share of the later chunk in each frame of a cross-fade, ``(count, 1, 1, 1)`` float32, rising, never 0 or 1."""
     return ((torch.arange(count, dtype=torch.float32) + 1) / (count + 1)).view(-1, 1, 1, 1)
 
 
 def pad_frames(frames: Tensor, length: int) -> Tensor:
-    """Repeat the last of ``(n, C, H, W)`` until there are ``length``."""
+    """Repeat the last of ``(n, C, H, W)``, of any range, until there are ``length``."""
     missing = length - frames.shape[0]
     return torch.cat([frames, frames[-1:].expand(missing, -1, -1, -1)]) if missing > 0 else frames

@@ -26,7 +26,7 @@ def upsample(lr: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def pad_to_network(frames: Tensor) -> Tensor:
-    """Replicate the right and bottom edge of ``(n, 3, H, W)`` until both sides are multiples of 16."""
+    """Replicate the right and bottom edge of ``(n, 3, H, W)``, of any range, until both sides are 16k."""
     height, width = padded_size((frames.shape[-2], frames.shape[-1]))
     bottom, right = height - frames.shape[-2], width - frames.shape[-1]
     return F.pad(frames, (0, right, 0, bottom), mode="replicate") if bottom or right else frames

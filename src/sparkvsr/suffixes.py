@@ -1,6 +1,7 @@
 """What is a video and what is an image, by the end of its name: the one list for every command.
 
-It decides what is picked out of a folder; a file that is named itself may have any suffix.
+It decides what is picked out of a folder; a file that is named itself may have any suffix. Not in `video`, because
+finding clips must not wait for torch and PyAV.
 """
 
 from __future__ import annotations

@@ -1,0 +1,73 @@
+"""What size an image file says it has, judged before its pixels are decoded: a small file can unpack to gigabytes."""
+
+from __future__ import annotations
+
+import io
+from importlib import import_module
+from pathlib import Path
+
+import psutil
+
+from sparkvsr.errors import DecodeError
+
+BYTES_PER_PIXEL = 24
+"""What decoding takes at most: as the file has it, as float RGB, and once more while it is turned or converted."""
+
+# Decoder by the first bytes, and Pillow's reader of its header. `Image.open` would refuse large ones by an exception
+# that does not tell the size.
+_READERS = {
+    "png": ("PngImagePlugin", "PngImageFile"),
+    "mjpeg": ("JpegImagePlugin", "JpegImageFile"),
+    "tiff": ("TiffImagePlugin", "TiffImageFile"),
+    "bmp": ("BmpImagePlugin", "BmpImageFile"),
+}
+
+
+def declared_size(data: bytes, codec: str | None) -> tuple[int, int] | None:
+    """``(height, width)`` by an image's header, before EXIF rotation; None where the header cannot be read.
+
+    Args:
+        data: of the file.
+        codec: as ``sniff_image`` names it.
+    """
+    if codec == "webp":
+        return _webp_size(data)
+    if codec not in _READERS:
+        return None
+    module, name = _READERS[codec]
+    try:
+        reader = getattr(import_module(f"PIL.{module}"), name)
+        with reader(io.BytesIO(data)) as image:
+            return image.height, image.width
+    except Exception:  # noqa: BLE001  (whatever a damaged header makes it raise; decoding says what is wrong)
+        return None
+
+
+def check_memory(path: Path, height: int, width: int) -> None:
+    """Refuse an image that does not fit into the memory that is free.
+
+    Raises:
+        DecodeError: it needs more.
+    """
+    need, free = height * width * BYTES_PER_PIXEL, psutil.virtual_memory().available
+    if need > free:
+        msg = (
+            f"{path} declares {width}x{height}, which takes about {need / 1e9:.1f} GB to read, and {free / 1e9:.1f} GB "
+            "are free; make it smaller"
+        )
+        raise DecodeError(msg)
+
+
+def _webp_size(data: bytes) -> tuple[int, int] | None:
+    """Pillow would set up the whole picture to tell; the three kinds of header are in RFC 9649."""
+    kind = data[12:16]
+    if len(data) < 30:
+        return None
+    if kind == b"VP8X":
+        return 1 + int.from_bytes(data[27:30], "little"), 1 + int.from_bytes(data[24:27], "little")
+    if kind == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return (bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1
+    if kind == b"VP8 ":
+        return int.from_bytes(data[28:30], "little") & 0x3FFF, int.from_bytes(data[26:28], "little") & 0x3FFF
+    return None
