@@ -55,7 +55,7 @@ def test_an_upload_becomes_a_keyframe_as_the_command_line_reads_it(studio: Studi
     edits.weight(clip, {"index": 20, "weight": 0.4})
     maker = FolderMaker(clip.project.path("refs"))
     maker.check_clip(clip.clip)
-    maker.check(maker.indices, (32, 48))
+    maker.check(maker.indices, (48, 64))
     assert maker.indices == [5, 20]
     assert maker.weights == {5: 1.0, 20: 0.4}
     assert clip.project.path("refs", "00005.png").read_bytes() == reference(5)
@@ -172,7 +172,7 @@ def test_images_under_other_names_are_taken_over_and_put_aside(studio: Studio) -
     edits.upload(clip, 5, reference(5))
     folder = clip.project.path("refs")
     (folder / "frame_12.bmp").write_bytes(
-        bmp := cv2.imencode(".bmp", np.full((128, 192, 3), 80, np.uint8))[1].tobytes()
+        bmp := cv2.imencode(".bmp", np.full((192, 256, 3), 80, np.uint8))[1].tobytes()
     )
     (folder / "7.png").write_bytes(reference(7))
     edits.weight(clip, {"index": 5, "weight": 0.5})  # before anybody looked
@@ -217,7 +217,7 @@ def test_a_broken_image_outside_is_told_and_changes_nothing(studio: Studio) -> N
 
 def test_the_wrong_shape_is_refused_with_the_right_one(studio: Studio) -> None:
     square = encoded(np.zeros((64, 64, 3), np.uint8), "png")
-    with pytest.raises(KeyframeError, match="192x128"):
+    with pytest.raises(KeyframeError, match="256x192"):
         edits.upload(studio.clip(0), 5, square)
     with pytest.raises(KeyframeError, match="0 to 23"):
         edits.upload(studio.clip(0), 24, reference(0))
@@ -254,14 +254,14 @@ def test_a_mask_takes_only_its_part(studio: Studio) -> None:
     base = clip.history.table["keyframes"]["5"]["image"]
     edits.upload(clip, 5, reference(5, 60))
     over = clip.history.table["keyframes"]["5"]["image"]
-    mask = np.zeros((64, 96, 3), np.uint8)
-    mask[:, 48:] = 255
+    mask = np.zeros((48, 64, 3), np.uint8)
+    mask[:, 32:] = 255
     edits.mask(clip, 5, encoded(mask, "png"), over, base)
     entry = clip.history.table["keyframes"]["5"]
     assert entry["mask"] == {"over": over, "base": base, "mask": entry["mask"]["mask"]}
     joined = clip.project.load_image(entry["image"])
-    assert torch.equal(joined[..., :90], clip.project.load_image(base)[..., :90])
-    assert torch.equal(joined[..., 102:], clip.project.load_image(over)[..., 102:])
+    assert torch.equal(joined[..., :120], clip.project.load_image(base)[..., :120])
+    assert torch.equal(joined[..., 136:], clip.project.load_image(over)[..., 136:])
     with pytest.raises(KeyframeError, match="no fresh result"):
         edits.mask(clip, 5, encoded(mask, "png"), over, "output")
     with pytest.raises(KeyframeError, match="do not belong"):
@@ -321,7 +321,7 @@ def test_the_fix_is_a_version_of_its_own(studio: Studio) -> None:
 def test_frames_are_those_of_the_reader_in_any_order(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "in.mp4", frames=40)
     wanted = read_frames(path, range(40))
-    source = FrameSource(path, PictureCache(200_000), "x")  # room for 43 pictures, less than is asked for twice
+    source = FrameSource(path, PictureCache(200_000), "x")  # room for 21 pictures
     for index in [39, 0, 20, 19, 18, 5, 6, 7, 39, 38, 0, 33]:
         expected = (wanted[index] * 255).round().byte().permute(1, 2, 0).numpy()
         assert np.array_equal(source.get(index), expected), index

@@ -50,7 +50,7 @@ def guarded(studio: Studio, host: str = "127.0.0.1", *, cookie: bool = True) -> 
     return client
 
 
-def png(width: int = 192, height: int = 128) -> bytes:
+def png(width: int = 256, height: int = 192) -> bytes:
     return encoded(np.full((height, width, 3), 99, np.uint8), "png")
 
 
