@@ -32,6 +32,9 @@ from sparkvsr.models.lite.vivid import agreement, carry, compose, judge
 OWN_EVERY = 12
 """Frames between two keyframes that a session makes by itself."""
 
+RENEW_AFTER = 8
+"""Frames after which one of these that does not fit any more is made again."""
+
 _OWN_PREFERENCE = 0.08
 _POOR_TRUST = 0.05
 
@@ -45,6 +48,7 @@ class VividPropagator(ShotPropagator):
     """
 
     own_every = OWN_EVERY
+    renew_after = RENEW_AFTER
 
     def __init__(
         self,
