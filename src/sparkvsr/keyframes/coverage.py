@@ -22,7 +22,7 @@ from sparkvsr.models.lite.motion import Grey, flow_between, grey_of, sample
 NEAREST = 8
 """Frames between two keyframes where motion is lost at once: the budget, one frame in eight."""
 
-FARTHEST = 12
+FARTHEST = 16
 """Frames between two keyframes of a calm clip."""
 
 _LEFT = 0.4
