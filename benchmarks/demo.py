@@ -119,9 +119,7 @@ def main() -> None:
                 print(f"{title}: " + ", ".join(f"{row} {values[name]:.3f}" for row, values in seen.items()))
         if not seen["vivid"]:
             print("(LPIPS and NIQE need weights that are not here; `sparkvsr metrics` says how to get them)")
-    print(
-        "\nfaithful stays closest to the source, which is what PSNR measures; vivid is made for the eye and invents detail."
-    )
+    print("\nfaithful stays closest to the source, which PSNR measures; vivid is made for the eye and invents detail.")
 
 
 if __name__ == "__main__":

@@ -350,7 +350,7 @@ def tracked(key: ActiveKeyframe, grey: Grey, step_flow: Flow | None, distance: i
 def lost_share(lr: Tensor, error: Tensor) -> float:
     """How much of what a frame ``(1, 3, h, w)`` shows cannot be found where motion says, 0 for nothing.
 
-    The energy of the difference after motion over that of the frame's own contrast. Over the public clips 0 to 0.2 where
+    Energy of the difference after motion over that of the frame's own contrast. Over the public clips 0 to 0.2 where
     carrying helps, 0.2 to 8 on beating wings, fire, a fast pan.
     """
     missed = (error - _NOISE_LEVELS).clamp(min=0)
