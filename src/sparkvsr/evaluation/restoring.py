@@ -158,7 +158,7 @@ def load_restorer(name: str, device: str, look: str | None = None, usual_look: s
     Raises:
         WeightsError, ConfigError: see ``load_model`` and ``make_reference_maker``.
     """
-    from sparkvsr.models.registry import load_model, resolve_device
+    from sparkvsr.models.registry import has_looks, load_model, resolve_device
 
     path = Path(name).expanduser()
     if path.suffix in IMAGE_MODEL_SUFFIXES and path.is_file():
@@ -166,10 +166,9 @@ def load_restorer(name: str, device: str, look: str | None = None, usual_look: s
             msg = f"--look {look} is for lite models, {path.name} has one look only; leave it out"
             raise ConfigError(msg)
         return ImageRestorer(path, resolve_device(device))
-    model = load_model(name, device=device, look=look)
-    if look is None and model.look is not None and usual_look not in (None, model.look):
-        model = load_model(name, device=device, look=usual_look)
-    return ModelRestorer(model)
+    if look is None and has_looks(name):
+        look = usual_look
+    return ModelRestorer(load_model(name, device=device, look=look))
 
 
 def load_maker(options: RunOptions) -> ReferenceMaker | None:
