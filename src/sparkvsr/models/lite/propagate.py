@@ -323,13 +323,23 @@ def ready(lr: Tensor, hr: Tensor, weight: float) -> ActiveKeyframe:
     return ActiveKeyframe(lr, hr, _grey(lr), agreement_of(hr, lr), weight)
 
 
-def tracked(key: ActiveKeyframe, grey: Grey, step_flow: Flow | None, distance: int) -> Reference | None:
-    """Follow a keyframe to the current frame; None if the frame shows another scene."""
+def tracked(
+    key: ActiveKeyframe, grey: Grey, step_flow: Flow | None, distance: int, *, doubled: bool = True
+) -> Reference | None:
+    """Follow a keyframe to the current frame; None if the frame shows another scene.
+
+    Args:
+        key: changed in place.
+        grey: ``(h, w)``, the current frame.
+        step_flow: to the frame before.
+        distance: in frames.
+        doubled: see ``track_keyframe``.
+    """
     if distance == 0:
         zero = np.zeros((*grey.shape, 2), np.float32)
         key.motion = KeyframeMotion(zero, zero, zero)
     else:
-        key.motion = track_keyframe(grey, key.grey, key.motion, step_flow)
+        key.motion = track_keyframe(grey, key.grey, key.motion, step_flow, doubled=doubled)
     weight = key.weight * scene_weight(grey, sample(key.grey.astype(np.float32), key.motion.to_key))
     if weight <= 0:
         return None

@@ -37,6 +37,7 @@ RENEW_AFTER = 8
 
 _OWN_PREFERENCE = 0.08
 _POOR_TRUST = 0.05
+_MUCH_FURTHER = 1.5
 
 
 class VividPropagator(ShotPropagator):
@@ -77,6 +78,11 @@ class VividPropagator(ShotPropagator):
         wanted = [index for kind in self._kinds for index in self._neighbours(kind)]
         for index in [index for index in self._active if index not in wanted]:
             del self._active[index]
+        nearest = {
+            index: min(abs(other - self.next_index) for other in kind)
+            for kind in (set(self._neighbours(kind)) for kind in self._kinds)
+            for index in kind
+        }
         references, best = [], 0.0
         for index in wanted:
             if index not in self._active:
@@ -84,7 +90,9 @@ class VividPropagator(ShotPropagator):
             key = self._active[index]
             if key.weight <= 0:
                 continue
-            reference = tracked(key, grey, step_flow, abs(index - self.next_index))
+            distance = abs(index - self.next_index)
+            # One that lies clearly further only fills what the nearer one cannot show.
+            reference = tracked(key, grey, step_flow, distance, doubled=distance <= _MUCH_FURTHER * nearest[index])
             if reference is not None:
                 if index in self._made_here:
                     reference.preference = _OWN_PREFERENCE
