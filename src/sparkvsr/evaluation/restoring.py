@@ -20,7 +20,7 @@ from sparkvsr.keyframes.shots import Shot
 from sparkvsr.metrics.colour import Image8, to_pixels
 from sparkvsr.models.device import resolve_device
 from sparkvsr.models.interface import RestorationModel
-from sparkvsr.models.registry import load_model
+from sparkvsr.models.registry import has_looks, load_model
 from sparkvsr.video.pixels import resize_image, to_uint8
 
 if TYPE_CHECKING:
@@ -63,10 +63,8 @@ def load_restorer(options: RunOptions, usual_look: str | None = None) -> Restora
             raise ConfigError(msg)
         device = resolve_device(options.device)
         return ImageModel(make_reference_maker(str(path), device), path.stem, device)
-    model = load_model(options.model, device=options.device, dtype=options.dtype, look=options.look)
-    if options.look is None and model.look is not None and usual_look not in (None, model.look):
-        model = load_model(options.model, device=options.device, dtype=options.dtype, look=usual_look)
-    return model
+    look = usual_look if options.look is None and has_looks(options.model) else options.look
+    return load_model(options.model, device=options.device, dtype=options.dtype, look=look)
 
 
 def load_maker(options: RunOptions) -> ReferenceMaker | None:

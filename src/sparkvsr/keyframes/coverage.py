@@ -23,13 +23,15 @@ from sparkvsr.models.lite.motion import Grey, flow_between, grey_of, sample
 NEAREST = 8
 """Frames between two keyframes where motion is lost at once: the budget, one frame in eight."""
 
-FARTHEST = 12
+FARTHEST = 16
 """Frames between two keyframes of a calm clip."""
 
 _LEFT = 0.4
 _SIDE = 192
 _LEVELS = 10.0
 _LIGHT_SIGMA = 6.0
+_DARK_LEVELS = 8.0
+_MOST_GAIN = 2.5
 _CUT_BELOW = 0.1
 
 
@@ -53,8 +55,10 @@ class Coverage:
             self._place(grey)
         else:
             flow = flow_between(grey, self._before, precise=False)
-            missed = grey.astype(np.float32) - sample(self._before.astype(np.float32), flow)
-            missed -= cv2.GaussianBlur(missed, (0, 0), _LIGHT_SIGMA)
+            now, there = grey.astype(np.float32), sample(self._before.astype(np.float32), flow)
+            gain = (_light(now) + _DARK_LEVELS) / (_light(there) + _DARK_LEVELS)
+            missed = now - there * np.clip(gain, 1 / _MOST_GAIN, _MOST_GAIN)
+            missed -= _light(missed)
             fits = np.exp(-((cv2.blur(np.abs(missed), (5, 5)) / _LEVELS) ** 2)).astype(np.float32)
             self._left = sample(self._left, flow) * fits
             since = self._index - self.wanted[-1]
@@ -114,6 +118,10 @@ def with_own_keyframes(
     if not selection.indices or selection.method == "auto":
         method = "auto, by the look of the motion"
     return replace(selection, indices=tuple(sorted(chosen | added)), method=method), len(added)
+
+
+def _light(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), _LIGHT_SIGMA), np.float32)
 
 
 def _small_grey(frame: torch.Tensor) -> Grey:

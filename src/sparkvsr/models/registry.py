@@ -14,6 +14,8 @@ from sparkvsr.models.interface import RestorationModel
 
 BUILT_IN_MODELS = ("lite", "bicubic")
 LOOKS = ("vivid", "faithful")
+PROPAGATOR_FILE = "propagator.safetensors"
+"""What tells a folder of lite (``models.lite.weights``)."""
 
 
 def own_references(look: str) -> str:
@@ -24,6 +26,14 @@ def own_references(look: str) -> str:
     """
     _check_look(look)
     return "lite" if look == "faithful" else "detail"
+
+
+def has_looks(name_or_path: str) -> bool:
+    """Whether ``load_model`` would give a model that knows several looks; loads nothing."""
+    path = Path(name_or_path).expanduser()
+    if name_or_path == "lite" or not path.is_dir():
+        return name_or_path == "lite"
+    return any((folder / PROPAGATOR_FILE).is_file() for folder in (path, path / "model"))
 
 
 def _check_look(look: str) -> None:

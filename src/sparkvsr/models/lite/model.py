@@ -45,6 +45,10 @@ _SECOND_PASS_BYTES = 800
 _TILE_BYTES = 900
 _CHUNK_BYTES = 48 * 4 + 12
 _FIXED_BYTES = 60_000_000
+# The vivid look: pictures of two more keyframes; the detail network on the largest tile that it is run on.
+_VIVID_BYTES = 800
+_DETAIL_BYTES = 6000
+_DETAIL_TILE_PIXELS = 300 * 300
 
 _STATE_BYTES = 600
 """Of the saved state for each LR pixel and pass: output, hidden features, the own keyframe, flows."""
@@ -135,6 +139,8 @@ class LiteModel(RestorationModel):
         del size
         pixels = lr_size[0] * lr_size[1]
         base = _FIXED_BYTES + pixels * (_FRAME_BYTES + _SECOND_PASS_BYTES * (guided_passes - 1))
+        if self.look == "vivid":
+            base += pixels * _VIVID_BYTES + min(pixels, _DETAIL_TILE_PIXELS) * _DETAIL_BYTES
         for tile in (None, 512, 384, 256, 192, 128, 96, 64):
             tile_pixels = pixels if tile is None else min(pixels, (tile + 24) ** 2)
             if tile is not None and max(lr_size) <= tile:

@@ -43,7 +43,7 @@ from sparkvsr.models.lite.network import (
     agreement_of,
     propagate_step,
 )
-from sparkvsr.models.lite.resampling import difference, trust, warp
+from sparkvsr.models.lite.resampling import content, difference, trust, warp
 from sparkvsr.models.lite.resemblance import is_cut, keyframe_weight, scene_weight
 
 REACH = 32
@@ -53,6 +53,9 @@ OWN_EVERY = 24
 """Frames between two keyframes of the model's own making."""
 
 _POOR_TRUST = 0.05
+_PREVIOUS_LOST = 0.25
+_KEYFRAME_LOST = 0.2
+_NOISE_LEVELS = 2.5 / 255
 _MOTION_PARTS = ("to_key", "to_key_plain", "from_key")
 _OWN_PREFERENCE = 0.08
 
@@ -83,7 +86,7 @@ class Observation:
 
     Attributes:
         lr: ``(1, 3, h, w)``.
-        before: LR frame before it, None at the start and after a cut.
+        before: LR frame before it, None at the start, after a cut, and where too little of it is found again.
         step_flow: flow to that frame.
         references: keyframes brought to this frame, by pass.
     """
@@ -105,6 +108,8 @@ class ShotPropagator:
     """
 
     own_every = OWN_EVERY
+    renew_after = 1
+    """Frames after which a keyframe of our own that does not fit any more is made again."""
 
     def __init__(
         self,
@@ -162,17 +167,21 @@ class ShotPropagator:
             if is_cut(grey, before, step_flow):
                 self._start_anew()
                 step_flow = None
-        given, share = self._references(lr, grey, step_flow)
+        previous = None if step_flow is None else self._lr
+        if previous is not None and step_flow is not None:
+            error = CPU_KERNELS.difference(warp(previous, to_tensor(step_flow)), lr)
+            previous = None if lost_share(lr, error) > _PREVIOUS_LOST else previous
+        given, share, is_poor = self._references(lr, grey, step_flow)
         self.keyframe_shares.append(share)
         references = {}
         for name in self._pass_names:
-            found, poor = (given, share < _POOR_TRUST) if name == "keyed" else ([], True)
+            found, poor = (given, is_poor) if name == "keyed" else ([], True)
             if poor:
                 found = found + self._own_reference(name, lr, grey, step_flow)
             elif name in self._own:
                 self._own[name][1].motion = None  # not followed meanwhile
             references[name] = found
-        observation = Observation(lr, None if step_flow is None else self._lr, step_flow, references)
+        observation = Observation(lr, previous, step_flow, references)
         self._lr = lr
         self.next_index += 1
         return observation
@@ -259,7 +268,13 @@ class ShotPropagator:
         if key is None or self.next_index - index >= self.own_every:
             key = ready(lr, self._upscale(lr[0])[None], 1.0)
             self._own[name] = self.next_index, key
-        reference = tracked(key, grey, step_flow, self.next_index - self._own[name][0])
+        age = self.next_index - self._own[name][0]
+        reference = tracked(key, grey, step_flow, age)
+        if age >= self.renew_after and (reference is None or is_lost(lr, reference)):
+            # Water, fire, a crowd: nothing that lies back can be carried, and a fresh one is as good as a single image.
+            key = ready(lr, self._upscale(lr[0])[None], 1.0)
+            self._own[name] = self.next_index, key
+            reference = tracked(key, grey, step_flow, 0)
         if reference is None:
             return []
         # A picture that somebody gave beats our own, unless it can hardly be trusted at a place.
@@ -267,13 +282,13 @@ class ShotPropagator:
         reference.decided = 0.0
         return [reference]
 
-    def _references(self, lr: Tensor, grey: Grey, step_flow: Flow | None) -> tuple[list[Reference], float]:
-        """The given keyframes in use, and the mean trust in the best of them: if it is poor, help is welcome."""
+    def _references(self, lr: Tensor, grey: Grey, step_flow: Flow | None) -> tuple[list[Reference], float, bool]:
+        """The given keyframes in use, the mean trust in the best of them, and whether help is welcome."""
         wanted = self._wanted()
         place = bisect_right(self._indices, self.next_index)
         for index in [i for i in self._active if i not in self._indices[max(0, place - 1) : place + 1]]:
             del self._active[index]
-        references, best = [], 0.0
+        references, best, fits = [], 0.0, False
         for index in wanted:
             if index not in self._active:
                 self._active[index] = self._load(index)
@@ -284,7 +299,8 @@ class ShotPropagator:
             if reference is not None:
                 references.append(reference)
                 best = max(best, mean_trust(lr, reference))
-        return references, best
+                fits = fits or not is_lost(lr, reference)
+        return references, best, best < _POOR_TRUST or not fits
 
     def _load(self, index: int) -> ActiveKeyframe:
         keyframe = self._keyframes[index]
@@ -310,13 +326,23 @@ def ready(lr: Tensor, hr: Tensor, weight: float) -> ActiveKeyframe:
     return ActiveKeyframe(lr, hr, _grey(lr), agreement_of(hr, lr), weight)
 
 
-def tracked(key: ActiveKeyframe, grey: Grey, step_flow: Flow | None, distance: int) -> Reference | None:
-    """Follow a keyframe to the current frame; None if the frame shows another scene."""
+def tracked(
+    key: ActiveKeyframe, grey: Grey, step_flow: Flow | None, distance: int, *, doubled: bool = True
+) -> Reference | None:
+    """Follow a keyframe to the current frame; None if the frame shows another scene.
+
+    Args:
+        key: changed in place.
+        grey: ``(h, w)``, the current frame.
+        step_flow: to the frame before.
+        distance: in frames.
+        doubled: see ``track_keyframe``.
+    """
     if distance == 0:
         zero = np.zeros((*grey.shape, 2), np.float32)
         key.motion = KeyframeMotion(zero, zero, zero)
     else:
-        key.motion = track_keyframe(grey, key.grey, key.motion, step_flow)
+        key.motion = track_keyframe(grey, key.grey, key.motion, step_flow, doubled=doubled)
     weight = key.weight * scene_weight(grey, sample(key.grey.astype(np.float32), key.motion.to_key))
     if weight <= 0:
         return None
@@ -332,6 +358,21 @@ def tracked(key: ActiveKeyframe, grey: Grey, step_flow: Flow | None, distance: i
         torch.full((1, 1, 1, 1), float(distance)),
         decided=1.0,
     )
+
+
+def lost_share(lr: Tensor, error: Tensor) -> float:
+    """How much of what a frame ``(1, 3, h, w)`` shows cannot be found where motion says, 0 for nothing.
+
+    Energy of the difference after motion over that of the frame's own contrast. Over the public clips 0 to 0.2 where
+    carrying helps, 0.2 to 8 on beating wings, fire, a fast pan.
+    """
+    missed = (error - _NOISE_LEVELS).clamp(min=0)
+    return float(missed.square().mean() / (content(lr).square().mean() + 1e-5))
+
+
+def is_lost(lr: Tensor, reference: Reference) -> bool:
+    """Whether a keyframe shows too little of a frame ``(1, 3, h, w)`` to be a help."""
+    return lost_share(lr, CPU_KERNELS.difference(warp(reference.lr, reference.flow), lr)) > _KEYFRAME_LOST
 
 
 def mean_trust(lr: Tensor, reference: Reference) -> float:

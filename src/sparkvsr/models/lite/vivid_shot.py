@@ -32,7 +32,12 @@ from sparkvsr.models.lite.vivid import agreement, carry, compose, judge
 OWN_EVERY = 12
 """Frames between two keyframes that a session makes by itself."""
 
+RENEW_AFTER = 8
+"""Frames after which one of these that does not fit any more is made again."""
+
 _OWN_PREFERENCE = 0.08
+_POOR_TRUST = 0.05
+_MUCH_FURTHER = 1.5
 
 
 class VividPropagator(ShotPropagator):
@@ -44,6 +49,7 @@ class VividPropagator(ShotPropagator):
     """
 
     own_every = OWN_EVERY
+    renew_after = RENEW_AFTER
 
     def __init__(
         self,
@@ -68,10 +74,15 @@ class VividPropagator(ShotPropagator):
         # On a keyframe itself, or without anything behind, one is enough.
         return behind if behind == [self.next_index] else behind + ahead
 
-    def _references(self, lr: Tensor, grey: Grey, step_flow: Flow | None) -> tuple[list[Reference], float]:
+    def _references(self, lr: Tensor, grey: Grey, step_flow: Flow | None) -> tuple[list[Reference], float, bool]:
         wanted = [index for kind in self._kinds for index in self._neighbours(kind)]
         for index in [index for index in self._active if index not in wanted]:
             del self._active[index]
+        nearest = {
+            index: min(abs(other - self.next_index) for other in kind)
+            for kind in (set(self._neighbours(kind)) for kind in self._kinds)
+            for index in kind
+        }
         references, best = [], 0.0
         for index in wanted:
             if index not in self._active:
@@ -79,14 +90,16 @@ class VividPropagator(ShotPropagator):
             key = self._active[index]
             if key.weight <= 0:
                 continue
-            reference = tracked(key, grey, step_flow, abs(index - self.next_index))
+            distance = abs(index - self.next_index)
+            # One that lies clearly further only fills what the nearer one cannot show.
+            reference = tracked(key, grey, step_flow, distance, doubled=distance <= _MUCH_FURTHER * nearest[index])
             if reference is not None:
                 if index in self._made_here:
                     reference.preference = _OWN_PREFERENCE
                 reference.share = judge(lr, reference)
                 references.append(reference)
                 best = max(best, float(reference.share.mean()))
-        return references, best
+        return references, best, best < _POOR_TRUST
 
     def _load(self, index: int) -> ActiveKeyframe:
         if index not in self._made_here:
