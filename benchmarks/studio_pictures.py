@@ -1,6 +1,6 @@
 """The pictures of docs/studio.md, taken in Chromium: python benchmarks/studio_pictures.py CLIP
 
-CLIP is the one of `make demo` (demo/bigbuckbunny_lr.mp4). Takes about two minutes.
+CLIP is the one of `make demo`, or a part of it. Takes about two minutes.
 """
 
 from __future__ import annotations
