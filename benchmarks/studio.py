@@ -166,21 +166,25 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=arguments.chromium, args=["--no-sandbox"])
         context = browser.new_context(viewport={"width": 1280, "height": 720})
         server = Server(clip, folder)
-        rows = measure(context.new_page(), server)
-        server.stop()
+        try:
+            rows = measure(context.new_page(), server)
+        finally:
+            server.stop()
         if arguments.long:
             long = make_clip(folder / "long.mp4", arguments.long, shots=max(1, arguments.long // 200))
             server = Server(long, folder)
             page = context.new_page()
-            usable, picture = opening(page, server)
-            rows[f"{arguments.long} frames: page usable / first picture (goal 4 s)"] = (
-                f"{usable:.1f} s / {picture:.1f} s"
-            )
-            wait(page, "studio.model.state.segments.length > 0", 1200)
-            page.evaluate(STEPPING, 20)
-            rows[f"{arguments.long} frames: looked through after"] = f"{server.since_start():.0f} s"
-            rows[f"{arguments.long} frames: memory of the server (goal 600 MB)"] = f"{server.memory()[0]:.0f} MB"
-            server.stop()
+            try:
+                usable, picture = opening(page, server)
+                rows[f"{arguments.long} frames: page usable / first picture (goal 4 s)"] = (
+                    f"{usable:.1f} s / {picture:.1f} s"
+                )
+                wait(page, "studio.model.state.segments.length > 0", 1200)
+                page.evaluate(STEPPING, 20)
+                rows[f"{arguments.long} frames: looked through after"] = f"{server.since_start():.0f} s"
+                rows[f"{arguments.long} frames: memory of the server (goal 600 MB)"] = f"{server.memory()[0]:.0f} MB"
+            finally:
+                server.stop()
         browser.close()
     for name, value in rows.items():
         print(f"| {name} | {value} |")

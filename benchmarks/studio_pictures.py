@@ -1,6 +1,6 @@
 """The pictures of docs/studio.md, taken in Chromium: python benchmarks/studio_pictures.py CLIP
 
-CLIP is the one of `make demo` (demo/bigbuckbunny_lr.mp4). Takes about two minutes.
+CLIP is the one of `make demo`, or a part of it. Takes about two minutes.
 """
 
 from __future__ import annotations
@@ -36,6 +36,42 @@ def go_to(page: Page, frame: int) -> None:
     wait(page, f"document.getElementById('picture').dataset.frame === '{frame}'")
 
 
+def take(page: Page, server: Server, first: int, second: int) -> None:
+    """All pictures, one after the other."""
+    opening(page, server)
+    wait(page, "studio.model.studio.ready && studio.model.state.segments.length > 0")
+    page.focus("#stage")
+    for frame in (first, second):
+        go_to(page, frame)
+        page.keyboard.press("Enter")
+        wait(page, f"studio.model.state.keyframes.some((one) => one.index === {frame})")
+    page.keyboard.press("Shift+S")
+    wait(page, "studio.model.state.segments.some((one) => one[3])")
+    time.sleep(4)
+    keep(page, "rendering")
+    wait(page, "studio.model.state.queue.length === 0", 900)
+    go_to(page, first)
+    time.sleep(4)
+    keep(page, "wipe")
+    page.keyboard.press("4")
+    time.sleep(1)
+    keep(page, "difference")
+    page.keyboard.press("3")
+    page.keyboard.press("o")
+    wait(page, "studio.model.state.keyframes.some((one) => one.maker === 'output')")
+    page.keyboard.press("b")
+    page.wait_for_selector("#paint-apply")
+    box = page.locator("#picture").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] * 0.4, box["y"] + box["height"] * 0.5)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.55, box["y"] + box["height"] * 0.6, steps=12)
+    page.mouse.up()
+    time.sleep(0.5)
+    keep(page, "brush")
+    page.keyboard.press("Escape")
+
+
 def main() -> None:
     """Take them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -51,42 +87,12 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=arguments.chromium, args=["--no-sandbox"])
         context = browser.new_context(viewport={"width": 1280, "height": 720}, color_scheme="dark")
         server = Server(clip, folder)
-        page = context.new_page()
-        opening(page, server)
-        wait(page, "studio.model.studio.ready && studio.model.state.segments.length > 0")
-        page.focus("#stage")
-        for frame in (first, second):
-            go_to(page, frame)
-            page.keyboard.press("Enter")
-            wait(page, f"studio.model.state.keyframes.some((one) => one.index === {frame})")
-        page.keyboard.press("Shift+S")
-        wait(page, "studio.model.state.segments.some((one) => one[3])")
-        time.sleep(4)
-        keep(page, "rendering")
-        wait(page, "studio.model.state.queue.length === 0", 900)
-        go_to(page, first)
-        time.sleep(4)
-        keep(page, "wipe")
-        page.keyboard.press("4")
-        time.sleep(1)
-        keep(page, "difference")
-        page.keyboard.press("3")
-        page.keyboard.press("o")
-        wait(page, "studio.model.state.keyframes.some((one) => one.maker === 'output')")
-        page.keyboard.press("b")
-        page.wait_for_selector("#paint-apply")
-        box = page.locator("#picture").bounding_box()
-        assert box is not None
-        page.mouse.move(box["x"] + box["width"] * 0.4, box["y"] + box["height"] * 0.5)
-        page.mouse.down()
-        page.mouse.move(box["x"] + box["width"] * 0.55, box["y"] + box["height"] * 0.6, steps=12)
-        page.mouse.up()
-        time.sleep(0.5)
-        keep(page, "brush")
-        page.keyboard.press("Escape")
-        context.close()
-        server.stop()
-        browser.close()
+        try:
+            take(context.new_page(), server, first, second)
+        finally:
+            context.close()
+            server.stop()
+            browser.close()
 
 
 if __name__ == "__main__":

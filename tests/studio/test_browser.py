@@ -64,7 +64,7 @@ class Server:
     def kill(self) -> None:
         """As a power cut would."""
         self.process.kill()
-        self.process.wait()
+        self.process.communicate()
 
     def stop(self) -> str:
         """Ctrl-C; what it said on stderr."""
@@ -166,7 +166,7 @@ def test_the_whole_story(browser: Any, tmp_path: Path) -> None:
         painted = studio.keyframe(18)["image"]
 
         # Undo and redo.
-        page.click("#stage", position={"x": 20, "y": 200})
+        page.click("#picture", position={"x": 20, "y": 200})
         studio.press("Control+z")
         studio.wait(f"studio.model.state.keyframes.find((one) => one.index === 18).image === '{uploaded}'")
         studio.press("Control+Shift+Z")

@@ -25,15 +25,23 @@ export function peek(url) {
 // Ask for pictures, the most urgent first; what was asked for before and is not in the list is not fetched any more.
 export function want(urls) {
   wanted = urls.filter((url) => url && !kept.has(url));
-  for (const [url, { controller }] of loading) {
-    if (!wanted.includes(url)) controller.abort();
+  for (const [url, { controller, pinned }] of loading) {
+    if (!pinned && !wanted.includes(url)) controller.abort();
   }
   pump();
 }
 
-export function load(url) {
+// One picture that is needed whatever is shown meanwhile. Begun anew if the list had just given it up.
+export async function load(url) {
   const found = peek(url);
-  return found ? Promise.resolve(found) : start(url);
+  if (found) return found;
+  if (loading.has(url)) loading.get(url).pinned = true;
+  try {
+    return await start(url, true);
+  } catch (error) {
+    if (error.name !== "AbortError") throw error;
+    return start(url, true);
+  }
 }
 
 function pump() {
@@ -44,7 +52,7 @@ function pump() {
   }
 }
 
-function start(url) {
+function start(url, pinned = false) {
   if (loading.has(url)) return loading.get(url).promise;
   const controller = new AbortController();
   const promise = fetchBitmap(url, controller.signal).then((bitmap) => {
@@ -58,7 +66,7 @@ function start(url) {
     told(url);
     pump();
   });
-  loading.set(url, { promise, controller });
+  loading.set(url, { promise, controller, pinned });
   return promise;
 }
 
