@@ -43,6 +43,8 @@ class TrainingAdapter(nn.Module, ABC):
     network: nn.Module
     #: what ``sparkvsr export`` writes into the model card
     family: str
+    #: what the model card says of licences that come with the weights a run started from
+    licence_notice: str = ""
 
     @abstractmethod
     def encode(self, batch: TrainBatch, *, framewise: bool, with_hr: bool) -> LatentBatch:
