@@ -96,3 +96,46 @@ def test_a_teacher_with_too_few_blocks_or_another_width_is_refused(network: Deta
         take_over(DetailUpscalerNet(DetailConfig(features=8, growth=4, blocks=3)), state)
     with pytest.raises(WeightsError, match="does not fit"):
         take_over(DetailUpscalerNet(DetailConfig(features=16, growth=4, blocks=2)), state)
+
+
+def test_the_embedded_network_is_there_with_its_licence() -> None:
+    path = detail_file()
+    assert path is not None
+    assert "Copyright (c) 2021, Xintao Wang" in (path.parent / "DETAIL_LICENCE.txt").read_text()
+    network = load_detail_upscaler()
+    assert network is not None
+    assert network.config == DetailConfig()
+
+
+def test_tiles_with_its_margin_give_the_whole_picture(shared_dir: Path) -> None:
+    from sparkvsr.video import read_image
+
+    network = load_detail_upscaler()
+    assert network is not None
+    image = read_image(shared_dir / "data" / "public" / "img" / "set5_butterfly.png")
+    lr = torch.nn.functional.interpolate(image[None], scale_factor=0.25, mode="bicubic", antialias=True)[..., :40, :]
+    cut, margin = 16, network.margin
+    with torch.no_grad():
+        whole = network(lr)
+        left = network(lr[..., : cut + margin])[..., : 4 * cut]
+    difference = (left - whole[..., : 4 * cut]).abs() * 255
+    assert float(difference.mean()) < 0.1
+    assert float(difference.max()) < 4
+
+
+def test_the_embedded_network_looks_far_closer_than_bicubic(shared_dir: Path) -> None:
+    from sparkvsr.losses.terms import Lpips
+    from sparkvsr.video import read_image
+
+    network = load_detail_upscaler()
+    assert network is not None
+    image = read_image(shared_dir / "data" / "public" / "img" / "set5_bird.png")[None, :, :192, :192]
+    blurred = torch.nn.functional.avg_pool2d(image, 3, 1, 1)
+    torch.manual_seed(0)
+    lr = torch.nn.functional.interpolate(blurred, scale_factor=0.25, mode="area")
+    lr = (lr + torch.randn_like(lr) * 4 / 255).clamp(0, 1)
+    bicubic = torch.nn.functional.interpolate(lr, scale_factor=4, mode="bicubic").clamp(0, 1)
+    distance = Lpips("alex", shared_dir / "weights" / "perceptual")
+    with torch.no_grad():
+        ours = network(lr).clamp(0, 1)
+        assert float(distance(ours, image)) < 0.6 * float(distance(bicubic, image))

@@ -63,7 +63,8 @@ def test_a_run_learns_its_teachers_results_and_exports_a_network(
     from sparkvsr.models.lite.weights import embedded_folder, fingerprint_of
 
     assert fingerprint_of(folder / "model") == fingerprint_of(embedded_folder())  # a whole lite folder
-    assert "Xintao Wang" in (folder / "model" / "DETAIL_LICENCE.txt").read_text()
+    for file in ("DETAIL_LICENCE.txt", "README.md"):
+        assert "Copyright (c) 2021, Xintao Wang" in (folder / "model" / file).read_text(), file
     # What the samples on disk carry is the teacher's output, whichever way they were turned.
     from safetensors.torch import load_file
 

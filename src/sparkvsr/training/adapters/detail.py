@@ -80,6 +80,7 @@ class DetailAdapter(TrainingAdapter):
         self.network: DetailUpscalerNet = network.train().requires_grad_(True)
         self.network.to(memory_format=torch.channels_last)
         self._from_teacher = from_teacher
+        self.licence_notice = LICENCE if from_teacher else ""
 
     def check_data(self, num_frames: int, crop: tuple[int, int], *, framewise: bool) -> None:
         """See ``TrainingAdapter``: any length, sides multiples of 4."""
