@@ -138,7 +138,8 @@ def main() -> None:
         numbers = json.loads(arguments.replot.read_text())
         plot(mean_gains(numbers), [len(found["blind"]) for found in numbers.values()], arguments.output)
         return
-    model = sparkvsr.load_model(arguments.model)
+    look = "faithful" if arguments.model == "lite" else None
+    model = sparkvsr.load_model(arguments.model, look=look)
     print(
         f"{'clip':<20}{'frames':>7}{'bicubic':>9}{'blind':>8}{'lite':>8}{'perfect':>9}   PSNR-Y in dB, mean over frames"
     )

@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path)
     args = parser.parse_args()
     clips = {path.stem: load_clip(path) for path in sorted(args.clips.iterdir()) if path.suffix in (".mp4", ".mkv")}
-    model = load_lite(args.weights)
+    model = load_lite(args.weights, look="faithful")
     measure(model, dict(list(clips.items())[:1]), [0])  # warm up
     print("| | blind | ms | keyed | ms |\n|---|---|---|---|---|")
     for part in PARTS:

@@ -1,4 +1,4 @@
-"""The table of the model card: lite on the public ground-truth clips.
+"""The table of the model card: lite's faithful look on the public ground-truth clips.
 
     python benchmarks/lite_table.py [--weights FOLDER] [--rows bicubic blind keyed ...] [--json out.json]
 
@@ -159,7 +159,7 @@ def main() -> None:
     parser.add_argument("--dtype", choices=["auto", "fp32"], default="auto")
     args = parser.parse_args()
     clips = {path.stem: load_clip(path) for path in sorted(args.clips.iterdir()) if path.suffix in (".mp4", ".mkv")}
-    model = load_lite(args.weights, dtype=torch.float32 if args.dtype == "fp32" else "auto")
+    model = load_lite(args.weights, dtype=torch.float32 if args.dtype == "fp32" else "auto", look="faithful")
     upscaler = load_keyframe_upscaler(args.weights)
     start = time.monotonic()
     table, middle = measure(model, upscaler, args.rows, clips)

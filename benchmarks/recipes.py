@@ -37,7 +37,7 @@ def run(*words: str | Path) -> None:
 def upscale(clip: Path, *words: str | Path) -> Tensor:
     """``(F, 3, H, W)`` of the result."""
     out = clip.with_name("out.mkv")
-    run("upscale", clip, "-o", out, "--codec", "ffv1", "--overwrite", *words)
+    run("upscale", clip, "-o", out, "--look", "faithful", "--codec", "ffv1", "--overwrite", *words)
     return read(out)
 
 

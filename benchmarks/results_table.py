@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -66,14 +66,16 @@ class Row:
         key: names it on the command line and on disk.
         label: as printed.
         model: ``bicubic``, ``lite``, or the name of a Real-ESRGAN weight file.
+        look: of lite.
         keyframes, references: as for ``sparkvsr eval``; a reference may be the name of a Real-ESRGAN weight file.
     """
 
     key: str
     label: str
     model: str
-    keyframes: str = "none"
+    keyframes: str | None = "none"
     references: str | None = None
+    look: str = "faithful"
 
     @property
     def is_lite(self) -> bool:
@@ -88,6 +90,7 @@ ROWS = (
     Row("anime", "Real-ESRGAN animevideov3, frame by frame", ANIME),
     Row("x4plus", "Real-ESRGAN x4plus, frame by frame", X4PLUS),
     Row("lite", "**lite**, blind", "lite"),
+    Row("lite-vivid", "**lite, vivid** (default command)", "lite", None, None, "vivid"),
     Row("lite-lite", "**lite**, keyframes by its own upscaler", "lite", _EVERY, "lite"),
     Row("lite-general", "**lite**, keyframes by general-x4v3", "lite", _EVERY, GENERAL),
     Row("lite-x4plus", "**lite**, keyframes by x4plus", "lite", _EVERY, X4PLUS),
@@ -183,16 +186,18 @@ def measure_rows(rows: Sequence[Row], options: argparse.Namespace) -> None:
 
         def load(run: RunOptions, row: Row = row) -> RestorationModel:
             if row.is_lite or row.model == "bicubic":
-                return load_restorer(run)
+                return load_restorer(replace(run, look=row.look if row.is_lite else None))
             maker = cached_maker(row.model, options)
             return ImageModel(maker, maker.name, run.device)
 
         def references(run: RunOptions, row: Row = row) -> ReferenceMaker | None:
             if row.references == "gt":
                 return None
+            if row.references is None:
+                assert run.references is not None
+                return make_reference_maker(run.references, run.device)
             if row.references == "lite":
                 return make_reference_maker("lite", run.device)
-            assert row.references is not None
             return cached_maker(row.references, options)
 
         run = BenchRun.prepare(

@@ -203,9 +203,10 @@ def plan_lines(event: dict[str, Any]) -> list[str]:
     keyframes, shots = event["keyframes"], event["shots"]
     shown = ", ".join(map(str, keyframes[:10])) + (f", ... ({len(keyframes)} in all)" if len(keyframes) > 10 else "")
     tile = f"tiles of {event['tile']} px" if event["tile"] else "whole frames"
+    look = f" ({event['look']})" if event["look"] else ""
     lines = [
         f"Plan     {event['width']}x{event['height']} (x{event['scale']:g}), {event['frames']} frames in "
-        f"{len(shots)} shot{'s' if len(shots) != 1 else ''}, model {event['model']} on {event['device']} "
+        f"{len(shots)} shot{'s' if len(shots) != 1 else ''}, model {event['model']}{look} on {event['device']} "
         f"({event['dtype']})",
         f"         keyframes: {event['keyframe_method']}" + (f": {shown}" if keyframes else ""),
     ]

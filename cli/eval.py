@@ -69,20 +69,22 @@ def evaluate(
         typer.Option("--frames", min=1, help="Only the first N frames; the result says so.", rich_help_panel=BENCH),
     ] = None,
     model: shared.Model = "lite",
+    look: shared.Look = None,
     keyframes: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--keyframes",
-            help="none, first, every:N, iframes, or frame numbers like 0,16.",
+            help="none, first, every:N, iframes, auto, or frame numbers like 0,16 (default: auto in the vivid look, "
+            "none in the faithful one).",
             rich_help_panel=shared.MODEL,
         ),
-    ] = "none",
+    ] = None,
     references: Annotated[
         str | None,
         typer.Option(
             "--references",
             help="HR images of the keyframes: gt (the best possible), lite, a folder with CLIP/00000.png and so on, a "
-            "weight file that spandrel reads, or another maker of `sparkvsr keyframes` (default: lite).",
+            "weight file that spandrel reads, or another maker of `sparkvsr keyframes` (default: by model and look).",
             rich_help_panel=shared.MODEL,
         ),
     ] = None,
@@ -207,7 +209,8 @@ def evaluate(
             from sparkvsr.evaluation.run_options import RunOptions
 
             options = RunOptions(
-                model=model, keyframes=keyframes, references=references, guidance_scale=guidance, device=device,
+                model=model, look=look, keyframes=keyframes, references=references, guidance_scale=guidance,
+                device=device,
                 dtype=dtype, chunk_frames=chunk_frames, tile=tile,
                 clips=tuple(filter(None, (c.strip() for c in clips.split(",")))) if clips else (),
                 max_frames=frames, save_frames=save_frames,

@@ -48,11 +48,16 @@ def keyframes(
         str,
         typer.Option(
             "--references",
-            help="Maker: lite, bicubic, realesrgan[:x4plus|:x4plus-anime|:animevideov3], a weight file that spandrel "
-            "reads, a folder of images, 'command:PROGRAM {input} {output}', diffusers:PATH, or an endpoint's URL.",
+            help="Maker: auto (detail, or lite for --look faithful), detail, lite, bicubic, "
+            "realesrgan[:x4plus|:x4plus-anime|:animevideov3], a weight file that spandrel reads, a folder of images, "
+            "'command:PROGRAM {input} {output}', diffusers:PATH, or an endpoint's URL.",
             rich_help_panel=MAKER,
         ),
-    ] = "lite",
+    ] = "auto",
+    look: Annotated[
+        str,
+        typer.Option("--look", help="vivid or faithful: which network --references auto means.", rich_help_panel=MAKER),
+    ] = "vivid",
     scale: Annotated[
         float, typer.Option("--scale", help="Size of the references over the clip's, 1 to 4.", rich_help_panel=MAKER)
     ] = 4.0,
@@ -107,6 +112,7 @@ def keyframes(
         from sparkvsr.inference.keyframe_job import KeyframeOptions, make_keyframes
         from sparkvsr.keyframes.choice import KeyframeChoice
         from sparkvsr.keyframes.makers.interface import MakerOptions
+        from sparkvsr.models.registry import own_references
 
         maker = MakerOptions(
             prompt=prompt,
@@ -119,7 +125,7 @@ def keyframes(
         options = KeyframeOptions(
             keyframes=KeyframeChoice.parse(None if best is not None else choice),
             best=best,
-            references=references,
+            references=own_references(look) if references == "auto" else references,
             maker=maker,
             scale=scale,
             device=device,

@@ -15,7 +15,12 @@ SIZE, KEYFRAMES, MODEL = "Output size", "Keyframes", "Model"
 # Which frames are keyframes
 Iframes = Annotated[bool, typer.Option("--iframes", help="The codec's I-frames.", rich_help_panel=KEYFRAMES)]
 FrameNumbers = Annotated[
-    str | None, typer.Option("--keyframes", help="Frame numbers, e.g. 0,48,96.", rich_help_panel=KEYFRAMES)
+    str | None,
+    typer.Option(
+        "--keyframes",
+        help="Frame numbers, e.g. 0,48,96, or auto: where motion asks for one.",
+        rich_help_panel=KEYFRAMES,
+    ),
 ]
 Random = Annotated[
     int | None, typer.Option("--random", help="N frames at random, see --seed.", rich_help_panel=KEYFRAMES)
@@ -26,6 +31,15 @@ Scenes = Annotated[bool, typer.Option("--scenes", help="The first frame of each 
 # The model and how it runs
 Model = Annotated[
     str, typer.Option("--model", help="lite, bicubic, a model folder or a hub id.", rich_help_panel=MODEL)
+]
+Look = Annotated[
+    str | None,
+    typer.Option(
+        "--look",
+        help="Of lite: vivid (sharp and clean, invents detail; the default of upscale) or faithful (closest to the "
+        "source).",
+        rich_help_panel=MODEL,
+    ),
 ]
 Guidance = Annotated[
     float,
@@ -85,7 +99,7 @@ def keyframe_choice(
     """
     named: dict[str, str | list[int] | None] = {
         "--iframes": "iframes" if iframes else None,
-        "--keyframes": None if keyframes is None else parse_indices(keyframes),
+        "--keyframes": keyframes if keyframes in (None, "auto") else parse_indices(keyframes),
         "--random": None if random is None else f"random:{random}",
         "--every": None if every is None else f"every:{every}",
         "--scenes": "scenes" if scenes else None,

@@ -69,14 +69,15 @@ def upscale(
         str,
         typer.Option(
             "--references",
-            help="HR images of the keyframes: a folder of images named by frame number, or a maker: lite, bicubic, "
-            "realesrgan, a weight file that spandrel reads, 'command:PROGRAM {input} {output}', diffusers:PATH, or an "
-            "endpoint's URL.",
+            help="HR images of the keyframes: auto (by model and look), a folder of images named by frame number, "
+            "or a maker: detail, lite, bicubic, realesrgan, a weight file that spandrel reads, "
+            "'command:PROGRAM {input} {output}', diffusers:PATH, or an endpoint's URL.",
             rich_help_panel=shared.KEYFRAMES,
         ),
-    ] = "lite",
+    ] = "auto",
     guidance: shared.Guidance = 1.0,
     model: shared.Model = "lite",
+    look: shared.Look = None,
     device: shared.Device = "auto",
     dtype: shared.Dtype = "auto",
     chunk_frames: shared.ChunkFrames = None,
@@ -197,6 +198,7 @@ def upscale(
             references=references,
             guidance_scale=guidance,
             model=model,
+            look=look,
             model_options={name: value for name, value in large.items() if value is not None},
             device=device,
             dtype=dtype,

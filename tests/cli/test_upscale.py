@@ -172,7 +172,7 @@ def test_a_folder_that_is_no_model_is_refused(clip: Path, tmp_path: Path) -> Non
 
 
 def test_unknown_references_are_refused(clip: Path) -> None:
-    fails(run(clip, "--model", "bicubic", "--references", "magic"), 2, "neither lite, bicubic")
+    fails(run(clip, "--model", "bicubic", "--references", "magic"), 2, "neither lite, detail, bicubic")
 
 
 def test_reference_outside_the_clip_is_refused(clip: Path, tmp_path: Path) -> None:

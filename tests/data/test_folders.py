@@ -182,3 +182,11 @@ def test_precomputed_samples_equal_fresh_ones(root: Path, tmp_path: Path) -> Non
 def test_wrong_sizes_are_refused(root: Path, settings: dict, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         pairs_of(ClipFolder(root), **settings)
+
+
+def test_a_list_says_which_clips_are_mixed_with_photos(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "clips.txt").write_text("good.mp4\n")
+    settings = {"min_side": 64, "clip_share": 1.0, "clip_path_list": tmp_path / "clips.txt"}
+    source = MovingStills(root / "frames", root, **settings)  # type: ignore[arg-type]
+    names = {source.sample(i, 2, (64, 64), np.random.default_rng(i)).name for i in range(6)}
+    assert {Path(name).name for name in names} == {"good.mp4"}

@@ -29,6 +29,8 @@ from sparkvsr.errors import DatasetError
 
 LatentEncoder = Callable[[TrainSample], dict[str, Tensor]]
 LATENT_KEYS = ("lr_latents", "hr_latents")
+TEACHER_KEY = "teacher"
+"""``(F, 3, H, W)`` of a larger upscaler, kept as 8 bit and turned with the sample."""
 _MAP = "map."
 
 
@@ -72,12 +74,17 @@ class PrecomputedPairs(Dataset[TrainSample]):
             indices = tensors["keyframe_indices"].tolist()
         else:
             indices = self._pairs.choose(lr.shape[0], iframes, rng)
+        if TEACHER_KEY in tensors:
+            hr = torch.cat([hr, _to_float(tensors[TEACHER_KEY])])
         # Again and differently each time; latents cannot be turned, so there the kept clip stays as it is.
         if self._pairs.is_augmented and not any(key in tensors for key in LATENT_KEYS):
             lr, hr, maps = turned(lr, hr, maps, rng)
+        hr, teacher = hr[: lr.shape[0]], hr[lr.shape[0] :]
         sample = self._pairs.with_keyframes(lr, hr, iframes, indices, request, rng)
         sample.name, sample.times = f"{self._folder.name}/{index}", tensors["times"].tolist()
         sample.extras.update(maps)
+        if TEACHER_KEY in tensors:
+            sample.extras[TEACHER_KEY] = teacher
         sample.extras.update({key: tensors[key].float() for key in LATENT_KEYS if key in tensors})
         return sample
 
@@ -126,7 +133,8 @@ class PrecomputedPairs(Dataset[TrainSample]):
                 }
                 tensors.update({_MAP + key: value.half() for key, value in sample.extras.items()})
                 if encode is not None:
-                    tensors.update({key: value.half().cpu().contiguous() for key, value in encode(sample).items()})
+                    for key, value in encode(sample).items():
+                        tensors[key] = _to_stored(value) if key == TEACHER_KEY else value.half().cpu().contiguous()
                 self._write(self._file(sample.number, is_image=is_image), tensors)
                 done += 1
                 if progress is not None:

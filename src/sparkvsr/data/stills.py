@@ -29,6 +29,7 @@ class MovingStills:
         clip_root: folder of real clips, or None.
         clip_share: share of samples taken from real clips, where there are any.
         path_list: of the photos.
+        clip_path_list: of the clips.
         min_side: smaller photos and clips are skipped.
         min_frames: shorter clips are skipped.
         num_clips: how many different ones; None takes as many as there are photos and clips.
@@ -45,13 +46,18 @@ class MovingStills:
         *,
         clip_share: float = 0.3,
         path_list: str | Path | None = None,
+        clip_path_list: str | Path | None = None,
         min_side: int = 200,
         min_frames: int = 2,
         num_clips: int | None = None,
         max_speed: float = 10.0,
     ) -> None:
         self._photos = ImageFolder(root, path_list, min_side=min_side)
-        self._clips = None if clip_root is None else ClipFolder(clip_root, min_side=min_side, min_frames=min_frames)
+        self._clips = (
+            None
+            if clip_root is None
+            else ClipFolder(clip_root, clip_path_list, min_side=min_side, min_frames=min_frames)
+        )
         self._clip_share, self._max_speed = clip_share, max_speed
         self._count = num_clips or len(self._photos) + (0 if self._clips is None else len(self._clips))
         self._cache: dict[int, Tensor] = {}

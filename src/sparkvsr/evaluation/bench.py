@@ -19,10 +19,11 @@ DEGRADATIONS = {
     "bicubic": "MATLAB bicubic with antialiasing, 8 bit",
     "bd": "Gaussian blur sigma 1.6 (13 x 13), every 4th pixel, 8 bit",
 }
+LOOKS = ("vivid", "faithful")
 _REQUIRED = {"title", "kind", "scale", "degradation", "metrics", "primary", "gt_folders", "lr_folders", "get"}
 _OPTIONAL = {
     "folder", "clips", "num_clips", "frames", "gt_size", "gt_sizes", "fps", "lr_required", "channel",
-    "border", "published",
+    "border", "published", "look",
 }  # fmt: skip
 
 
@@ -46,6 +47,7 @@ class Bench:
         border: pixels that PSNR and SSIM leave out.
         metrics: default of ``--metrics``.
         primary: the metric that ranks frames.
+        look: default of ``--look`` for models that know several; ``faithful`` where fidelity is the headline.
         folder: of the set below the data root.
         gt_folders, lr_folders: accepted subfolders.
         get: where the data come from.
@@ -67,6 +69,7 @@ class Bench:
     border: int
     metrics: str
     primary: str
+    look: str
     folder: str
     gt_folders: tuple[str, ...]
     lr_folders: tuple[str, ...]
@@ -145,6 +148,8 @@ def parse_bench(name: str, text: str) -> Bench:
     _check_choice(name, "kind", data["kind"], KINDS)
     _check_choice(name, "degradation", data["degradation"], tuple(DEGRADATIONS))
     _check_choice(name, "primary", data["primary"], tuple(METRICS))
+    look = str(data.get("look", "faithful"))
+    _check_choice(name, "look", look, LOOKS)
     select_metrics(str(data["metrics"]))
     clips = tuple(str(clip) for clip in data.get("clips") or ())
     frames, size = data.get("frames"), data.get("gt_size")
@@ -171,6 +176,7 @@ def parse_bench(name: str, text: str) -> Bench:
         border=int(data.get("border", 0)),
         metrics=str(data["metrics"]),
         primary=data["primary"],
+        look=look,
         folder=str(data.get("folder", name)),
         gt_folders=tuple(data["gt_folders"]),
         lr_folders=tuple(data["lr_folders"]),

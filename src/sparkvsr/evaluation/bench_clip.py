@@ -132,7 +132,7 @@ class BenchClip:
         assert self.gt is not None
         return MadeFrames([degrade.make_lr(frame, bench.degradation, bench.scale) for frame in self.gt.frames()])
 
-    def look_through(self, lr: LrFrames, *, judge: bool = False) -> tuple[list[Shot], ClipRecord]:
+    def look_through(self, lr: LrFrames, *, judge: bool = False, follow: bool = False) -> tuple[list[Shot], ClipRecord]:
         """Cuts and colour of its LR frames, see ``analysis.look_through``.
 
         Raises:
@@ -140,7 +140,7 @@ class BenchClip:
         """
         from sparkvsr.inference.clip.analysis import look_through
 
-        shots, record = look_through(lr.open(), judge=judge)
+        shots, record = look_through(lr.open(), judge=judge, follow=follow)
         count = shots[-1].stop if shots else 0
         if count != self.num_frames:
             msg = f"{self.name}: {count} frames could be read, {self.num_frames} were expected"

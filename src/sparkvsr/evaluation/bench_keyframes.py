@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from sparkvsr.keyframes.references import FolderMaker
 
 GROUND_TRUTH = "gt"
-DEFAULT_REFERENCES = "lite"
+AUTO = "auto"
+"""``--references``: what fits model and look. ``--keyframes``: where motion asks for one."""
 IMAGE_MODEL_SUFFIXES = (".pth", ".safetensors")
 GIVEN = "given"
 """``--keyframes`` of a run whose keyframes are the images of a folder."""
@@ -26,7 +27,8 @@ class KeyframeSource:
     """What ``--keyframes`` and ``--references`` say together, with defaults filled in.
 
     Attributes:
-        keyframes: ``none``, ``first``, ``every:N``, ``iframes``, frame numbers, or ``given``: those in ``folder``.
+        keyframes: ``auto``, ``none``, ``first``, ``every:N``, ``iframes``, frame numbers, or ``given``: those in
+            ``folder``.
         references: ``gt`` or what ``make_reference_maker`` takes.
         folder: of images, one subfolder a clip; None where ``references`` is something else.
     """
@@ -59,7 +61,7 @@ class KeyframeSource:
         if references == GROUND_TRUTH and not bench.has_gt:
             msg = f"--references gt: {bench.name} has no ground truth; use lite, bicubic, a folder or a weight file"
             raise ConfigError(msg)
-        return cls(keyframes, references or DEFAULT_REFERENCES, folder)
+        return cls(keyframes, references or AUTO, folder)
 
     def folder_maker(self, clip: str, num_clips: int) -> FolderMaker:
         """The images of one clip.

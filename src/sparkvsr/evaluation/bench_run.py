@@ -13,7 +13,7 @@ from sparkvsr.errors import SparkVSRError
 from sparkvsr.evaluation import degrade
 from sparkvsr.evaluation.bench import Bench
 from sparkvsr.evaluation.bench_clip import BenchClip
-from sparkvsr.evaluation.bench_keyframes import GROUND_TRUTH, KeyframeSource
+from sparkvsr.evaluation.bench_keyframes import AUTO, GROUND_TRUTH, KeyframeSource
 from sparkvsr.evaluation.layout import BenchData, find_data
 from sparkvsr.evaluation.measuring import ClipTask, MeasureOptions, make_folder, measure_clips, safe_name
 from sparkvsr.evaluation.record import build_record
@@ -52,6 +52,7 @@ class KeyedClip:
         maker: gives their images; None until it is loaded, and without keyframes.
         look: its shots and what else is known of its LR frames, where the choice needs them.
         indices: the keyframes.
+        own: those of them that are of the model's own kind.
     """
 
     clip: BenchClip
@@ -60,6 +61,7 @@ class KeyedClip:
     maker: ReferenceMaker | None
     look: tuple[list[Shot], ClipRecord] | None
     indices: tuple[int, ...] = ()
+    own: tuple[int, ...] = ()
 
     def moved(self, multiple: int) -> KeyedClip:
         """With keyframes where a model can place them, see ``KeyframeChoice.select``."""
@@ -100,7 +102,7 @@ class BenchRun:
         specs, skipped = resolve_metrics(
             choice.names, store, has_gt=bench.has_gt, strict=choice.strict, allow_download=choice.allow_download
         )
-        source = KeyframeSource.parse(options.keyframes, options.references, bench, options.model)
+        source = KeyframeSource.parse(options.keyframes or "none", options.references, bench, options.model)
         data = find_data(bench, data_root, options.clips)
         return cls(bench, data, replace(options, references=source.references), choice, store, specs, source, skipped)
 
@@ -131,14 +133,23 @@ class BenchRun:
         make_folder(output / CLIPS_FOLDER)
         pairs = [BenchClip.open(bench, files, options.max_frames) for files in self.data.clips]
         keyed = [self._keyed(clip, len(pairs)) for clip in pairs]
-        model = (load_model or restoring.load_restorer)(options)
+        usual = partial(restoring.load_restorer, usual_look=bench.look)
+        model = (load_model or usual)(options)
+        fills = model.wants_own_keyframes and options.guidance_scale > 0
+        if options.keyframes is None and self.source.keyframes == "none" and fills:
+            self.source = replace(self.source, keyframes=AUTO)
+        if options.references == AUTO:
+            options = self.options = replace(options, references=model.own_references)
         if model.keyframe_multiple > 1:
             keyed = [item.moved(model.keyframe_multiple) for item in keyed]
-        has_keyframes = any(item.indices for item in keyed)
-        if has_keyframes and self.source.folder is None:
+        is_auto = self.source.keyframes == AUTO
+        if (is_auto or any(item.indices for item in keyed)) and self.source.folder is None:
             maker = (load_maker or restoring.load_maker)(options)
             for item in keyed:
                 item.maker = maker or restoring.GroundTruthMaker(item.clip.truth)
+        if is_auto or (fills and any(item.indices for item in keyed)):
+            keyed = [self._filled(item, model) for item in keyed]
+        has_keyframes = any(item.indices for item in keyed)
         tasks = [self._task(item, model, output) for item in keyed]
         primary = bench.primary if any(spec.name == bench.primary for spec in self.specs) else next(
             (spec.name for spec in self.specs if spec.kind == "frame"), bench.primary
@@ -181,6 +192,19 @@ class BenchRun:
             folder.check(keyed.indices, clip.lr_size)
         return keyed
 
+    def _filled(self, keyed: KeyedClip, model: RestorationModel) -> KeyedClip:
+        """With keyframes of the model's own kind between the chosen ones, as ``sparkvsr upscale`` adds them."""
+        from sparkvsr.inference.clip.own_keyframes import add_own_keyframes, completed_maker
+        from sparkvsr.keyframes.select import Selection
+
+        assert keyed.maker is not None
+        look = keyed.clip.look_through(keyed.clip.lr_frames(self.bench), judge=True, follow=True)
+        selection, own = add_own_keyframes(
+            Selection(keyed.indices), look[0], look[1].wanted or (), keyed.maker, model, look[1].bad_frames
+        )
+        maker = completed_maker(keyed.maker, own, model)
+        return replace(keyed, indices=selection.indices, own=own, maker=maker, look=look)
+
     def _task(self, keyed: KeyedClip, model: RestorationModel, output: Path) -> ClipTask:
         from sparkvsr.evaluation import restoring
 
@@ -190,6 +214,7 @@ class BenchRun:
         references = str(options.references) if keyframes else ""
         if maker is not None:
             references += " ".join(maker.identity(index) for index in keyframes)
+        references += f" own {keyed.own}" if keyed.own else ""
         identity = "|".join(
             (__version__, model.fingerprint(), restoring.pixel_identity(model, plan.settings), str(keyframes),
              references, str(options.guidance_scale if keyframes else 0), self.bench.degradation, degrade.VERSION,
@@ -197,6 +222,7 @@ class BenchRun:
         )  # fmt: skip
         facts: dict[str, Any] = {
             "keyframes": list(keyframes),
+            "own_keyframes": list(keyed.own),
             "lr_size": list(clip.lr_size),
             "gt_source": clip.gt.describe() if clip.gt is not None else None,
             "lr_source": clip.lr.describe() if clip.lr is not None else "made from the ground truth",
@@ -205,7 +231,9 @@ class BenchRun:
         def produce() -> Iterator[tuple[Image8, Image8 | None]]:
             lr = clip.lr_frames(self.bench)
             shots, record = keyed.look or clip.look_through(lr)
-            settings = replace(plan.settings, is_grey=record.stays_grey(keyframes, maker))
+            settings = replace(
+                plan.settings, is_grey=record.stays_grey(keyframes, maker), own_keyframes=frozenset(keyed.own)
+            )
             facts["restoring"] = restoring.describe_run(settings, shots)
             started = time.monotonic()
             frames = restoring.restored_frames(model, lr, shots, keyframes, maker, settings)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sparkvsr.errors import ConfigError
 from sparkvsr.evaluation.bench_keyframes import GROUND_TRUTH, IMAGE_MODEL_SUFFIXES
 from sparkvsr.evaluation.image_model import ImageModel
 from sparkvsr.inference.clip.engine import KeyframeLoader, RestoreSettings, restore_shots
@@ -19,7 +20,7 @@ from sparkvsr.keyframes.shots import Shot
 from sparkvsr.metrics.colour import Image8, to_pixels
 from sparkvsr.models.device import resolve_device
 from sparkvsr.models.interface import RestorationModel
-from sparkvsr.models.registry import load_model
+from sparkvsr.models.registry import has_looks, load_model
 from sparkvsr.video.pixels import resize_image, to_uint8
 
 if TYPE_CHECKING:
@@ -45,21 +46,29 @@ class GroundTruthMaker(ReferenceMaker):
         return resize_image(to_pixels(self._truth.frame(index)), size)
 
 
-def load_restorer(options: RunOptions) -> RestorationModel:
+def load_restorer(options: RunOptions, usual_look: str | None = None) -> RestorationModel:
     """What ``--model`` stands for: a model of ``sparkvsr.load_model``, or a weight file of an image upscaler.
+
+    Args:
+        options: which model, on which device, in which look.
+        usual_look: where no look was asked for, of models that know several.
 
     Raises:
         WeightsError, ConfigError: see ``load_model`` and ``make_reference_maker``.
     """
     path = Path(options.model).expanduser()
     if path.suffix in IMAGE_MODEL_SUFFIXES and path.is_file():
+        if options.look is not None:
+            msg = f"--look {options.look} is for lite models, {path.name} has one look only; leave it out"
+            raise ConfigError(msg)
         device = resolve_device(options.device)
         return ImageModel(make_reference_maker(str(path), device), path.stem, device)
-    return load_model(options.model, device=options.device, dtype=options.dtype)
+    look = usual_look if options.look is None and has_looks(options.model) else options.look
+    return load_model(options.model, device=options.device, dtype=options.dtype, look=look)
 
 
 def load_maker(options: RunOptions) -> ReferenceMaker | None:
-    """What ``--references`` stands for; None for ``gt``."""
+    """What ``--references`` stands for, ``auto`` resolved already; None for ``gt``."""
     if options.references == GROUND_TRUTH or options.references is None:
         return None
     return make_reference_maker(options.references, resolve_device(options.device))
@@ -72,6 +81,7 @@ def describe_model(model: RestorationModel) -> dict[str, str]:
         "device": str(model.device),
         "dtype": str(model.dtype).removeprefix("torch."),
         "fingerprint": model.fingerprint(),
+        **({} if model.look is None else {"look": model.look}),
     }
 
 

@@ -33,9 +33,11 @@ class RunOptions:
 
     Attributes:
         model: as for ``sparkvsr.load_model``, or a weight file of an image upscaler.
-        keyframes: ``none``, ``first``, ``every:N``, ``iframes`` or frame numbers.
+        look: as for ``sparkvsr.load_model``; None for what the bench says, where the model knows looks.
+        keyframes: ``auto``, ``none``, ``first``, ``every:N``, ``iframes`` or frame numbers; None for ``auto`` where the
+            model gains from keyframes of its own kind, as in ``sparkvsr upscale``, else ``none``.
         references: ``gt`` or what ``make_reference_maker`` takes; a folder holds a folder of images for each clip,
-            whose frames are the keyframes when ``keyframes`` is ``none``. None for ``lite``.
+            whose frames are the keyframes when ``keyframes`` is None or ``none``. None for what fits the look.
         guidance_scale: as in ``RestorationModel.restore``.
         device, dtype: of the model, see ``sparkvsr.load_model``.
         chunk_frames, tile: as for ``sparkvsr upscale``: None lets the model choose, a tile of 0 means whole frames.
@@ -45,7 +47,8 @@ class RunOptions:
     """
 
     model: str = "lite"
-    keyframes: str = "none"
+    look: str | None = None
+    keyframes: str | None = None
     references: str | None = None
     guidance_scale: float = 1.0
     device: str = "auto"

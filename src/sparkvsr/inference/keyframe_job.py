@@ -71,7 +71,7 @@ class KeyframeOptions:
 
     keyframes: KeyframeChoice = field(default_factory=KeyframeChoice)
     best: int | None = None
-    references: str = "lite"
+    references: str = "detail"
     maker: MakerOptions = field(default_factory=MakerOptions)
     scale: float = 4.0
     device: str = "auto"

@@ -24,11 +24,13 @@ class ModelChoice:
     Attributes:
         name: see ``load_model``.
         dtype: see ``load_model``.
+        look: see ``load_model``.
         options: further keyword arguments of ``load_model``.
     """
 
     name: str = "lite"
     dtype: str = "auto"
+    look: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def load(self, device: str) -> RestorationModel:
@@ -37,7 +39,7 @@ class ModelChoice:
         Raises:
             WeightsError, ConfigError: see ``load_model``.
         """
-        return load_model(self.name, device=device, dtype=self.dtype, **self.options)
+        return load_model(self.name, device=device, dtype=self.dtype, look=self.look, **self.options)
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,11 @@ class UpscaleOptions:
     Attributes:
         scale, height, size: output size, see ``shapes.output_size``; at most one is given.
         keyframes: which frames guide the restoration.
-        references: where their HR images come from: ``lite``, ``bicubic``, a folder or a weight file.
+        references: where their HR images come from: ``auto`` (what fits model and look), ``detail``, ``lite``,
+            ``bicubic``, a folder or a weight file.
         guidance_scale: 0 blind, 1 plain, up to 10.
         model: see ``load_model``.
+        look: of lite, ``vivid`` (its default) or ``faithful``; None leaves it to the model.
         model_options: further keyword arguments of ``load_model``.
         device, dtype: see ``load_model``.
         chunk_frames, tile: None lets the model choose; a tile of 0 means whole frames.
@@ -86,9 +90,10 @@ class UpscaleOptions:
     height: int | None = None
     size: tuple[int, int] | None = None
     keyframes: KeyframeChoice = field(default_factory=KeyframeChoice)
-    references: str = "lite"
+    references: str = "auto"
     guidance_scale: float = 1.0
     model: str = "lite"
+    look: str | None = None
     model_options: Mapping[str, Any] = field(default_factory=dict)
     device: str = "auto"
     dtype: str = "auto"
@@ -110,7 +115,7 @@ class UpscaleOptions:
     @property
     def model_choice(self) -> ModelChoice:
         """The model without its device."""
-        return ModelChoice(self.model, self.dtype, self.model_options)
+        return ModelChoice(self.model, self.dtype, self.look, self.model_options)
 
     @property
     def work_policy(self) -> WorkPolicy:

@@ -11,7 +11,7 @@ from sparkvsr.keyframes import select
 from sparkvsr.keyframes.select import Selection
 from sparkvsr.keyframes.shots import Shot
 
-Kind = Literal["default", "iframes", "scenes", "none", "every", "random", "manual"]
+Kind = Literal["default", "auto", "iframes", "scenes", "none", "every", "random", "manual"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class KeyframeChoice:
     """A way to choose keyframes.
 
     Attributes:
-        kind: ``default`` is I-frames and shot starts.
+        kind: ``default`` is I-frames and shot starts; ``auto`` is where motion asks for one (``keyframes.coverage``).
         number: N of ``every`` and ``random``.
         indices: of ``manual``.
     """
@@ -41,14 +41,14 @@ class KeyframeChoice:
             return value
         if not isinstance(value, str):
             return cls("manual", indices=tuple(int(index) for index in value)) if len(value) else cls("none")
-        if value in ("default", "iframes", "scenes", "none"):
+        if value in ("default", "auto", "iframes", "scenes", "none"):
             return cls(value)  # type: ignore[arg-type]
         kind, colon, number = value.partition(":")
         if kind in ("every", "random") and colon and number.strip().isdigit():
             return cls(kind, number=int(number))  # type: ignore[arg-type]
         if value[:1].isdigit() or value[:1] == "-":
             return cls("manual", indices=tuple(select.parse_indices(value)))
-        msg = f"keyframes {value!r} is unknown; use default, iframes, scenes, none, every:N, random:N or 0,48,96"
+        msg = f"keyframes {value!r} is unknown; use default, auto, iframes, scenes, none, every:N, random:N or 0,48,96"
         raise ConfigError(msg)
 
     @property
@@ -96,6 +96,8 @@ class KeyframeChoice:
     def _select(self, shots: Sequence[Shot], iframe_indices: Callable[[], Sequence[int]], seed: int) -> Selection:
         if self.kind == "none":
             return select.none()
+        if self.kind == "auto":
+            return Selection((), (), "auto")  # placed by whoever has followed the motion
         if self.kind == "manual":
             return select.manual(self.indices, shots[0].start, shots[-1].stop)
         if self.kind == "every":

@@ -45,6 +45,7 @@ Factory = Callable[[str, MakerOptions], ReferenceMaker]
 # again, and cannot be replaced behind the user's back.
 _BUILT_IN = {
     "lite": "sparkvsr.keyframes.makers.networks:make_lite",
+    "detail": "sparkvsr.keyframes.makers.networks:make_detail",
     "bicubic": "sparkvsr.keyframes.makers.networks:make_bicubic",
     "realesrgan": "sparkvsr.keyframes.makers.realesrgan:make_realesrgan",
     "command": "sparkvsr.keyframes.makers.command:make_command",
@@ -65,8 +66,9 @@ def make_reference_maker(
     """The maker a ``--references`` value stands for.
 
     Args:
-        name: ``lite``, ``bicubic``, ``realesrgan``, ``command:PROGRAM ...``, ``diffusers:PATH``, an endpoint's URL, the
-            name of another package's maker, a folder of images, or a weight file that spandrel reads.
+        name: ``lite``, ``detail``, ``bicubic``, ``realesrgan``, ``command:PROGRAM ...``, ``diffusers:PATH``, an
+            endpoint's URL, the name of another package's maker, a folder of images, or a weight file that spandrel
+            reads.
         device: where networks run.
         options: further settings; their device is replaced by ``device``.
 

@@ -49,6 +49,7 @@ class ShotRequest:
         size: ``(H, W)``, as ``RestorationModel.working_size`` gave it.
         keyframes: by frame index within the shot, 0-based, in ``[0, num_frames)``. May load lazily on
             access, so a session should not hold on to more of them than it needs.
+        own_keyframes: those of ``keyframes`` that are of the model's own kind: images that somebody gave beat them.
         guidance_scale: 0 blind, 1 plain keyframe conditioning, above 1 stronger adherence.
         chunk_frames: frames restored at once.
         tile: side of a tile in LR pixels; None restores whole frames.
@@ -59,6 +60,7 @@ class ShotRequest:
     lr_size: tuple[int, int]
     size: tuple[int, int]
     keyframes: Mapping[int, Keyframe] = field(default_factory=dict)
+    own_keyframes: frozenset[int] = frozenset()
     guidance_scale: float = 1.0
     chunk_frames: int = 8
     tile: int | None = None
@@ -131,6 +133,9 @@ class RestorationModel(ABC):
         keyframe_multiple: keyframes lie exactly only at multiples of this many frames after the shot's start.
         is_resumable: whether sessions export their state, so that a shot can be continued in its middle.
         is_thread_invariant: whether the result on a CPU is the same, bit for bit, with any number of threads.
+        look: ``vivid`` or ``faithful`` (``LOOKS``); None for models that know only one.
+        own_references: what ``--references auto`` stands for with this model.
+        wants_own_keyframes: whether it gains from keyframes made by ``own_references`` on both sides of every frame.
     """
 
     name: str
@@ -140,6 +145,9 @@ class RestorationModel(ABC):
     keyframe_multiple: int = 1
     is_resumable: bool = False
     is_thread_invariant: bool = False
+    look: str | None = None
+    own_references: str = "lite"
+    wants_own_keyframes: bool = False
 
     @abstractmethod
     def working_size(self, lr_size: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:

@@ -13,6 +13,33 @@ from sparkvsr.models.device import resolve_device, resolve_dtype
 from sparkvsr.models.interface import RestorationModel
 
 BUILT_IN_MODELS = ("lite", "bicubic")
+LOOKS = ("vivid", "faithful")
+PROPAGATOR_FILE = "propagator.safetensors"
+"""What tells a folder of lite (``models.lite.weights``)."""
+
+
+def own_references(look: str) -> str:
+    """What ``--references auto`` stands for in a look, with the embedded model.
+
+    Raises:
+        ConfigError: unknown look.
+    """
+    _check_look(look)
+    return "lite" if look == "faithful" else "detail"
+
+
+def has_looks(name_or_path: str) -> bool:
+    """Whether ``load_model`` would give a model that knows several looks; loads nothing."""
+    path = Path(name_or_path).expanduser()
+    if name_or_path == "lite" or not path.is_dir():
+        return name_or_path == "lite"
+    return any((folder / PROPAGATOR_FILE).is_file() for folder in (path, path / "model"))
+
+
+def _check_look(look: str) -> None:
+    if look not in LOOKS:
+        msg = f"--look {look!r} is unknown; use {' or '.join(LOOKS)}"
+        raise ConfigError(msg)
 
 
 def load_model(
@@ -20,6 +47,7 @@ def load_model(
     *,
     device: str | torch.device = "auto",
     dtype: str | torch.dtype | None = "auto",
+    look: str | None = None,
     **options: Any,
 ) -> RestorationModel:
     """Load a restoration model.
@@ -28,14 +56,30 @@ def load_model(
         name_or_path: ``lite`` (embedded), ``bicubic`` (baseline without weights), a model folder, or a hub id.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         dtype: ``auto``, ``fp32``, ``bf16``, ``fp16`` or a torch dtype.
+        look: of lite: ``vivid`` (default: sharp, invents detail) or ``faithful`` (closest to the source).
         options: for cogvideox folders, see ``sparkvsr.models.cogvideox.load_cogvideox``.
 
     Raises:
         WeightsError: no such model, or the folder cannot be used.
-        ConfigError: unknown device or dtype.
+        ConfigError: unknown device, dtype or look, or a look for a model that has none.
     """
     resolved_device, resolved_dtype = resolve_device(device), resolve_dtype(dtype)
-    name = str(name_or_path)
+    if look is not None:
+        _check_look(look)
+    model = _load(str(name_or_path), resolved_device, resolved_dtype, look, options)
+    if look is not None and model.look is None:
+        msg = f"--look {look} is for lite models, {model.name} has one look only; leave it out"
+        raise ConfigError(msg)
+    return model
+
+
+def _load(
+    name: str,
+    resolved_device: torch.device,
+    resolved_dtype: torch.dtype | None,
+    look: str | None,
+    options: dict[str, Any],
+) -> RestorationModel:
     if name in BUILT_IN_MODELS:
         _refuse_options(name, options)
     if name == "bicubic":
@@ -45,10 +89,10 @@ def load_model(
     if name == "lite":
         from sparkvsr.models.lite.model import load_lite
 
-        return load_lite(None, device=resolved_device, dtype=resolved_dtype)
+        return load_lite(None, device=resolved_device, dtype=resolved_dtype, look=look)
     path = Path(name).expanduser()
     if path.exists():
-        return _load_path(path, resolved_device, resolved_dtype, options)
+        return _load_path(path, resolved_device, resolved_dtype, look, options)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         from sparkvsr.models.cogvideox import load_cogvideox
 
@@ -61,13 +105,13 @@ def load_model(
 
 
 def _load_path(
-    path: Path, device: torch.device, dtype: torch.dtype | None, options: dict[str, Any]
+    path: Path, device: torch.device, dtype: torch.dtype | None, look: str | None, options: dict[str, Any]
 ) -> RestorationModel:
     if path.is_file() and path.suffix == ".ckpt":
         msg = f"{path} is a training checkpoint; make a model folder of it first: sparkvsr export {path} -o DIR"
         raise WeightsError(msg)
     if (path / "model").is_dir() and any(path.glob("*.ckpt")):
-        return _load_path(path / "model", device, dtype, options)  # a training run that exported at its end
+        return _load_path(path / "model", device, dtype, look, options)  # a training run that exported at its end
     if path.is_file():
         msg = f"{path} is a file; --model takes lite, bicubic, a model folder or a hub id"
         raise WeightsError(msg)
@@ -82,7 +126,7 @@ def _load_path(
         _refuse_options(str(path), options)
         from sparkvsr.models.lite.model import load_lite
 
-        return load_lite(path, device=device, dtype=dtype)
+        return load_lite(path, device=device, dtype=dtype, look=look)
     found = ", ".join(sorted(entry.name for entry in path.iterdir())[:5]) or "nothing"
     msg = (
         f"{path} is not a model folder (found {found}); it needs model_index.json with transformer/ and vae/ "

@@ -45,7 +45,7 @@ def clip_identity(path: Path, deinterlace: str) -> str:
 def analyse(path: Path, options: UpscaleOptions, hook: Hook = silent) -> Analysis:
     """The pass over the whole clip."""
     info = probe(path)
-    return read_through(info, 0, info.num_frames, options.deinterlace, hook)
+    return read_through(info, 0, info.num_frames, options.deinterlace, hook, judge=True, follow=True)
 
 
 def analysis_to_json(analysis: Analysis, identity: str) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from sparkvsr.data.skips import SKIP_FILE, SkipReport
 from sparkvsr.degradation.interface import Degradation
 from sparkvsr.errors import ConfigError, SparkVSRError
 from sparkvsr.hooks import Hook
+from sparkvsr.losses.weighted import WeightedLoss, without_teacher
 from sparkvsr.training.adapters.interface import TrainingAdapter
 from sparkvsr.training.callbacks import Progress, RandomStates, StepCheckpoint, StopRequest, ValidationClipWriter
 from sparkvsr.training.ema import MovingAverage
@@ -150,6 +151,9 @@ def build_run(config: DictConfig, folder: Path, hook: Hook, kept: Mapping[str, A
     """
     adapter = build_adapter(config)
     loss = build(config.loss, "loss")
+    precompute = config.data.precompute
+    if isinstance(loss, WeightedLoss) and loss.taught and not (precompute.enabled and precompute.get("teacher")):
+        raise ConfigError(without_teacher(loss.taught[0]))
     framewise = works_in_pixels(loss)
     adapter.check_data(config.data.num_frames, tuple(plain(config.data.crop)), framewise=framewise)
     adapter.check_data(config.data.validation_frames, tuple(plain(config.data.validation_crop)), framewise=False)
@@ -159,6 +163,7 @@ def build_run(config: DictConfig, folder: Path, hook: Hook, kept: Mapping[str, A
         make_optimizer=build(config.optimizer.build, "optimizer.build"),
         make_schedule=build(config.optimizer.schedule, "optimizer.schedule"),
         run=kept,
+        adversary=build(config.adversary, "adversary") if config.get("adversary") else None,
     )
     pairs: Any = build_pairs(config, adapter, folder / SKIP_FILE, framewise=framewise)
     if config.data.precompute.enabled:
@@ -176,6 +181,9 @@ def build_run(config: DictConfig, folder: Path, hook: Hook, kept: Mapping[str, A
     )
     stop = StopRequest()
     trainer = build_trainer(config, folder, hook, stop, first_step=first_step)
+    if module.adversary is not None and trainer.world_size > 1:
+        msg = f"adversary: it trains in one process, this run has {trainer.world_size}; set trainer.devices=1"
+        raise ConfigError(msg)
     check_strategy(trainer.strategy, adapter, averages=config.optimizer.ema_decay > 0)
     return Run(adapter, module, data, trainer, stop)
 

@@ -116,7 +116,7 @@ Trained with sparkvsr {values.get("version", "unknown")}.
 | loss | {config.loss.get("_target_", "").rpartition(".")[2]} |
 | learning rate | {config.optimizer.learning_rate} |
 | seed | {config.seed} |
-| started from | {config.init or "the model's own start"} |
+| started from | {config.init or config.model.get("start_from") or "the model's own start"} |
 
 The whole configuration is in `training_config.json`.
 
@@ -129,6 +129,8 @@ The whole configuration is in `training_config.json`.
 Results outside the kind of footage and degradation named above were not measured. Licences of the training data apply;
 add them here before you publish this folder.
 """
+    if adapter.licence_notice:
+        text += f"\n## Licence of what it started from\n\n{adapter.licence_notice}"
     (folder / "README.md").write_text(text, encoding="utf-8")
     (folder / "training_config.json").write_text(
         json.dumps(values.get("config", {}), indent=2, default=str) + "\n", encoding="utf-8"

@@ -17,9 +17,13 @@ import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
+from sparkvsr.data.precomputed import TEACHER_KEY
 from sparkvsr.data.samples import TrainBatch
+from sparkvsr.errors import ConfigError
+from sparkvsr.losses.weighted import WeightedLoss
 from sparkvsr.metrics.functional import psnr
 from sparkvsr.training.adapters.interface import TrainingAdapter
+from sparkvsr.training.adversary import Adversary
 from sparkvsr.training.strategies import ShardedStrategy, has_shards, strategy_kind
 
 CHECKPOINT_KEY = "sparkvsr"
@@ -39,6 +43,7 @@ class RestorationTraining(LightningModule):
         loss: has ``domain`` (``latent`` or ``pixel``) and maps (restored, target) to terms by name, with ``loss``.
         make_optimizer: parameters to optimizer.
         make_schedule: optimizer to learning rate schedule, stepped every optimiser step; None keeps the rate.
+        adversary: a discriminator that learns beside the network; for losses of terms.
         run: plain values kept in every checkpoint (configuration, version), for ``sparkvsr export``.
     """
 
@@ -49,6 +54,7 @@ class RestorationTraining(LightningModule):
         make_optimizer: Callable[[Any], torch.optim.Optimizer],
         make_schedule: Callable[[torch.optim.Optimizer], Any] | None = None,
         run: Mapping[str, Any] | None = None,
+        adversary: Adversary | None = None,
     ) -> None:
         super().__init__()
         self.adapter = adapter
@@ -56,6 +62,10 @@ class RestorationTraining(LightningModule):
         self._loss = [loss]
         self._make_optimizer, self._make_schedule = make_optimizer, make_schedule
         self._run = dict(run or {})
+        if adversary is not None and not isinstance(loss, WeightedLoss):
+            msg = "adversary: it adds a term to a loss of terms; choose loss=terms, loss=distil or loss=real"
+            raise ConfigError(msg)
+        self.adversary = adversary
         self.latest_terms: tuple[str, ...] = ()
         """Names of the loss terms of the last batch; a still has no temporal one."""
 
@@ -80,6 +90,8 @@ class RestorationTraining(LightningModule):
         del stage
         self.loss.to(self.device)
         self.loss.requires_grad_(False)
+        if self.adversary is not None:
+            self.adversary.to(self.device)
 
     def compute_terms(self, batch: TrainBatch) -> dict[str, Tensor]:
         """Loss terms of a batch; ``loss`` is what to minimise."""
@@ -91,11 +103,24 @@ class RestorationTraining(LightningModule):
             return {**terms, RELATIVE: self._relative(terms["loss"], latents.lr, latents.hr)}
         pixels = self.adapter.decode(restored, framewise=True)
         target = self.adapter.target_frames(batch.hr, pixels)
+        if isinstance(self.loss, WeightedLoss):
+            return self._weighted_terms(pixels, target, batch.extras.get(TEACHER_KEY))
         terms = self.loss(pixels, target)
         if getattr(self.loss, "perceptual", None) is not None:
             return dict(terms)  # the network would have to run once more
         lr = F.interpolate(batch.lr.flatten(0, 1), size=target.shape[-2:], mode="bicubic", align_corners=False)
         return {**terms, RELATIVE: self._relative(terms["loss"], lr.unflatten(0, batch.lr.shape[:2]), target)}
+
+    def _weighted_terms(self, pixels: Tensor, target: Tensor, teacher: Tensor | None) -> dict[str, Tensor]:
+        step = self.loss.step = int(self.global_step)
+        terms: dict[str, Tensor] = self.loss(pixels, target, teacher)
+        if self.adversary is not None:
+            judged = self.adversary.terms(pixels, target, step)
+            loss = terms.pop("loss")
+            if "adversarial" in judged:
+                loss = loss + self.adversary.weight * judged["adversarial"]
+            terms = {**terms, **judged, "loss": loss}
+        return terms
 
     @torch.no_grad()
     def _relative(self, loss: Tensor, untouched: Tensor, target: Any) -> Tensor:
@@ -157,7 +182,19 @@ class RestorationTraining(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the run's configuration in the file. What is frozen lies outside the module tree, so it is not in it."""
         own = {**self._run, "strategy": strategy_kind(self.trainer.strategy)}
+        if self.adversary is not None:
+            own["adversary"] = self.adversary.state_dict()
         checkpoint[CHECKPOINT_KEY] = {**checkpoint.get(CHECKPOINT_KEY, {}), **own}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Let a discriminator go on where it was."""
+        if self.adversary is None:
+            return
+        kept = checkpoint.get(CHECKPOINT_KEY, {}).get("adversary")
+        if kept is None:
+            msg = "the checkpoint holds no discriminator; go on without adversary=, or start a new run by init="
+            raise ConfigError(msg)
+        self.adversary.load_state_dict(kept)
 
 
 def _psnr(sr: Tensor, hr: Tensor) -> float:

@@ -14,11 +14,12 @@ from torch import Tensor
 from sparkvsr.config import plain
 from sparkvsr.data.datasets import PairedClips
 from sparkvsr.data.loader_errors import plain_worker_errors
-from sparkvsr.data.precomputed import PrecomputedPairs
+from sparkvsr.data.precomputed import TEACHER_KEY, LatentEncoder, PrecomputedPairs
 from sparkvsr.data.samples import TrainSample, collate
 from sparkvsr.errors import ConfigError
 from sparkvsr.hooks import Hook
 from sparkvsr.training.adapters.interface import TrainingAdapter
+from sparkvsr.training.teacher import Teacher, teacher_identity
 
 _KEPT_KEYS = (
     *("clips", "images", "root", "image_root", "num_frames", "crop", "scale", "augment"),
@@ -41,16 +42,22 @@ def precomputed_pairs(
     if with_latents and not adapter.has_codec:
         msg = f"data.precompute.latents=true: {adapter.family} has no VAE, its latents are the pixels; set it to false"
         raise ConfigError(msg)
+    if with_latents and settings.get("teacher"):
+        msg = "data.precompute: latents=true and teacher exclude each other; set one of them to false or null"
+        raise ConfigError(msg)
     folder = Path(settings["folder"]).expanduser() / _digest(config, adapter, framewise=framewise)
     store = PrecomputedPairs(pairs, folder, settings["num_samples"], seed=config.seed)
     device = torch.device("cuda" if with_latents and torch.cuda.is_available() else "cpu")
     adapter.to(device)
 
-    def encode(sample: TrainSample) -> dict[str, Tensor]:
+    def encode_latents(sample: TrainSample) -> dict[str, Tensor]:
         latents = adapter.encode(collate([sample]).to(device), framewise=framewise, with_hr=True)
         assert latents.hr is not None  # asked for
         return {"lr_latents": latents.lr[0], "hr_latents": latents.hr[0]}
 
+    encode: LatentEncoder | None = encode_latents if with_latents else None
+    if settings.get("teacher"):
+        encode = _teacher_encoder(settings["teacher"])
     kinds = [False] if config.data.image_ratio < 1 else []
     kinds += [True] if config.data.image_ratio > 0 else []
     for is_image in kinds:
@@ -59,9 +66,20 @@ def precomputed_pairs(
             continue
         hook({"event": "note", "text": f"precomputing {missing} {'stills' if is_image else 'clips'} into {folder}"})
         with plain_worker_errors():
-            store.make(is_image=is_image, num_workers=config.data.num_workers, encode=encode if with_latents else None)
+            store.make(is_image=is_image, num_workers=config.data.num_workers, encode=encode)
     adapter.to("cpu")
     return store
+
+
+def _teacher_encoder(path: str) -> LatentEncoder:
+    teacher: list[Teacher] = []
+
+    def encode(sample: TrainSample) -> dict[str, Tensor]:
+        if not teacher:  # only where samples are missing
+            teacher.append(Teacher(path))
+        return {TEACHER_KEY: teacher[0](sample)}
+
+    return encode
 
 
 def _digest(config: DictConfig, adapter: TrainingAdapter, *, framewise: bool) -> str:
@@ -71,6 +89,8 @@ def _digest(config: DictConfig, adapter: TrainingAdapter, *, framewise: bool) ->
     values |= {"degradation": plain(config.degradation), "seed": config.seed}
     if adapter.keeps_motion:
         values |= {"keyframes": plain(config.keyframes.policy)}  # their motion is kept too
+    if data["precompute"].get("teacher"):
+        values |= {"teacher": teacher_identity(data["precompute"]["teacher"])}
     if data["precompute"]["latents"]:
         values |= {"model": plain(config.model), "framewise": framewise}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

@@ -26,6 +26,7 @@ _IMAGES = ("data.folders.image_source", "data.folders.ImageFolder", "data.folder
 _DEGRADATIONS = (
     "degradation.bicubic.BicubicDegradation",
     "degradation.mixed.MixedDegradation",
+    "degradation.recorded.RecordedDegradation",
     "degradation.second_order.SecondOrderDegradation",
 )
 
@@ -35,8 +36,14 @@ _OWN = {
         "training.adapters.cogvideox.build_cogvideox_adapter",
         "training.adapters.nano.build_nano_adapter",
         "training.adapters.lite.build_lite_adapter",
+        "training.adapters.detail.build_detail_adapter",
     ),
-    "loss": ("losses.latent.LatentLoss", "losses.pixel.PixelLoss"),
+    "loss": ("losses.latent.LatentLoss", "losses.pixel.PixelLoss", "losses.weighted.WeightedLoss"),
+    "loss.terms.*": tuple(
+        f"losses.terms.{name}" for name in ("L1", "Charbonnier", "Frequency", "Lpips", "Dists", "Artefacts")
+    ),
+    "adversary": ("training.adversary.Adversary",),
+    "adversary.discriminator": ("losses.adversarial.UNetDiscriminator",),
     "data.clips": _CLIPS,
     "data.images": (*_CLIPS, *_IMAGES),
     "data.validation": (*_CLIPS, "data.folders.validation_source"),

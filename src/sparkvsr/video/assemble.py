@@ -43,6 +43,7 @@ def assemble_video(
     options: EncodeOptions,
     overwrite: bool = False,
     clip_range: tuple[int, int] | None = None,
+    made_by: str = "",
 ) -> list[str]:
     """Write the final file; its name appears only when it is complete.
 
@@ -51,6 +52,7 @@ def assemble_video(
         segments: segments in order.
         times: of all frames, in display order.
         source, size, options, overwrite, clip_range: as for `VideoWriter`.
+        made_by: goes into the file's comment, behind the source's own.
 
     Returns:
         What the output cannot hold or holds differently, one line each.
@@ -68,6 +70,7 @@ def assemble_video(
         raise DecodeError(msg)
     fps = source.average_fps or DEFAULT_SEQUENCE_FPS
     sink = _PacketSink(path, source, size, options, fps, clip_range, notes)
+    sink.sign(made_by)
     try:
         with encoding(path):
             sink.write_all(segments, ranks, times)
@@ -117,6 +120,12 @@ class _PacketSink(VideoSink):
     ) -> None:
         # The stream is set up as for encoding: header, tags and rate are then those of an output in one segment.
         super().__init__(path, source, size, options, fps, None, clip_range, notes)
+
+    def sign(self, made_by: str) -> None:
+        """Say in the file's comment what made it; before the first packet."""
+        if made_by:
+            own = self._container.metadata.get("comment", "")
+            self._container.metadata["comment"] = f"{own}; {made_by}" if own else made_by
 
     def write_all(self, segments: Sequence[Path], ranks: Sequence[Sequence[int]], times: Sequence[FrameTime]) -> None:
         """Mux all segments, other streams between them."""

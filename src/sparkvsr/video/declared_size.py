@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
+import warnings
 from importlib import import_module
 from pathlib import Path
 
 import psutil
 
 from sparkvsr.errors import DecodeError
+
+# What Pillow thinks of damaged EXIF is nothing for the terminal.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 BYTES_PER_PIXEL = 24
 """What decoding takes at most: as the file has it, as float RGB, and once more while it is turned or converted."""

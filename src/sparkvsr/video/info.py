@@ -123,7 +123,11 @@ def probe(path: str | Path, stream: int | None = None) -> VideoInfo:
 
 
 def probe_with_scan(path: Path, stream: int | None = None) -> tuple[VideoInfo, PacketScan | None]:
-    """Like `probe`, and also return the packet scan of a video (None for images)."""
+    """Like `probe`, and also return the packet scan of a video (None for images).
+
+    Raises:
+        DecodeError: see ``probe``.
+    """
     try:
         path.is_dir()
     except OSError as exc:

@@ -34,6 +34,10 @@ _H264_THREADS, _HEVC_FRAME_THREADS = 4, 3
 two machines encode, or a run that is continued under another limit of cores, would not be those of one run."""
 
 
+_HEVC_SAFE_WIDTH = 64
+"""x265 4.1 writes past its memory when it adapts the quantiser of pictures narrower than this (seen at 40 and 48)."""
+
+
 class VideoSink:
     """One video file being written."""
 
@@ -146,6 +150,8 @@ class VideoSink:
             parameters += [f"cll={text}"] if (text := hdr.content_light()) else []
         elif codec == "hevc":
             parameters += ["log-level=none", f"frame-threads={_HEVC_FRAME_THREADS}"]
+            if self.size[1] < _HEVC_SAFE_WIDTH:
+                parameters += ["aq-mode=0", "no-cutree=1"]
             if hdr is not None:
                 parameters += [f"master-display={text}"] if (text := hdr.mastering_display()) else []
                 parameters += [f"max-cll={text}"] if (text := hdr.content_light()) else []

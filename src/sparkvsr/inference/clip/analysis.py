@@ -11,6 +11,7 @@ from torch import Tensor
 from sparkvsr.errors import DecodeError
 from sparkvsr.hooks import Hook
 from sparkvsr.inference.clip.unchanged import FileIdentity, frame_digest
+from sparkvsr.keyframes.coverage import Coverage
 from sparkvsr.keyframes.cuts import detect_cuts
 from sparkvsr.keyframes.frame_watch import FrameWatch
 from sparkvsr.keyframes.makers.interface import ReferenceMaker
@@ -38,6 +39,7 @@ class ClipRecord:
         side_data: what the frames carry beside their pixels, see ``VideoInfo.side_data``.
         bad_frames: that no automatic keyframe should lie on; looked for where keyframes are automatic.
         identity: of the file, None for several files.
+        wanted: frames where keyframes should lie by the motion; None where it was not followed.
         others: hashes of frames that lie outside ``digests``, in a part.
     """
 
@@ -49,6 +51,7 @@ class ClipRecord:
     side_data: frozenset[str] = frozenset()
     bad_frames: frozenset[int] = frozenset()
     identity: FileIdentity | None = None
+    wanted: tuple[int, ...] | None = None
     others: dict[int, bytes] = field(default_factory=dict)
 
     def digest(self, index: int) -> bytes:
@@ -84,6 +87,7 @@ def look_through(
     on_frame: Callable[[int], None] | None = None,
     *,
     judge: bool = False,
+    follow: bool = False,
 ) -> tuple[list[Shot], ClipRecord]:
     """One pass over frames with bounded memory: cuts, times, hashes, colour.
 
@@ -92,12 +96,14 @@ def look_through(
         start: index of the first one.
         on_frame: called with the number of frames seen so far.
         judge: also look for frames that no automatic keyframe should lie on.
+        follow: also follow the motion, to place keyframes by it.
 
     Returns:
         The shots, none when there was no frame, and what else was found.
     """
     record = ClipRecord(start)
     watch = FrameWatch() if judge else None
+    coverage = Coverage() if follow else None
 
     def noted() -> Iterator[Tensor]:
         for frame in frames:
@@ -108,17 +114,28 @@ def look_through(
                 record.colour = max(record.colour, float(spread.max()))
             if watch is not None:
                 watch.see(frame.pixels)
+            if coverage is not None:
+                coverage.take(frame.pixels)
             yield frame.pixels
 
     cuts, count = detect_cuts(noted(), on_frame=on_frame)
     shots = shots_from_cuts([start + cut for cut in cuts], start, start + count) if count else []
+    if coverage is not None:
+        record.wanted = tuple(start + index for index in coverage.wanted)
     if watch is not None:
         record.bad_frames = watch.bad(start, shots)
     return shots, record
 
 
 def read_through(
-    info: VideoInfo, start: int, stop: int, deinterlace: str, hook: Hook, *, judge: bool = False
+    info: VideoInfo,
+    start: int,
+    stop: int,
+    deinterlace: str,
+    hook: Hook,
+    *,
+    judge: bool = False,
+    follow: bool = False,
 ) -> tuple[list[Shot], ClipRecord]:
     """``look_through`` for the frames ``[start, stop)`` of a file.
 
@@ -133,7 +150,7 @@ def read_through(
             hook({"event": "analysis", "done": done, "total": total})
 
     with VideoReader(info.path, start=start, frames=total, deinterlace=deinterlace, stream=info.stream_index) as reader:
-        shots, record = look_through(reader, start, report, judge=judge)
+        shots, record = look_through(reader, start, report, judge=judge, follow=follow)
         record.warnings += reader.warnings
         record.side_data = frozenset(reader.side_data)
     if not shots:

@@ -131,6 +131,7 @@ class RestoreSettings:
         working_size: ``(H, W)`` at which the model works.
         guidance_scale: see ``ShotRequest``.
         chunk_frames, tile, seed: see ``ShotRequest``.
+        own_keyframes: the same, as frame indices of the clip.
         is_grey: the result is made grey, as the clip is.
     """
 
@@ -140,6 +141,7 @@ class RestoreSettings:
     chunk_frames: int = 8
     tile: int | None = None
     seed: int = 42
+    own_keyframes: frozenset[int] = frozenset()
     is_grey: bool = False
 
 
@@ -276,6 +278,7 @@ def _open_session(
         lr_size=(first.pixels.shape[-2], first.pixels.shape[-1]),
         size=settings.working_size,
         keyframes=keyframes,
+        own_keyframes=frozenset(index - shot.start for index in settings.own_keyframes if index in shot),
         guidance_scale=settings.guidance_scale,
         chunk_frames=settings.chunk_frames,
         tile=settings.tile,

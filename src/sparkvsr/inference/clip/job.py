@@ -16,6 +16,12 @@ from sparkvsr.inference.clip.output_names import (
     compare_path,
     resolve_output,
 )
+from sparkvsr.inference.clip.own_keyframes import (
+    add_own_keyframes,
+    completed_maker,
+    resolve_references,
+    wants_own_keyframes,
+)
 from sparkvsr.inference.clip.planning import plan_run
 from sparkvsr.inference.clip.store import default_work_folder, was_joining
 from sparkvsr.inference.clip.unchanged import changed_error, held_frames, identity_of
@@ -64,7 +70,7 @@ class ClipJob:
         maker: what ``make_reference_maker`` makes them with.
         has_own_images: whether they are a folder of the user's, which invites another edit.
         model: which model another process has to load.
-        model_name, model_device, model_dtype: of the loaded one, for the user.
+        model_name, model_device, model_dtype, look: of the loaded one, for the user.
         state_bytes: size of the model's state between two segments of a shot.
         memory_bytes: estimated peak of the model's working memory.
         encode: codec settings.
@@ -90,6 +96,7 @@ class ClipJob:
     model_name: str
     model_device: str
     model_dtype: str
+    look: str | None
     state_bytes: int
     memory_bytes: int
     encode: EncodeOptions
@@ -206,18 +213,22 @@ def prepare(
         )
         raise EncodeError(msg)
     choice = options.keyframes
-    maker = make_reference_maker(options.references, model.device) if choice.kind != "none" else None
+    references = resolve_references(options.references, model)
+    maker = make_reference_maker(references, model.device) if choice.kind != "none" else None
     if maker is not None:
         maker.check_clip(path)
         is_part = options.frames is not None or options.start > 0
         given = maker.given(options.start, stop, is_part=is_part) if choice.kind == "default" else None
         choice = choice if given is None else KeyframeChoice("manual", indices=given)
     choice.check_early(options.start, stop)
+    places_own = wants_own_keyframes(choice.kind, options.guidance_scale, model)
 
     # 3. One pass over the clip: cuts, and the true number of frames.
-    shots, record = analysis or read_through(
-        info, options.start, stop, options.deinterlace, hook, judge=choice.follows_shots
-    )
+    if analysis is None or (places_own and analysis[1].wanted is None):
+        analysis = read_through(
+            info, options.start, stop, options.deinterlace, hook, judge=choice.follows_shots, follow=places_own
+        )
+    shots, record = analysis
     if identity is not None and identity.has_changed(path):
         raise changed_error(path)
     record.identity = record.identity or identity
@@ -243,6 +254,11 @@ def prepare(
     notes += content_notes(
         maker, lambda indices: read_frames(path, indices, stream=info.stream_index), selection.indices
     )
+    has_own_images = maker.holds_images
+    own: tuple[int, ...] = ()
+    if places_own:
+        selection, own = add_own_keyframes(selection, shots, record.wanted or (), maker, model, record.bad_frames)
+        maker = completed_maker(maker, own, model)
     is_grey = record.stays_grey(selection.indices, maker)
     if is_grey:
         notes.append("the clip is grey, and so will be the result; keyframe images of your own may bring colour")
@@ -271,18 +287,19 @@ def prepare(
         info=info,
         output=target,
         size=size,
-        settings=replace(plan.settings, is_grey=is_grey),
+        settings=replace(plan.settings, is_grey=is_grey, own_keyframes=frozenset(own)),
         shots=tuple(shots),
         clip_range=None if is_whole else (shots[0].start, num_frames),
         deinterlace=options.deinterlace,
         selection=selection,
         references=maker.name if selection.indices else None,
-        maker=options.references if selection.indices else NO_REFERENCES,
-        has_own_images=maker.holds_images,
+        maker=references if selection.indices else NO_REFERENCES,
+        has_own_images=has_own_images,
         model=options.model_choice,
         model_name=model.name,
         model_device=str(model.device),
         model_dtype=str(model.dtype).removeprefix("torch."),
+        look=model.look,
         state_bytes=plan.state_bytes,
         memory_bytes=plan.model.memory_bytes,
         encode=options.encode,

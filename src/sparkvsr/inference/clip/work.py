@@ -26,6 +26,7 @@ from sparkvsr.inference.clip.render import missing_runs, segment_suffix
 from sparkvsr.inference.clip.segments import Segment
 from sparkvsr.inference.clip.store import WorkStore, default_work_folder, was_joining
 from sparkvsr.inference.compare.captions import GAP_PX, side_by_side
+from sparkvsr.version import __version__
 from sparkvsr.video import VideoReader, VideoWriter, check_output, output_kind, read_image
 from sparkvsr.video.assemble import assemble_video
 from sparkvsr.video.image_segments import SEGMENT_SUFFIX as IMAGE_SEGMENT_SUFFIX
@@ -190,6 +191,7 @@ class ClipWork:
                 options=job.encode,
                 overwrite=True,
                 clip_range=job.clip_range,
+                made_by=made_by(job),
             )
         else:
             assemble_images(
@@ -214,6 +216,12 @@ class ClipWork:
         return result
 
 
+def made_by(job: ClipJob) -> str:
+    """What the container says of its making."""
+    look = f", look {job.look}" if job.look else ""
+    return f"upscaled by sparkvsr {__version__}, model {job.model_name}{look}"
+
+
 def write_comparison(job: ClipJob, segments: Sequence[Path], path: Path, scratch: Path) -> None:
     """Write the restored frames beside a bicubic upscaling of the input.
 
@@ -232,7 +240,7 @@ def write_comparison(job: ClipJob, segments: Sequence[Path], path: Path, scratch
         )
         for lr, sr in zip(low, high, strict=True):
             left = resize_image(lr.pixels, size)
-            joined = side_by_side(left, sr, "bicubic", f"sparkvsr {job.model_name}")
+            joined = side_by_side(left, sr, "bicubic", " ".join(filter(None, ("sparkvsr", job.model_name, job.look))))
             writer.write(joined, lr.pts, lr.duration)
 
 
@@ -261,8 +269,10 @@ def _plan_event(job: ClipJob) -> dict[str, Any]:
         "model": job.model_name,
         "device": job.model_device,
         "dtype": job.model_dtype,
+        "look": job.look,
         "shots": [[shot.start, shot.stop] for shot in job.shots],
         "keyframes": list(job.selection.indices),
+        "own_keyframes": sorted(job.settings.own_keyframes),
         "dropped_keyframes": list(job.selection.dropped),
         "keyframe_method": job.selection.method,
         "references": job.references,

@@ -19,6 +19,7 @@ from torch import Tensor
 from sparkvsr.errors import ConfigError, DecodeError
 from sparkvsr.hooks import Event
 from sparkvsr.inference.clip.job import ClipJob, UpscaleJob, prepare
+from sparkvsr.inference.clip.own_keyframes import completed_maker
 from sparkvsr.inference.clip.render import missing_runs, pixel_settings, render_segments, segment_suffix, segments_of
 from sparkvsr.inference.clip.segments import Segment
 from sparkvsr.inference.clip.store import SEGMENTS, WorkStore
@@ -173,7 +174,13 @@ class RenderWorker:
             )
             raise DecodeError(msg)
         model = self._model(request.job.model)
-        job = UpscaleJob(request.job, model, make_reference_maker(request.job.maker, model.device))
+        job = UpscaleJob(
+            request.job,
+            model,
+            completed_maker(
+                make_reference_maker(request.job.maker, model.device), request.job.settings.own_keyframes, model
+            ),
+        )
         if settings_digest(job) != request.settings:
             msg = (
                 f"the worker on {socket.gethostname()} would give other pixels than the first one (another version of "
@@ -207,7 +214,7 @@ class RenderWorker:
         render_segments(job, runs, store, hook)
 
     def _model(self, choice: ModelChoice) -> RestorationModel:
-        wanted = repr((choice.name, choice.dtype, sorted(choice.options.items(), key=str)))
+        wanted = repr((choice.name, choice.dtype, choice.look, sorted(choice.options.items(), key=str)))
         if wanted not in self._models:
             self._models.clear()
             self._models[wanted] = choice.load(self._settings.device)

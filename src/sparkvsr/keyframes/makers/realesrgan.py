@@ -39,7 +39,7 @@ class RealEsrganMaker(NetworkMaker):
         model: one of ``MODELS``.
         device: where it runs.
         folder: with the ncnn files; default the installed package.
-        tile: see ``NetworkMaker``.
+        tile, dtype: see ``NetworkMaker``.
 
     Raises:
         ConfigError: no such model.
@@ -51,15 +51,17 @@ class RealEsrganMaker(NetworkMaker):
         model: str = DEFAULT_MODEL,
         device: str | torch.device = "cpu",
         folder: Path | None = None,
-        tile: int = 256,
+        tile: int | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         if model not in MODELS:
             msg = f"--references realesrgan:{model}: there is no such model; use {', '.join(MODELS)}"
             raise ConfigError(msg)
         folder = folder or package_folder()
         stem = folder / MODELS[model]
+        weights = file_identity(stem.with_suffix(".bin"))
         descriptor = load_ncnn_network(stem.with_suffix(".param"), stem.with_suffix(".bin"))
-        super().__init__(descriptor, f"realesrgan {model}", device, tile, file_identity(stem.with_suffix(".bin")))
+        super().__init__(descriptor, f"realesrgan {model}", device, tile, weights, dtype)
 
 
 def package_folder() -> Path:

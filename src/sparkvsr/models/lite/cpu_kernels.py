@@ -67,4 +67,9 @@ def warp_hr(hr: Tensor, flow: Tensor) -> Tensor:
     return to_tensor(warped)
 
 
-CPU_KERNELS = Kernels(warp=warp, upscale=upscale, shrink=shrink, luma=luma, warp_hr=warp_hr)
+def wide_mean(x: Tensor) -> Tensor:
+    """Mean over 33x33 of one channel; the edge is continued, which differs from the pure torch twin there."""
+    return to_tensor(cv2.blur(to_numpy(x), (33, 33), borderType=cv2.BORDER_REPLICATE))
+
+
+CPU_KERNELS = Kernels(warp=warp, upscale=upscale, shrink=shrink, luma=luma, wide_mean=wide_mean, warp_hr=warp_hr)

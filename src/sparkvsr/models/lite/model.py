@@ -18,16 +18,21 @@ from sparkvsr.models.interface import (
     ShotRequest,
     check_restore_arguments,
 )
+from sparkvsr.models.lite.detail import detail_file
 from sparkvsr.models.lite.execution import NetworkRunner
 from sparkvsr.models.lite.network import SCALE, PropagatorNet
 from sparkvsr.models.lite.padding import padded, padded_keyframes
 from sparkvsr.models.lite.propagate import REACH, ShotPropagator
 from sparkvsr.models.lite.session import LiteSession
-from sparkvsr.models.lite.upscaler import KeyframeUpscaler, default_dtype
+from sparkvsr.models.lite.upscaler import DetailUpscaler, KeyframeUpscaler, default_dtype, load_detail
+from sparkvsr.models.lite.vivid_shot import VividPropagator
 from sparkvsr.models.lite.weights import fingerprint_of, load_propagator, load_upscaler
 
 CODE_VERSION = "lite-2.1"
 """Raised whenever the same weights give other pixels."""
+
+VIVID_VERSION = "1"
+"""The same for what only the vivid look does."""
 
 SMALLEST_SIDE = 16
 """Of what the network is given: smaller frames are continued by their border inside, and cut again."""
@@ -40,6 +45,10 @@ _SECOND_PASS_BYTES = 800
 _TILE_BYTES = 900
 _CHUNK_BYTES = 48 * 4 + 12
 _FIXED_BYTES = 60_000_000
+# The vivid look: pictures of two more keyframes; the detail network on the largest tile that it is run on.
+_VIVID_BYTES = 800
+_DETAIL_BYTES = 6000
+_DETAIL_TILE_PIXELS = 300 * 300
 
 _STATE_BYTES = 600
 """Of the saved state for each LR pixel and pass: output, hidden features, the own keyframe, flows."""
@@ -51,6 +60,7 @@ class LiteModel(RestorationModel):
     Args:
         net: float32 propagator, taken over.
         upscaler: makes keyframes where none was given.
+        look: ``vivid`` carries whole pictures of keyframes, ``faithful`` only what an LR frame cannot show.
         device: where convolutions run; everything else stays on the CPU.
         dtype: of the convolutions; None takes bf16 where it is fast, else float32.
         fingerprint: of the weights.
@@ -63,12 +73,15 @@ class LiteModel(RestorationModel):
     def __init__(
         self,
         net: PropagatorNet,
-        upscaler: KeyframeUpscaler | None,
+        upscaler: KeyframeUpscaler | DetailUpscaler | None,
         device: str | torch.device = "cpu",
         dtype: torch.dtype | None = None,
         fingerprint: str = "",
+        look: str = "faithful",
     ) -> None:
         self.name = "lite"
+        self.look = look
+        self.wants_own_keyframes = look == "vivid"
         self.device = torch.device(device)
         self.dtype = dtype or default_dtype(self.device)
         self._net = net.to(self.device, self.dtype).to(memory_format=torch.channels_last).eval()
@@ -116,7 +129,7 @@ class LiteModel(RestorationModel):
             msg = f"lite works at 4 times the LR size {request.lr_size}, got {request.size}; see working_size"
             raise KeyframeError(msg)
         keyframes = padded_keyframes(request.keyframes, request.lr_size, SMALLEST_SIDE)
-        propagator = self._propagator(keyframes, request.guidance_scale, request.tile)
+        propagator = self._propagator(keyframes, request.guidance_scale, request.tile, request.own_keyframes)
         return LiteSession(propagator, request.lr_size, SMALLEST_SIDE)
 
     def plan(
@@ -126,6 +139,8 @@ class LiteModel(RestorationModel):
         del size
         pixels = lr_size[0] * lr_size[1]
         base = _FIXED_BYTES + pixels * (_FRAME_BYTES + _SECOND_PASS_BYTES * (guided_passes - 1))
+        if self.look == "vivid":
+            base += pixels * _VIVID_BYTES + min(pixels, _DETAIL_TILE_PIXELS) * _DETAIL_BYTES
         for tile in (None, 512, 384, 256, 192, 128, 96, 64):
             tile_pixels = pixels if tile is None else min(pixels, (tile + 24) ** 2)
             if tile is not None and max(lr_size) <= tile:
@@ -147,16 +162,30 @@ class LiteModel(RestorationModel):
 
     def fingerprint(self) -> str:
         """Hash of the weights, version of the code, precision."""
-        return f"{CODE_VERSION}-{self._fingerprint}-{str(self.dtype).removeprefix('torch.')}"
+        kind = str(self.dtype).removeprefix("torch.")
+        if self.look == "vivid":
+            return f"{CODE_VERSION}-vivid-{VIVID_VERSION}-{self._fingerprint}-{kind}"
+        return f"{CODE_VERSION}-{self._fingerprint}-{kind}"
 
-    def _propagator(self, keyframes: Mapping[int, Keyframe], guidance_scale: float, tile: int | None) -> ShotPropagator:
+    def _propagator(
+        self,
+        keyframes: Mapping[int, Keyframe],
+        guidance_scale: float,
+        tile: int | None,
+        own: frozenset[int] = frozenset(),
+    ) -> ShotPropagator:
         runner = NetworkRunner(self._net, self.device, self.dtype, tile)
         upscale = None if self._upscaler is None else self._upscaler.upscale
+        if self.look == "vivid":
+            return VividPropagator(runner, upscale, keyframes, guidance_scale, own)
         return ShotPropagator(runner, upscale, keyframes, guidance_scale)
 
 
 def load_lite(
-    path: str | Path | None = None, device: str | torch.device = "cpu", dtype: torch.dtype | str | None = "auto"
+    path: str | Path | None = None,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | str | None = "auto",
+    look: str | None = None,
 ) -> LiteModel:
     """Load the embedded model, or one from a folder.
 
@@ -164,14 +193,25 @@ def load_lite(
         path: folder as ``weights.save_lite`` writes it; None takes the embedded weights.
         device: where convolutions run.
         dtype: ``"auto"`` or None: bf16 where the CPU is fast at it, else float32.
+        look: ``vivid`` (None) or ``faithful``. A folder without a detail network of its own takes the embedded one.
 
     Raises:
         WeightsError: a weight file is missing, damaged or of another architecture.
     """
     folder = None if path is None else Path(path)
     chosen = dtype if isinstance(dtype, torch.dtype) else None
-    upscaler = KeyframeUpscaler(load_upscaler(folder), device, chosen)
-    return LiteModel(load_propagator(folder), upscaler, device, chosen, fingerprint_of(folder))
+    propagator, fingerprint = load_propagator(folder), fingerprint_of(folder)
+    if look == "faithful":
+        model = LiteModel(
+            propagator, KeyframeUpscaler(load_upscaler(folder), device, chosen), device, chosen, fingerprint
+        )
+        model.own_references = "lite"
+        return model
+    home = folder if detail_file(folder) is not None else None
+    detail = load_detail(home, device, chosen)
+    model = LiteModel(propagator, detail, device, chosen, f"{fingerprint}-{detail.fingerprint}", "vivid")
+    model.own_references = "detail" if home is None else f"detail:{home}"
+    return model
 
 
 def _resize(images: Tensor, size: tuple[int, int]) -> Tensor:

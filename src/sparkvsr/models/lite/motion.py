@@ -113,7 +113,12 @@ def pixel_grid(height: int, width: int) -> Flow:
 
 
 def track_keyframe(
-    frame: Grey, key: Grey, previous: KeyframeMotion | None = None, step: Flow | None = None
+    frame: Grey,
+    key: Grey,
+    previous: KeyframeMotion | None = None,
+    step: Flow | None = None,
+    *,
+    doubled: bool = True,
 ) -> KeyframeMotion:
     """Motion between ``frame`` and ``key``, started from what was known one frame earlier.
 
@@ -122,12 +127,13 @@ def track_keyframe(
         key: the keyframe's LR frame.
         previous: motion between the frame before and the same keyframe; None searches from nothing.
         step: flow from the current frame to the one before, needed with ``previous``.
+        doubled: match doubled frames as well; without it ``to_key`` is ``to_key_plain``, at half the time.
     """
     start = None if previous is None or step is None else _tamed(compose(step, previous.to_key))
     plain = flow_between(frame, key, start)
     # The backward flow only serves the consistency check; last frame's flow is start enough.
     from_key = flow_between(key, frame, None if previous is None else previous.from_key, precise=False)
-    return KeyframeMotion(flow_between(frame, key, plain, doubled=True), plain, from_key)
+    return KeyframeMotion(flow_between(frame, key, plain, doubled=True) if doubled else plain, plain, from_key)
 
 
 def round_trip_error(motion: KeyframeMotion) -> NDArray[np.float32]:

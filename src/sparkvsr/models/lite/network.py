@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from sparkvsr.models.lite.resampling import (
     BLOCK,
     SCALE,
-    difference,
     inside,
     luma,
     shrink_area,
@@ -31,6 +30,7 @@ from sparkvsr.models.lite.resampling import (
     upscale_bicubic,
     upscale_by_matrix,
     warp,
+    wide_mean,
 )
 
 __all__ = [
@@ -58,6 +58,7 @@ __all__ = [
 ROUND_TRIP_LR_PX = 0.5
 PHOTOMETRIC_LEVELS = 6.0 / 255
 AGREEMENT_LEVELS = 9.0 / 255
+_LIGHT_LEVELS = 2.0 / 255
 _SOME_TRUST = 0.2
 _TINY = 1e-3
 
@@ -219,6 +220,7 @@ class Reference:
         preference: how strongly it wins against other keyframes that are trusted as much.
         decided: 1 draws the weight of its detail to nothing or all, 0 leaves it as learned. Half the detail is right on
             average and looks like neither picture; what a keyframe's author drew should be seen.
+        share: ``(N, 1, h, w)``, how far its whole picture is trusted, for the vivid look only.
     """
 
     lr: Tensor
@@ -231,6 +233,7 @@ class Reference:
     distance: Tensor
     preference: float = 1.0
     decided: float = 0.0
+    share: Tensor | None = None
 
 
 def agreement_of(key_hr: Tensor, key_lr: Tensor) -> Tensor:
@@ -251,6 +254,7 @@ class Kernels:
     upscale: Callable[[Tensor], Tensor] = upscale_bicubic
     shrink: Callable[[Tensor], Tensor] = shrink_area
     luma: Callable[[Tensor], Tensor] = luma
+    wide_mean: Callable[[Tensor], Tensor] = wide_mean
     warp_hr: Callable[[Tensor, Tensor], Tensor] | None = None
 
     def warp_by_lr_flow(self, hr: Tensor, flow: Tensor) -> Tensor:
@@ -259,6 +263,16 @@ class Kernels:
             return self.warp_hr(hr, flow)
         full = upscale_by_matrix(flow, "bilinear") * SCALE
         return warp(hr, full, "bicubic")
+
+    def difference(self, there: Tensor, here: Tensor) -> Tensor:
+        """Smoothed luma difference of two LR images, ``(N, 1, h, w)``; where light has changed, without that change.
+
+        Light is what differs alike over some 33 pixels, by more than motion and noise make it.
+        """
+        missed = luma(here) - luma(there)
+        light = self.wide_mean(missed)
+        is_light = ((light.abs() - _LIGHT_LEVELS) / _LIGHT_LEVELS).clamp(0, 1)
+        return smooth((missed - light * is_light).abs())
 
     def detail(self, hr: Tensor) -> Tensor:
         """What is left of an HR image when everything that an LR frame shows is taken away."""
@@ -318,7 +332,7 @@ def propagate_step(
     previous_detail = None
     if previous is not None:
         valid = previous.valid * inside(previous.flow, (previous.lr.shape[-2], previous.lr.shape[-1]))
-        previous_error = difference(kernels.warp(previous.lr, previous.flow), lr) * valid
+        previous_error = kernels.difference(kernels.warp(previous.lr, previous.flow), lr) * valid
         previous_trust = trust(previous_error, PHOTOMETRIC_LEVELS) * valid
         hidden = kernels.warp(previous.hidden, previous.flow) * valid
         # Luma is enough to carry from frame to frame: a third of the cost, and colour detail follows brightness.
@@ -404,7 +418,7 @@ def _align(lr: Tensor, reference: Reference, kernels: Kernels, *, with_picture: 
     geometric = reference.geometric * inside(flow, (reference.lr.shape[-2], reference.lr.shape[-1]))
     there = kernels.warp(torch.cat([reference.lr, reference.agreement], dim=1), flow)
     known = (geometric > 0).to(lr.dtype)
-    error = difference(there[:, :3], lr) * known
+    error = kernels.difference(there[:, :3], lr) * known
     agreement = there[:, 3:] * known
     picture = kernels.warp_by_lr_flow(reference.hr, flow)
     return _Aligned(

@@ -43,7 +43,7 @@ from sparkvsr.models.lite.network import (
     agreement_of,
     propagate_step,
 )
-from sparkvsr.models.lite.resampling import difference, trust, warp
+from sparkvsr.models.lite.resampling import content, difference, trust, warp
 from sparkvsr.models.lite.resemblance import is_cut, keyframe_weight, scene_weight
 
 REACH = 32
@@ -53,12 +53,15 @@ OWN_EVERY = 24
 """Frames between two keyframes of the model's own making."""
 
 _POOR_TRUST = 0.05
+_PREVIOUS_LOST = 0.25
+_KEYFRAME_LOST = 0.2
+_NOISE_LEVELS = 2.5 / 255
 _MOTION_PARTS = ("to_key", "to_key_plain", "from_key")
 _OWN_PREFERENCE = 0.08
 
 
 @dataclass
-class _ActiveKeyframe:
+class ActiveKeyframe:
     """A keyframe in use, ready for ``Reference``."""
 
     lr: Tensor
@@ -70,18 +73,20 @@ class _ActiveKeyframe:
 
 
 @dataclass
-class _PassState:
+class PassState:
+    """What one pass carries from frame to frame: ``(1, 3, 4h, 4w)`` and ``(1, hidden, h, w)``."""
+
     output: Tensor
     hidden: Tensor
 
 
 @dataclass
-class _Observation:
+class Observation:
     """All that is known of a frame before the network sees it.
 
     Attributes:
         lr: ``(1, 3, h, w)``.
-        before: LR frame before it, None at the start and after a cut.
+        before: LR frame before it, None at the start, after a cut, and where too little of it is found again.
         step_flow: flow to that frame.
         references: keyframes brought to this frame, by pass.
     """
@@ -102,6 +107,10 @@ class ShotPropagator:
         guidance_scale: 0 blind, 1 keyframes, in between a mixture; above 1 further towards the keyframes themselves.
     """
 
+    own_every = OWN_EVERY
+    renew_after = 1
+    """Frames after which a keyframe of our own that does not fit any more is made again."""
+
     def __init__(
         self,
         runner: NetworkRunner,
@@ -111,15 +120,15 @@ class ShotPropagator:
     ) -> None:
         self._runner = runner
         self._upscale = upscale
-        self._own: dict[str, tuple[int, _ActiveKeyframe]] = {}
+        self._own: dict[str, tuple[int, ActiveKeyframe]] = {}
         self._keyframes = keyframes
         self._indices = sorted(keyframes) if guidance_scale > 0 else []
         self._guidance = guidance_scale
-        self._active: dict[int, _ActiveKeyframe] = {}
+        self._active: dict[int, ActiveKeyframe] = {}
         self._cut_at = 0
         self.next_index = 0
         self._lr: Tensor | None = None
-        self._states: dict[str, _PassState] = {}
+        self._states: dict[str, PassState] = {}
         self.keyframe_shares: list[float] = []
         """Of every frame since this object was made, how much trusted keyframes cover, 0 to 1."""
         self._pass_names = ["keyed"] if self._indices else ["blind"]
@@ -138,7 +147,7 @@ class ShotPropagator:
         second thread while the network works on this one. The order of both, and so the result, is always the same.
         """
         with ThreadPoolExecutor(1, "sparkvsr-motion") as pool:
-            waiting: deque[Future[_Observation]] = deque()
+            waiting: deque[Future[Observation]] = deque()
             for frame in frames:
                 waiting.append(pool.submit(self._observe, frame))
                 if len(waiting) > 1:
@@ -147,7 +156,7 @@ class ShotPropagator:
                 yield self._render(waiting.popleft().result())
 
     @torch.inference_mode()
-    def _observe(self, frame: Tensor) -> _Observation:
+    def _observe(self, frame: Tensor) -> Observation:
         """Motion of the next frame, and keyframes of our own where help is welcome."""
         lr = frame.float()[None].contiguous(memory_format=torch.channels_last)
         grey = _grey(lr)
@@ -158,22 +167,26 @@ class ShotPropagator:
             if is_cut(grey, before, step_flow):
                 self._start_anew()
                 step_flow = None
-        given, share = self._references(lr, grey, step_flow)
+        previous = None if step_flow is None else self._lr
+        if previous is not None and step_flow is not None:
+            error = CPU_KERNELS.difference(warp(previous, to_tensor(step_flow)), lr)
+            previous = None if lost_share(lr, error) > _PREVIOUS_LOST else previous
+        given, share, is_poor = self._references(lr, grey, step_flow)
         self.keyframe_shares.append(share)
         references = {}
         for name in self._pass_names:
-            found, poor = (given, share < _POOR_TRUST) if name == "keyed" else ([], True)
+            found, poor = (given, is_poor) if name == "keyed" else ([], True)
             if poor:
                 found = found + self._own_reference(name, lr, grey, step_flow)
             elif name in self._own:
                 self._own[name][1].motion = None  # not followed meanwhile
             references[name] = found
-        observation = _Observation(lr, None if step_flow is None else self._lr, step_flow, references)
+        observation = Observation(lr, previous, step_flow, references)
         self._lr = lr
         self.next_index += 1
         return observation
 
-    def _render(self, seen: _Observation) -> Tensor:
+    def _render(self, seen: Observation) -> Tensor:
         results = {}
         for name, references in seen.references.items():
             results[name] = propagate_step(
@@ -186,7 +199,7 @@ class ShotPropagator:
                 fuse=self._runner.fuse,
                 with_picture=self._guidance > 1,
             )
-            self._states[name] = _PassState(results[name].output, results[name].hidden)
+            self._states[name] = PassState(results[name].output, results[name].hidden)
         return self._guided(results)[0].contiguous()
 
     def export_state(self) -> dict[str, Tensor]:
@@ -210,7 +223,7 @@ class ShotPropagator:
         self._cut_at = int(state["cut_at"])
         self._lr = state["lr"].contiguous(memory_format=torch.channels_last) if "lr" in state else None
         self._states = {
-            name: _PassState(state[f"{name}.output"], state[f"{name}.hidden"])
+            name: PassState(state[f"{name}.output"], state[f"{name}.hidden"])
             for name in self._pass_names
             if f"{name}.output" in state
         }
@@ -223,7 +236,7 @@ class ShotPropagator:
         self._own = {}
         for name in self._pass_names:
             if f"own.{name}.index" in state:
-                active = _ready(state[f"own.{name}.lr"], state[f"own.{name}.hr"], 1.0)
+                active = ready(state[f"own.{name}.lr"], state[f"own.{name}.hr"], 1.0)
                 active.motion = _motion_from(state, f"own.{name}")
                 self._own[name] = int(state[f"own.{name}.index"]), active
 
@@ -233,7 +246,7 @@ class ShotPropagator:
         self._own = {}
         self._active = {index: one for index, one in self._active.items() if index >= self.next_index}
 
-    def _previous(self, name: str, seen: _Observation) -> Previous | None:
+    def _previous(self, name: str, seen: Observation) -> Previous | None:
         state = self._states.get(name)
         if state is None or seen.before is None or seen.step_flow is None:
             return None
@@ -251,11 +264,17 @@ class ShotPropagator:
         """The keyframe of the model's own making, made now if there is none or it is too old."""
         if self._upscale is None:
             return []
-        index, key = self._own.get(name, (-OWN_EVERY, None))
-        if key is None or self.next_index - index >= OWN_EVERY:
-            key = _ready(lr, self._upscale(lr[0])[None], 1.0)
+        index, key = self._own.get(name, (-self.own_every, None))
+        if key is None or self.next_index - index >= self.own_every:
+            key = ready(lr, self._upscale(lr[0])[None], 1.0)
             self._own[name] = self.next_index, key
-        reference = _tracked(key, grey, step_flow, self.next_index - self._own[name][0])
+        age = self.next_index - self._own[name][0]
+        reference = tracked(key, grey, step_flow, age)
+        if age >= self.renew_after and (reference is None or is_lost(lr, reference)):
+            # Water, fire, a crowd: nothing that lies back can be carried, and a fresh one is as good as a single image.
+            key = ready(lr, self._upscale(lr[0])[None], 1.0)
+            self._own[name] = self.next_index, key
+            reference = tracked(key, grey, step_flow, 0)
         if reference is None:
             return []
         # A picture that somebody gave beats our own, unless it can hardly be trusted at a place.
@@ -263,29 +282,30 @@ class ShotPropagator:
         reference.decided = 0.0
         return [reference]
 
-    def _references(self, lr: Tensor, grey: Grey, step_flow: Flow | None) -> tuple[list[Reference], float]:
-        """The given keyframes in use, and the mean trust in the best of them: if it is poor, help is welcome."""
+    def _references(self, lr: Tensor, grey: Grey, step_flow: Flow | None) -> tuple[list[Reference], float, bool]:
+        """The given keyframes in use, the mean trust in the best of them, and whether help is welcome."""
         wanted = self._wanted()
         place = bisect_right(self._indices, self.next_index)
         for index in [i for i in self._active if i not in self._indices[max(0, place - 1) : place + 1]]:
             del self._active[index]
-        references, best = [], 0.0
+        references, best, fits = [], 0.0, False
         for index in wanted:
             if index not in self._active:
                 self._active[index] = self._load(index)
             key = self._active[index]
             if key.weight <= 0:
                 continue
-            reference = _tracked(key, grey, step_flow, abs(index - self.next_index))
+            reference = tracked(key, grey, step_flow, abs(index - self.next_index))
             if reference is not None:
                 references.append(reference)
-                best = max(best, _mean_trust(lr, reference))
-        return references, best
+                best = max(best, mean_trust(lr, reference))
+                fits = fits or not is_lost(lr, reference)
+        return references, best, best < _POOR_TRUST or not fits
 
-    def _load(self, index: int) -> _ActiveKeyframe:
+    def _load(self, index: int) -> ActiveKeyframe:
         keyframe = self._keyframes[index]
         lr, hr = keyframe.lr.float()[None], keyframe.hr.float()[None]
-        return _ready(lr, hr, min(max(float(keyframe.weight), 0.0), 1.0) * keyframe_weight(hr, lr))
+        return ready(lr, hr, min(max(float(keyframe.weight), 0.0), 1.0) * keyframe_weight(hr, lr))
 
     def _guided(self, results: Mapping[str, StepResult]) -> Tensor:
         if "blind" in results and "keyed" in results:
@@ -299,19 +319,30 @@ class ShotPropagator:
         return result.output
 
 
-def _ready(lr: Tensor, hr: Tensor, weight: float) -> _ActiveKeyframe:
+def ready(lr: Tensor, hr: Tensor, weight: float) -> ActiveKeyframe:
+    """A keyframe ``(1, 3, h, w)``, ``(1, 3, 4h, 4w)`` with all that is known of it alone."""
     lr = lr.contiguous(memory_format=torch.channels_last)
     hr = hr.contiguous(memory_format=torch.channels_last)
-    return _ActiveKeyframe(lr, hr, _grey(lr), agreement_of(hr, lr), weight)
+    return ActiveKeyframe(lr, hr, _grey(lr), agreement_of(hr, lr), weight)
 
 
-def _tracked(key: _ActiveKeyframe, grey: Grey, step_flow: Flow | None, distance: int) -> Reference | None:
-    """Follow a keyframe to the current frame; None if the frame shows another scene."""
+def tracked(
+    key: ActiveKeyframe, grey: Grey, step_flow: Flow | None, distance: int, *, doubled: bool = True
+) -> Reference | None:
+    """Follow a keyframe to the current frame; None if the frame shows another scene.
+
+    Args:
+        key: changed in place.
+        grey: ``(h, w)``, the current frame.
+        step_flow: to the frame before.
+        distance: in frames.
+        doubled: see ``track_keyframe``.
+    """
     if distance == 0:
         zero = np.zeros((*grey.shape, 2), np.float32)
         key.motion = KeyframeMotion(zero, zero, zero)
     else:
-        key.motion = track_keyframe(grey, key.grey, key.motion, step_flow)
+        key.motion = track_keyframe(grey, key.grey, key.motion, step_flow, doubled=doubled)
     weight = key.weight * scene_weight(grey, sample(key.grey.astype(np.float32), key.motion.to_key))
     if weight <= 0:
         return None
@@ -329,7 +360,23 @@ def _tracked(key: _ActiveKeyframe, grey: Grey, step_flow: Flow | None, distance:
     )
 
 
-def _mean_trust(lr: Tensor, reference: Reference) -> float:
+def lost_share(lr: Tensor, error: Tensor) -> float:
+    """How much of what a frame ``(1, 3, h, w)`` shows cannot be found where motion says, 0 for nothing.
+
+    Energy of the difference after motion over that of the frame's own contrast. Over the public clips 0 to 0.2 where
+    carrying helps, 0.2 to 8 on beating wings, fire, a fast pan.
+    """
+    missed = (error - _NOISE_LEVELS).clamp(min=0)
+    return float(missed.square().mean() / (content(lr).square().mean() + 1e-5))
+
+
+def is_lost(lr: Tensor, reference: Reference) -> bool:
+    """Whether a keyframe shows too little of a frame ``(1, 3, h, w)`` to be a help."""
+    return lost_share(lr, CPU_KERNELS.difference(warp(reference.lr, reference.flow), lr)) > _KEYFRAME_LOST
+
+
+def mean_trust(lr: Tensor, reference: Reference) -> float:
+    """How far a keyframe covers a frame ``(1, 3, h, w)``, 0 to 1."""
     error = difference(warp(reference.lr, reference.flow), lr)
     return float((reference.geometric * trust(error, PHOTOMETRIC_LEVELS)).mean())
 

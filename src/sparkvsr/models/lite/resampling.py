@@ -102,6 +102,17 @@ def difference(a: Tensor, b: Tensor) -> Tensor:
     return smooth((luma(a) - luma(b)).abs())
 
 
+def content(lr: Tensor) -> Tensor:
+    """Where an LR image shows something that could be lost, ``(N, 1, h, w)``: local contrast, 0 where it is flat."""
+    grey = luma(lr)
+    return smooth((grey - smooth(grey)).abs())
+
+
+def wide_mean(x: Tensor) -> Tensor:
+    """Mean over about 33x33, edges counted without padding."""
+    return F.avg_pool2d(x, 33, stride=1, padding=16, count_include_pad=False)
+
+
 def trust(error: Tensor, width: float) -> Tensor:
     """Gaussian of an error: 1 at 0, 1/e at ``width``."""
     return torch.exp(-((error / width) ** 2))

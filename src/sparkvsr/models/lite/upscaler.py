@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sparkvsr.errors import WeightsError
+from sparkvsr.models.lite.detail import DETAIL_FILE, DetailUpscalerNet, detail_file, load_detail_upscaler
 from sparkvsr.models.lite.network import SCALE, KeyframeUpscalerNet, to_pixels
-from sparkvsr.models.lite.weights import load_upscaler
+from sparkvsr.models.lite.weights import embedded_folder, load_upscaler
 
 
 class KeyframeUpscaler:
@@ -55,6 +58,68 @@ class KeyframeUpscaler:
                 inner = residual[:, :, y - y0 : y1 - y0, x - x0 : x1 - x0].float().cpu()
                 out[:, :, SCALE * y : SCALE * y1, SCALE * x : SCALE * x1] += to_pixels(inner)
         return out[0].clamp_(0, 1)
+
+
+class DetailUpscaler:
+    """Upscales single images by 4 for the eye: it removes noise and blocking, and invents detail.
+
+    Args:
+        net: float32 network, taken over.
+        device: where it runs.
+        dtype: precision; None takes bf16 on CPUs that have it, else float32.
+        fingerprint: of the weights.
+    """
+
+    def __init__(
+        self,
+        net: DetailUpscalerNet,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype | None = None,
+        fingerprint: str = "",
+    ) -> None:
+        self.device = torch.device(device)
+        self.dtype = dtype or default_dtype(self.device)
+        self.fingerprint = fingerprint
+        self._net = net.to(self.device, self.dtype).to(memory_format=torch.channels_last).eval()
+
+    @torch.inference_mode()
+    def upscale(self, image: Tensor, tile: int | None = 256) -> Tensor:
+        """See ``KeyframeUpscaler.upscale``; tiles agree within rounding."""
+        if image.ndim != 3 or image.shape[0] != 3 or not image.is_floating_point():
+            msg = f"`image` must be float (3, h, w), got {image.dtype} {tuple(image.shape)}"
+            raise ValueError(msg)
+        lr = image.float().cpu()[None]
+        h, w = lr.shape[-2:]
+        out = torch.empty(1, 3, SCALE * h, SCALE * w).contiguous(memory_format=torch.channels_last)
+        margin = self._net.margin
+        # A frame that is hardly larger than a tile stays whole: the surroundings of two tiles would cost more.
+        side = max(h, w) if tile is None or h * w <= 1.25 * tile * tile else tile
+        for y in range(0, h, side):
+            for x in range(0, w, side):
+                y0, x0, y1, x1 = max(0, y - margin), max(0, x - margin), min(h, y + side), min(w, x + side)
+                part = lr[:, :, y0 : min(h, y1 + margin), x0 : min(w, x1 + margin)].to(self.device, self.dtype)
+                made = self._net(part.contiguous(memory_format=torch.channels_last)).float().cpu()
+                inner = made[:, :, SCALE * (y - y0) : SCALE * (y1 - y0), SCALE * (x - x0) : SCALE * (x1 - x0)]
+                out[:, :, SCALE * y : SCALE * y1, SCALE * x : SCALE * x1] = inner
+        return out[0].clamp_(0, 1)
+
+
+def load_detail(
+    folder: Path | None = None, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+) -> DetailUpscaler:
+    """The detail network of a lite folder, or the embedded one.
+
+    Raises:
+        WeightsError: the weight file is missing or damaged.
+    """
+    path, net = detail_file(folder), load_detail_upscaler(folder)
+    if path is None or net is None:
+        msg = (
+            f"{folder or embedded_folder()} has no {DETAIL_FILE}, the network of the vivid look; export the model "
+            f"again, or take --look faithful"
+        )
+        raise WeightsError(msg)
+    return DetailUpscaler(net, device, dtype, hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 def load_keyframe_upscaler(

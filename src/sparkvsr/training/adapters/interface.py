@@ -47,6 +47,8 @@ class TrainingAdapter(nn.Module, ABC):
     has_codec: bool = False
     #: whether ``prepare_clip`` computes something that depends on where the keyframes are
     keeps_motion: bool = False
+    #: what the model card says of licences that come with the weights a run started from
+    licence_notice: str = ""
 
     @abstractmethod
     def encode(self, batch: TrainBatch, *, framewise: bool, with_hr: bool) -> LatentBatch:
