@@ -191,7 +191,7 @@ def test_the_whole_story(browser: Any, tmp_path: Path) -> None:
         until(lambda: [one for one in studio.state()["exports"] if one["name"] == "result.mp4"])
         studio.idle()
         with page.expect_download() as download:
-            page.click("text=result.mp4")
+            page.click('a[download="result.mp4"]')
         download.value.save_as(tmp_path / "downloaded.mp4")
         assert [error for error in studio.errors if "ERR_" not in error and "Failed to load" not in error] == []
     finally:

@@ -59,10 +59,12 @@ def settled(clip: ClipSession) -> None:
     until(lambda: clip.is_planned, 30)
 
 
+@pytest.mark.parametrize("look", ["vivid", "faithful"])
 @pytest.mark.parametrize("guidance", [1.0, 0.5, 2.0])
 @pytest.mark.parametrize("weights", [(1.0, 1.0), (0.3, 0.0), (0.0, 0.0)])
-def test_the_plan_is_that_of_upscale(tmp_path: Path, guidance: float, weights: tuple[float, float]) -> None:
-    studio = studio_of(write_clip(tmp_path / "in.mp4"), values=LITE)
+def test_the_plan_is_that_of_upscale(tmp_path: Path, guidance: float, weights: tuple[float, float], look: str) -> None:
+    values = {**LITE, "look": look}
+    studio = studio_of(write_clip(tmp_path / "in.mp4"), values=values)
     clip = studio.clip(0)
     for index, weight in zip((3, 18), weights, strict=True):
         edits.upload(clip, index, reference(index))
@@ -70,7 +72,7 @@ def test_the_plan_is_that_of_upscale(tmp_path: Path, guidance: float, weights: t
             edits.weight(clip, {"index": index, "weight": weight})
         else:
             edits.enable(clip, {"index": index})
-    options = make_options(**LITE)
+    options = make_options(**values)
     model = load_for(options)
     analysis = analyse(clip.clip, options)
     kept = analysis_from_json(analysis_to_json(analysis, "x"), "x")
@@ -81,7 +83,7 @@ def test_the_plan_is_that_of_upscale(tmp_path: Path, guidance: float, weights: t
     mine = segments_of(planner.job(refs, guidance))
     named = {"references": str(refs)} if any(weights) else {"keyframes": "none"}
     theirs = prepare(
-        clip.clip, tmp_path / "out.mp4", make_options(**{**LITE, **named, "guidance_scale": guidance}), model, silent
+        clip.clip, tmp_path / "out.mp4", make_options(**{**values, **named, "guidance_scale": guidance}), model, silent
     )
     assert [one.key for one in mine] == [one.key for one in segments_of(theirs)]
     studio.close()

@@ -15,12 +15,14 @@ from typing import Any
 from sparkvsr.hooks import Hook, silent
 from sparkvsr.inference.clip.analysis import ClipRecord, read_through
 from sparkvsr.inference.clip.job import UpscaleJob, prepare
+from sparkvsr.inference.clip.own_keyframes import add_own_keyframes, is_own_kind, wants_own_keyframes
 from sparkvsr.inference.clip.planning import plan_run
 from sparkvsr.inference.clip.render import segments_of
 from sparkvsr.inference.clip.segments import Segment
 from sparkvsr.inference.options import UpscaleOptions, check_options
 from sparkvsr.keyframes.choice import KeyframeChoice
-from sparkvsr.keyframes.references import FolderMaker
+from sparkvsr.keyframes.makers.mixed import MixedMaker
+from sparkvsr.keyframes.references import FolderMaker, ReferenceMaker, make_reference_maker
 from sparkvsr.keyframes.shots import Shot
 from sparkvsr.models.interface import RestorationModel
 from sparkvsr.video import probe
@@ -45,7 +47,8 @@ def clip_identity(path: Path, deinterlace: str) -> str:
 def analyse(path: Path, options: UpscaleOptions, hook: Hook = silent) -> Analysis:
     """The pass over the whole clip."""
     info = probe(path)
-    return read_through(info, 0, info.num_frames, options.deinterlace, hook, judge=True, follow=True)
+    # As `upscale` does for keyframes that are given: empty and blurred frames are not looked for.
+    return read_through(info, 0, info.num_frames, options.deinterlace, hook, judge=False, follow=True)
 
 
 def analysis_to_json(analysis: Analysis, identity: str) -> dict[str, Any]:
@@ -59,6 +62,7 @@ def analysis_to_json(analysis: Analysis, identity: str) -> dict[str, Any]:
         "colour": record.colour,
         "warnings": record.warnings,
         "side_data": sorted(record.side_data),
+        "wanted": None if record.wanted is None else list(record.wanted),
     }
 
 
@@ -72,6 +76,7 @@ def analysis_from_json(kept: Any, identity: str) -> Analysis | None:
         digests = [bytes.fromhex(digest) for digest in kept["digests"]]
         warnings, side_data = [str(text) for text in kept["warnings"]], frozenset(map(str, kept["side_data"]))
         record = ClipRecord(0, times, digests, float(kept["colour"]), warnings, side_data)
+        record.wanted = None if kept["wanted"] is None else tuple(map(int, kept["wanted"]))
     except (KeyError, TypeError, ValueError):
         return None
     return (shots, record) if shots and shots[-1].stop == len(digests) == len(times) else None
@@ -101,6 +106,7 @@ class ClipPlanner:
         plain = replace(options, keyframes=KeyframeChoice("none"), overwrite=True, compare=False)
         self.analysis = analysis
         self._options = plain
+        self._own_maker: ReferenceMaker | None = None
         self.base = prepare(path, output, plain, model, hook, analysis=analysis)
 
     def job(self, references: Path | None, guidance: float) -> UpscaleJob:
@@ -115,6 +121,9 @@ class ClipPlanner:
         maker = folder_maker(references)
         inside = () if maker is None else tuple(index for index in maker.indices if index < shots[-1].stop)
         selection = KeyframeChoice("manual" if inside else "none", indices=inside).select(shots, list, options.seed)
+        own: tuple[int, ...] = ()
+        if maker is not None and wants_own_keyframes("manual" if inside else "none", guidance, base.model):
+            selection, own = add_own_keyframes(selection, shots, record.wanted or (), maker, base.model)
         plan = plan_run(
             base.model,
             (base.clip.info.height, base.clip.info.width),
@@ -126,12 +135,22 @@ class ClipPlanner:
             tile=options.tile,
             seed=options.seed,
         )
-        settings = replace(plan.settings, is_grey=record.stays_grey(selection.indices, maker))
+        combined = None if maker is None else self._completed(maker, own)
+        is_grey = record.stays_grey(selection.indices, combined)
+        settings = replace(plan.settings, is_grey=is_grey, own_keyframes=frozenset(own))
         clip = replace(base.clip, settings=settings, selection=selection, state_bytes=plan.state_bytes)
-        if maker is None:
+        if maker is None or combined is None:
             return replace(base, clip=clip)
-        clip = replace(clip, references=maker.name, maker=str(references), has_own_images=True)
-        return UpscaleJob(clip, base.model, maker)
+        clip = replace(clip, references=combined.name, maker=str(references), has_own_images=True)
+        return UpscaleJob(clip, base.model, combined)
+
+    def _completed(self, maker: ReferenceMaker, own: tuple[int, ...]) -> ReferenceMaker:
+        """As ``completed_maker``, with the model's own network loaded once."""
+        if not own or is_own_kind(maker):
+            return maker
+        if self._own_maker is None:
+            self._own_maker = make_reference_maker(self.base.model.own_references, self.base.model.device)
+        return MixedMaker(maker, self._own_maker, own)
 
 
 def folder_maker(references: Path | None) -> FolderMaker | None:

@@ -78,7 +78,9 @@ def render_preview(
         Frame number, pixels ``(3, H, W)`` float32 in [0, 1] at the output size, and how much keyframes cover, if known.
     """
     shot = next(shot for shot in job.clip.shots if here in shot)
-    keyframes = list(job.clip.selection.indices)
+    # Those of the model's own kind are left out: making their images would take longer than the preview.
+    own = job.clip.settings.own_keyframes
+    keyframes = [index for index in job.clip.selection.indices if index not in own]
     passed, shown = preview_frames(shot, keyframes, here, length)
     frames = [*passed, *shown]
     ahead = model.keyframe_lookahead or 0

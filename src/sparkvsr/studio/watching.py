@@ -34,6 +34,8 @@ class WatchedModel(RestorationModel):
         self.keyframe_multiple = model.keyframe_multiple
         self.is_resumable = model.is_resumable
         self.is_thread_invariant = model.is_thread_invariant
+        self.look, self.own_references = model.look, model.own_references
+        self.wants_own_keyframes = model.wants_own_keyframes
 
     def working_size(self, lr_size: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
         """See ``RestorationModel.working_size``."""
