@@ -47,7 +47,7 @@ def small_folder(folder, seed=0):
 
 def test_embedded_weights_are_small():
     sizes = [path.stat().st_size for path in embedded_folder().glob("*.safetensors")]
-    assert len(sizes) == 2
+    assert len(sizes) == 3
     assert sum(sizes) < 15_000_000
 
 

@@ -88,7 +88,7 @@ def test_lite_needs_no_perceptual_weights() -> None:
         (["model=cogvideox"], r"model.path=\.\.\."),
         (["sed=5"], r"did you mean seed"),
         (["modle=lite"], r"model"),
-        (["model=lit"], r"did you mean lite\? there is cogvideox, lite, tiny"),
+        (["model=lit"], r"did you mean lite\? there is cogvideox, detail, lite, tiny"),
         (["stage=3"], r"there is 1, 2"),
         (["trainer=2"], r"there is cpu"),
         (["~nothing"], r"nothing"),
