@@ -15,13 +15,12 @@ import sys
 import zipfile
 from pathlib import Path
 
-from sparkvsr.metrics.weights import WeightStore
-
 from sparkvsr.metrics import psnr_y
 from sparkvsr.metrics.catalogue import METRICS
 from sparkvsr.metrics.clip_meter import ClipMeter
 from sparkvsr.metrics.readiness import probe
 from sparkvsr.metrics.toolbox import Toolbox
+from sparkvsr.pretrained.weights import WeightStore
 from sparkvsr.video import EncodeOptions, VideoReader, VideoWriter
 from sparkvsr.video.pixels import resize_image
 

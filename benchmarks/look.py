@@ -1,6 +1,6 @@
 """What a person sees on real footage: both looks of lite beside bicubic and Real-ESRGAN on every frame.
 
-    python benchmarks/look.py --weights ../shared/weights/isr --metric-weights ../shared/weights [--json look.json]
+    python benchmarks/look.py --weights DIR --metric-weights DIR [--json look.json]   # .pth files; LPIPS, DISTS, NIQE
     python benchmarks/look.py --rows bicubic faithful vivid --clips a.mp4 b.mp4 --sheet look.png
 
 Each ground-truth clip is made into real footage: blur (sigma 1.0 to 2.4), resize, coloured noise (2 to 8 of 255), /4,
@@ -26,7 +26,6 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sparkvsr.metrics.weights import WeightStore
 from torch import Tensor
 
 import sparkvsr
@@ -34,9 +33,9 @@ from sparkvsr.keyframes.references import SpandrelMaker
 from sparkvsr.metrics.catalogue import select_metrics
 from sparkvsr.metrics.clip_meter import ClipMeter, ClipScore
 from sparkvsr.metrics.toolbox import Toolbox
+from sparkvsr.pretrained.weights import WeightStore
 from sparkvsr.video import EncodeOptions, VideoReader, VideoWriter
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
 METRICS = "psnr_y,lpips_alex,dists,niqe,tof"
 EVERY = 4
 PEERS = {
@@ -157,18 +156,18 @@ def measure(restored: Tensor, truth: Tensor, tools: Toolbox) -> dict[str, ClipSc
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clips", type=Path, nargs="+", help="ground truth; default all of shared/data/public/gt")
+    parser.add_argument("--clips", type=Path, nargs="+", help="ground truth; default all of data/public/gt")
     parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=ROWS)
     parser.add_argument("--frames", type=int, default=13)
     parser.add_argument("--crop", default="384x288", help="WxH of the middle that is used, 0 for whole frames")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--weights", type=Path, default=SHARED / "weights" / "isr", help="Real-ESRGAN's .pth files")
-    parser.add_argument("--metric-weights", type=Path, default=SHARED / "weights")
+    parser.add_argument("--weights", type=Path, default=Path("data/weights/isr"), help="Real-ESRGAN's .pth files")
+    parser.add_argument("--metric-weights", type=Path, default=Path("data/weights"))
     parser.add_argument("--clean", action="store_true", help="bicubic /4 and crf 8 instead of real footage")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--sheet", type=Path, help="PNG with the last measured frame of every clip and row")
     args = parser.parse_args()
-    clips = args.clips or sorted((SHARED / "data" / "public" / "gt").iterdir())
+    clips = args.clips or sorted(Path("data/public/gt").iterdir())
     width, _, height = args.crop.partition("x")
     crop = (int(height), int(width)) if height else None
     tools = Toolbox(WeightStore(args.metric_weights))

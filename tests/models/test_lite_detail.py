@@ -47,6 +47,9 @@ def test_the_published_network_is_read_whole(shared_dir: Path) -> None:
     from sparkvsr.training.teacher import teacher_state
 
     state = teacher_state(shared_dir / "weights" / "isr" / "RealESRGAN_x4plus.fp16.pth")
+    packaged = teacher_state("realesrgan")  # the same weights as a package brings them
+    assert packaged.keys() == state.keys()
+    assert all(torch.allclose(packaged[key], state[key], atol=1e-3) for key in state)
     full, small = DetailUpscalerNet(DetailConfig(blocks=23)), DetailUpscalerNet(DetailConfig(blocks=6))
     full.load_state_dict(state)
     take_over(small, state)

@@ -118,3 +118,6 @@ def test_what_is_no_teacher_is_refused(tmp_path: Path) -> None:
     torch.save({"params": {"a": torch.zeros(1)}}, tmp_path / "other.pth")
     with pytest.raises(WeightsError, match="no RRDB"):
         teacher_state(tmp_path / "other.pth")
+    torch.save({"params": {"conv_first.weight": torch.zeros(8, 3, 3, 3)}}, tmp_path / "part.pth")
+    with pytest.raises(WeightsError, match="no RRDB network x4"):
+        Teacher(tmp_path / "part.pth")

@@ -77,7 +77,7 @@ def artefact_map(sr: Tensor, hr: Tensor, window: int = 7) -> Tensor:
     The local variance of the summed absolute error, times the fifth root of its variance over the image.
 
     Args:
-        sr: ``(N, 3, H, W)``.
+        sr: ``(N, 3, H, W)``, about [0, 1].
         hr: same shape.
         window: odd side of the neighbourhood.
 

@@ -47,6 +47,9 @@ class WeightedLoss(nn.Module):
             restored: ``(B, F, 3, H, W)``, about [0, 1].
             target: same shape, the ground truth.
             teacher: same shape; must be there if any term is ``taught``.
+
+        Raises:
+            ConfigError: a term asks for the teacher's output and there is none.
         """
         sr, truth = restored.float().flatten(0, 1), target.float().flatten(0, 1)
         made = None if teacher is None else teacher.float().flatten(0, 1)

@@ -187,7 +187,11 @@ class RestorationTraining(LightningModule):
         checkpoint[CHECKPOINT_KEY] = {**checkpoint.get(CHECKPOINT_KEY, {}), **own}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Let a discriminator go on where it was."""
+        """Let a discriminator go on where it was.
+
+        Raises:
+            ConfigError: the checkpoint holds none.
+        """
         if self.adversary is None:
             return
         kept = checkpoint.get(CHECKPOINT_KEY, {}).get("adversary")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sparkvsr.data.samples import TrainSample
 from sparkvsr.errors import WeightsError
-from sparkvsr.models.lite.detail import DetailConfig, DetailUpscalerNet
+from sparkvsr.models.lite.detail import DetailConfig, DetailUpscalerNet, block_count
 from sparkvsr.models.lite.upscaler import default_dtype
 
 PACKAGE_NAME = "realesrgan"
@@ -28,7 +28,9 @@ def teacher_state(path: str | Path) -> dict[str, Tensor]:
         WeightsError: it is missing, damaged or holds another network.
     """
     if str(path) == PACKAGE_NAME:
-        return _packaged_state()
+        from sparkvsr.keyframes.makers.realesrgan import x4plus_state
+
+        return x4plus_state()
     file = Path(path).expanduser()
     if not file.is_file():
         raise WeightsError(_missing(path))
@@ -72,14 +74,6 @@ def _packaged_stem() -> Path:
     return package_folder() / MODELS["x4plus"]
 
 
-def _packaged_state() -> dict[str, Tensor]:
-    from sparkvsr.keyframes.makers.realesrgan import load_ncnn_network
-
-    stem = _packaged_stem()
-    network = load_ncnn_network(stem.with_suffix(".param"), stem.with_suffix(".bin"))
-    return {key: value.detach().float() for key, value in network.model.state_dict().items()}
-
-
 class Teacher:
     """Runs the network on samples, in bf16 where the machine multiplies it.
 
@@ -92,15 +86,15 @@ class Teacher:
 
     def __init__(self, path: str | Path) -> None:
         state = teacher_state(path)
-        config = DetailConfig(
-            features=state["conv_first.weight"].shape[0],
-            growth=state["body.0.rdb1.conv1.weight"].shape[0],
-            blocks=1 + max(int(key.split(".")[1]) for key in state if key.startswith("body.")),
-        )
-        network = DetailUpscalerNet(config)
         try:
+            config = DetailConfig(
+                features=state["conv_first.weight"].shape[0],
+                growth=state["body.0.rdb1.conv1.weight"].shape[0],
+                blocks=block_count(state),
+            )
+            network = DetailUpscalerNet(config)
             network.load_state_dict(state)
-        except RuntimeError as exc:
+        except (KeyError, RuntimeError) as exc:
             msg = f"teacher {path} is no RRDB network x4 with three channels"
             raise WeightsError(msg) from exc
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

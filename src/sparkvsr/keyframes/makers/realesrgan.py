@@ -99,6 +99,19 @@ def load_ncnn_network(param: Path, binary: Path) -> spandrel.ImageModelDescripto
     return model
 
 
+def x4plus_state(folder: Path | None = None) -> dict[str, Tensor]:
+    """Weights of x4plus by the names of RRDBNet, float32.
+
+    Args:
+        folder: with the ncnn files; default the installed package.
+
+    Raises:
+        WeightsError: the package is not installed, or its files are damaged.
+    """
+    param = (folder or package_folder()) / f"{MODELS['x4plus']}.param"
+    return _rrdb_state(read_ncnn(param, param.with_suffix(".bin")), param)
+
+
 def _compact_state(layers: list[NcnnLayer]) -> dict[str, Tensor]:
     """Convolutions and PReLUs in one row, as SRVGGNetCompact numbers them."""
     state: dict[str, Tensor] = {}

@@ -116,7 +116,7 @@ def take_over(network: DetailUpscalerNet, teacher: Mapping[str, Tensor]) -> None
     Raises:
         WeightsError: the teacher has fewer blocks or other widths.
     """
-    count = 1 + max((int(key.split(".")[1]) for key in teacher if key.startswith("body.")), default=-1)
+    count = block_count(teacher)
     blocks = network.config.blocks
     if count < blocks:
         msg = f"the teacher has {count} blocks, fewer than the {blocks} of the network that shall start from it"
@@ -131,6 +131,11 @@ def take_over(network: DetailUpscalerNet, teacher: Mapping[str, Tensor]) -> None
     except RuntimeError as exc:
         msg = f"the teacher does not fit the network that shall start from it: {str(exc).splitlines()[-1].strip()}"
         raise WeightsError(msg) from exc
+
+
+def block_count(state: Mapping[str, Tensor]) -> int:
+    """Residual-in-residual dense blocks that weights by Real-ESRGAN's names have."""
+    return len({key.split(".")[1] for key in state if key.startswith("body.")})
 
 
 def save_detail_upscaler(folder: Path, network: DetailUpscalerNet) -> None:
