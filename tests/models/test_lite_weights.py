@@ -47,13 +47,8 @@ def small_folder(folder, seed=0):
 
 def test_embedded_weights_are_small():
     sizes = [path.stat().st_size for path in embedded_folder().glob("*.safetensors")]
-<<<<<<< HEAD
-    assert len(sizes) in (2, 3)
-    assert sum(sizes) < 20_000_000
-=======
     assert len(sizes) == 3
     assert sum(sizes) < 15_000_000
->>>>>>> sharp-train
 
 
 def test_folder_with_other_sizes_loads(tmp_path):
