@@ -57,13 +57,13 @@ def _outputs(*names: str) -> Any:
 
 
 def _one_flow() -> Any:
-    tracked = propagate._tracked
+    tracked = propagate.tracked
 
-    def changed(*args: Any) -> Any:
-        found = tracked(*args)
+    def changed(*args: Any, **options: Any) -> Any:
+        found = tracked(*args, **options)
         return None if found is None else replace(found, plain_flow=found.flow)
 
-    return mock.patch.object(propagate, "_tracked", changed)
+    return mock.patch.object(propagate, "tracked", changed)
 
 
 def _own_keyframes_off() -> Any:

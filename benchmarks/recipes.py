@@ -18,7 +18,7 @@ from pathlib import Path
 
 import cv2
 import torch
-from keyframe_reach import luma, psnr, read_clip
+from keyframe_reach import psnr, read_clip
 from torch import Tensor
 
 from sparkvsr.video import EncodeOptions, VideoReader, VideoWriter
@@ -27,6 +27,12 @@ from sparkvsr.video.pixels import resize_image
 TOOL = str(Path(sys.executable).with_name("sparkvsr"))
 SIGN_BOX = (slice(110, 370), slice(120, 500))
 """Rows and columns of the two shop signs in frame 0 of vid4_calendar."""
+
+
+def luma(frames: Tensor) -> Tensor:
+    """``(F, 3, H, W)`` in [0, 1] to BT.601 luma on the scale of 255, ``(F, H, W)``."""
+    weights = torch.tensor([65.481, 128.553, 24.966]).view(1, 3, 1, 1)
+    return (frames * weights).sum(1) + 16
 
 
 def run(*words: str | Path) -> None:
