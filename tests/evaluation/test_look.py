@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
-from clips_on_disk import FakeRestorer, moving, write_frames
-from test_bench import GOOD
-from torch import Tensor
+from clips_on_disk import GOOD, FakeRestorer, moving, write_frames
 
 from sparkvsr.errors import ConfigError
 from sparkvsr.evaluation.bench import load_bench, parse_bench
-from sparkvsr.evaluation.bench_run import BenchRun, RunOptions
-from sparkvsr.evaluation.file_run import MetricChoice
-from sparkvsr.evaluation.restoring import load_restorer
+from sparkvsr.evaluation.bench_run import BenchRun
+from sparkvsr.evaluation.restoring import describe_model, load_restorer
+from sparkvsr.evaluation.run_options import MetricChoice, RunOptions
+from sparkvsr.models.interface import Session, ShotRequest
 
 
 class VividRestorer(FakeRestorer):
@@ -22,32 +21,23 @@ class VividRestorer(FakeRestorer):
 
     wants_own_keyframes = True
     own_references = "bicubic"
+    look = "vivid"
 
     def __init__(self) -> None:
         super().__init__()
         self.own: list[frozenset[int]] = []
 
-    def restore_clip(
-        self,
-        lr: Tensor,
-        keyframes: Sequence[tuple[int, Tensor]],
-        size: tuple[int, int],
-        guidance_scale: float,
-        own: frozenset[int] = frozenset(),
-    ) -> Iterator[Tensor]:
-        self.own.append(own)
-        return super().restore_clip(lr, keyframes, size, guidance_scale)
-
-    def describe(self) -> dict[str, str]:
-        return {**super().describe(), "look": "vivid"}
+    def open_session(self, request: ShotRequest) -> Session:
+        self.own.append(request.own_keyframes)
+        return super().open_session(request)
 
 
-def run(tmp_path: Path, restorer: FakeRestorer, **options: object) -> dict:
+def run(tmp_path: Path, restorer: FakeRestorer, **options: Any) -> dict[str, Any]:
     write_frames(tmp_path / "data" / "Set" / "GT" / "a", moving(0, frames=16))
     bench = parse_bench("Set", GOOD.replace("clips: [a, b]", "clips: [a]").replace("frames: 4", "frames: 16"))
-    chosen = RunOptions(load_restorer=lambda _name, _device: restorer, device="cpu", **options)  # type: ignore[arg-type]
+    chosen = RunOptions(device="cpu", **options)
     prepared = BenchRun.prepare(bench, tmp_path / "data", MetricChoice("psnr"), chosen)
-    return prepared.execute(tmp_path / "out")
+    return prepared.execute(tmp_path / "out", load_model=lambda _options: restorer)
 
 
 def test_benches_name_a_look() -> None:
@@ -101,9 +91,9 @@ def test_other_models_get_none(tmp_path: Path) -> None:
 
 
 def test_the_look_reaches_the_model() -> None:
-    restorer = load_restorer("lite", "cpu", look="faithful", usual_look="vivid")
-    assert restorer.describe()["look"] == "faithful"
-    assert load_restorer("lite", "cpu", usual_look="faithful").describe()["look"] == "faithful"
+    asked = load_restorer(RunOptions("lite", "faithful", device="cpu"), usual_look="vivid")
+    assert describe_model(asked)["look"] == "faithful"
+    assert describe_model(load_restorer(RunOptions("lite", device="cpu"), "faithful"))["look"] == "faithful"
     with pytest.raises(ConfigError, match="one look only"):
-        load_restorer("bicubic", "cpu", look="vivid")
-    assert "look" not in load_restorer("bicubic", "cpu", usual_look="vivid").describe()
+        load_restorer(RunOptions("bicubic", "vivid", device="cpu"))
+    assert "look" not in describe_model(load_restorer(RunOptions("bicubic", device="cpu"), "vivid"))

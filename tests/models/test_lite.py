@@ -120,6 +120,25 @@ def test_undetected_cut_forgets_everything(model, clip, blind):
     assert torch.equal(got, blind)
 
 
+def test_a_flash_is_no_cut(model, clip):
+    """Two white frames: what a true keyframe gave before, it gives again after them."""
+    truth, lr = clip
+    white = torch.ones_like(lr[:2])
+    got = model.restore(torch.cat([lr[:2], white, lr[2:]]), truth[:1], [0])
+    quiet = model.restore(lr, truth[:1], [0])
+    assert psnr(got[4:], truth[2:]) > psnr(quiet[2:], truth[2:]) - 0.5
+    assert (got[2:4] - 1).abs().max() < 0.02
+
+
+def test_fire_is_made_anew_where_nothing_can_be_carried(model):
+    """Frames that have nothing to do with each other come out as single images do."""
+    clips = [panning(128, 128, 1, seed=seed)[1] for seed in range(4)]
+    lr = torch.cat([0.5 + 0.3 * (one - 0.5) + 0.4 * (clips[0] - 0.5) for one in clips[1:]])
+    got = model.restore(lr)
+    single = torch.cat([model.restore(frame[None]) for frame in lr])
+    assert (got - single).abs().mean() < 0.004
+
+
 @pytest.mark.parametrize("size", [(16, 16), (17, 31), (45, 20)])
 def test_odd_and_small_sizes(model, size):
     lr = panning(4 * size[0], 4 * size[1], 3)[1]

@@ -26,6 +26,8 @@ def paired_by_number(sr: FrameClip, gt: FrameClip, *, trim: bool) -> tuple[Frame
     if not ours or not theirs or ours == theirs:
         return sr, gt, []
     is_whole = all(numbers[-1] - numbers[0] + 1 == len(numbers) for numbers in (ours, theirs))
+    if is_whole and ours[0] == theirs[0]:
+        return sr, gt, []  # one is longer: a matter of counts, which the caller judges
     if is_whole and len(ours) == len(theirs):
         return sr, gt, [f"numbered from {ours[0]}, the ground truth from {theirs[0]}: frames are paired in order"]
     common = sorted(set(ours) & set(theirs))

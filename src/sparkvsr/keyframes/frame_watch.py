@@ -90,7 +90,7 @@ class FrameWatch:
         return self._away[k] > max(ODD_DISTANCE, ODD_FACTOR * self._usual[k])
 
     def _is_blurred(self, k: int, near: Sequence[int]) -> bool:
-        if len(near) < 2:
-            return False
+        if len(near) < NEIGHBOURS:
+            return False  # too few to say what is usual
         median = float(torch.tensor([self.sharpness[j] for j in near]).median())
         return self.sharpness[k] < median - BLUR_MARGIN

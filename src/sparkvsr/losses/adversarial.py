@@ -54,12 +54,20 @@ def _normal(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Modul
 
 
 def looks_real(logits: Tensor) -> Tensor:
-    """Cross-entropy of logits against "real": what the generator minimises, and the discriminator on truth."""
+    """Cross-entropy of logits against "real": what the generator minimises, and the discriminator on truth.
+
+    Args:
+        logits: any shape, float, unbounded: above 0 means "real".
+    """
     return F.softplus(-logits.float()).mean()
 
 
 def looks_fake(logits: Tensor) -> Tensor:
-    """Cross-entropy of logits against "fake"."""
+    """Cross-entropy of logits against "fake".
+
+    Args:
+        logits: any shape, float, unbounded.
+    """
     return F.softplus(logits.float()).mean()
 
 

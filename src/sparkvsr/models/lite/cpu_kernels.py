@@ -68,7 +68,7 @@ def warp_hr(hr: Tensor, flow: Tensor) -> Tensor:
 
 
 def wide_mean(x: Tensor) -> Tensor:
-    """Mean over 33x33 of one channel; the edge is continued, which differs from the pure torch twin there."""
+    """Mean over 33x33 of one channel, edges continued."""
     return to_tensor(cv2.blur(to_numpy(x), (33, 33), borderType=cv2.BORDER_REPLICATE))
 
 

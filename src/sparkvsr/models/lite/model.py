@@ -28,7 +28,7 @@ from sparkvsr.models.lite.upscaler import DetailUpscaler, KeyframeUpscaler, defa
 from sparkvsr.models.lite.vivid_shot import VividPropagator
 from sparkvsr.models.lite.weights import fingerprint_of, load_propagator, load_upscaler
 
-CODE_VERSION = "lite-2.1"
+CODE_VERSION = "lite-2.2"
 """Raised whenever the same weights give other pixels."""
 
 VIVID_VERSION = "1"

@@ -52,6 +52,7 @@ REACH = 32
 OWN_EVERY = 24
 """Frames between two keyframes of the model's own making."""
 
+_FLASH_FRAMES = 8
 _POOR_TRUST = 0.05
 _PREVIOUS_LOST = 0.25
 _KEYFRAME_LOST = 0.2
@@ -126,6 +127,8 @@ class ShotPropagator:
         self._guidance = guidance_scale
         self._active: dict[int, ActiveKeyframe] = {}
         self._cut_at = 0
+        self._cut_before = 0
+        self._flash_until = -1
         self.next_index = 0
         self._lr: Tensor | None = None
         self._states: dict[str, PassState] = {}
@@ -204,7 +207,7 @@ class ShotPropagator:
 
     def export_state(self) -> dict[str, Tensor]:
         """Everything carried to the next frame, as named tensors."""
-        state = {"cut_at": torch.tensor(self._cut_at)}
+        state = {"cuts": torch.tensor([self._cut_at, self._cut_before, self._flash_until])}
         if self._lr is not None:
             state["lr"] = self._lr.clone()
         for name, one in self._states.items():
@@ -220,7 +223,7 @@ class ShotPropagator:
     def import_state(self, state: Mapping[str, Tensor], next_index: int) -> None:
         """Continue after ``export_state``."""
         self.next_index = next_index
-        self._cut_at = int(state["cut_at"])
+        self._cut_at, self._cut_before, self._flash_until = (int(value) for value in state["cuts"])
         self._lr = state["lr"].contiguous(memory_format=torch.channels_last) if "lr" in state else None
         self._states = {
             name: PassState(state[f"{name}.output"], state[f"{name}.hidden"])
@@ -241,7 +244,10 @@ class ShotPropagator:
                 self._own[name] = int(state[f"own.{name}.index"]), active
 
     def _start_anew(self) -> None:
-        """Forget everything from before a cut."""
+        """Forget everything from before a cut, but for keyframes that prove within a moment that it was a flash."""
+        if self.next_index > self._flash_until:
+            self._cut_before = self._cut_at
+            self._flash_until = self.next_index + _FLASH_FRAMES
         self._cut_at = self.next_index
         self._own = {}
         self._active = {index: one for index, one in self._active.items() if index >= self.next_index}
@@ -252,10 +258,20 @@ class ShotPropagator:
             return None
         return Previous(seen.before, state.output, state.hidden, to_tensor(seen.step_flow), torch.ones(1, 1, 1, 1))
 
+    @property
+    def _first_usable(self) -> int:
+        """The first frame whose keyframe may still be used."""
+        return self._cut_before if self.next_index <= self._flash_until else self._cut_at
+
+    def _keyframe_fits(self, index: int) -> None:
+        """A keyframe from before what looked like a cut shows the current frame: it was none."""
+        if index < self._cut_at:
+            self._cut_at = self._cut_before
+
     def _wanted(self) -> list[int]:
         """The last keyframe since the start or the last cut, and the next one within reach."""
         place = bisect_right(self._indices, self.next_index)
-        behind = [index for index in self._indices[:place][-1:] if index >= self._cut_at]
+        behind = [index for index in self._indices[:place][-1:] if index >= self._first_usable]
         ahead = [index for index in self._indices[place : place + 1] if index <= self.next_index + REACH]
         # On a keyframe itself, or without anything behind, one is enough.
         return behind if behind == [self.next_index] else behind + ahead
@@ -297,6 +313,7 @@ class ShotPropagator:
                 continue
             reference = tracked(key, grey, step_flow, abs(index - self.next_index))
             if reference is not None:
+                self._keyframe_fits(index)
                 references.append(reference)
                 best = max(best, mean_trust(lr, reference))
                 fits = fits or not is_lost(lr, reference)

@@ -109,8 +109,8 @@ def content(lr: Tensor) -> Tensor:
 
 
 def wide_mean(x: Tensor) -> Tensor:
-    """Mean over about 33x33, edges counted without padding."""
-    return F.avg_pool2d(x, 33, stride=1, padding=16, count_include_pad=False)
+    """Mean over 33x33, edges continued."""
+    return F.avg_pool2d(F.pad(x, (16, 16, 16, 16), mode="replicate"), 33, stride=1)
 
 
 def trust(error: Tensor, width: float) -> Tensor:

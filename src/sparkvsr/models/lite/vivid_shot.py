@@ -69,7 +69,7 @@ class VividPropagator(ShotPropagator):
     def _neighbours(self, indices: Sequence[int]) -> list[int]:
         """The last keyframe since the start or the last cut, and the next one within reach."""
         place = bisect_right(indices, self.next_index)
-        behind = [index for index in indices[max(0, place - 1) : place] if index >= self._cut_at]
+        behind = [index for index in indices[max(0, place - 1) : place] if index >= self._first_usable]
         ahead = [index for index in indices[place : place + 1] if index <= self.next_index + REACH]
         # On a keyframe itself, or without anything behind, one is enough.
         return behind if behind == [self.next_index] else behind + ahead
@@ -96,6 +96,7 @@ class VividPropagator(ShotPropagator):
             if reference is not None:
                 if index in self._made_here:
                     reference.preference = _OWN_PREFERENCE
+                self._keyframe_fits(index)
                 reference.share = judge(lr, reference)
                 references.append(reference)
                 best = max(best, float(reference.share.mean()))
