@@ -13,13 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparkvsr.errors import DecodeError
+from sparkvsr.inference.clip.heap import release_free_memory
 from sparkvsr.video import Frame, VideoReader
 
 Picture = NDArray[np.uint8]
 
-CACHE_BYTES = 160 * 2**20
+CACHE_BYTES = 120 * 2**20
 BEHIND = 12
 """Frames that are decoded and kept before one that was gone back to: the next ones back are then at hand."""
+
+RELEASE_EVERY = 16
+"""Frames between two times that free heap memory goes back to the system."""
 
 AHEAD = 40
 """Going further ahead than this, seeking is quicker than decoding everything between."""
@@ -74,6 +78,7 @@ class FrameSource:
         self._name = name
         self._frames: Generator[Frame, None, None] | None = None
         self._next = 0
+        self._decoded = 0
         self._lock = threading.Lock()
 
     def get(self, index: int) -> Picture:
@@ -114,6 +119,9 @@ class FrameSource:
             picture = to_bytes(frame)
             self._cache.put((self._name, frame.index), picture)
             self._next = frame.index + 1
+            self._decoded += 1
+            if self._decoded % RELEASE_EVERY == 0:
+                release_free_memory()
             if frame.index == index:
                 return picture
         self._drop()

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import anyio.to_thread
 import uvicorn
 
 from sparkvsr.errors import ConfigError
@@ -17,6 +18,7 @@ from sparkvsr.studio.web import Web
 
 DEFAULT_PORT = 8765
 PORTS_TRIED = 20
+THREADS = 6
 
 
 def bind(host: str, port: int | None) -> socket.socket:
@@ -84,6 +86,8 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """See uvicorn."""
         await super().startup(sockets)
+        # Every thread keeps memory of its own; a browser asks for at most six things at a time.
+        anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
         self._begun.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
