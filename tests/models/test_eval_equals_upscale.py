@@ -64,9 +64,12 @@ def frames_of(folder: Path) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("model", "scale", "keyframes", "settings"),
     [
-        ("lite", 4, "none", {}),
-        ("lite", 4, "every:8", {}),
-        ("lite", 2, "iframes", {"guidance_scale": 1.5, "tile": 32, "chunk_frames": 3}),
+        ("lite", 4, "none", {"look": "faithful"}),
+        ("lite", 4, "every:8", {"look": "faithful"}),
+        ("lite", 2, "iframes", {"look": "faithful", "guidance_scale": 1.5, "tile": 32, "chunk_frames": 3}),
+        ("lite", 4, "none", {"look": "vivid"}),
+        ("lite", 4, "auto", {"look": "vivid"}),
+        ("lite", 2, "every:8", {"look": "vivid", "guidance_scale": 1.5, "chunk_frames": 3}),
         ("cogvideox", 2, "none", {}),
         ("cogvideox", 2, "every:6", {"chunk_frames": 9}),
         ("cogvideox", 4, "iframes", {"guidance_scale": 2.0, "chunk_frames": 9, "tile": 32}),
@@ -92,6 +95,7 @@ def test_eval_and_upscale_give_the_same_frames(
     assert how["shots"] == plan["shots"] == [[0, CUT], [CUT, FRAMES]]
     assert (how["chunk_frames"], how["tile"]) == (plan["chunk_frames"], plan["tile"])
     assert clip["keyframes"] == plan["keyframes"]
+    assert clip["own_keyframes"] == plan["own_keyframes"]
     assert bool(clip["keyframes"]) == (keyframes != "none")
     assert record["run"]["model"]["dtype"] == plan["dtype"]
     measured, written = frames_of(tmp_path / "eval" / "frames" / "clip"), frames_of(tmp_path / "upscale")

@@ -129,12 +129,14 @@ def _check_codec(path: Path, kind: str, options: EncodeOptions) -> None:
     if spec is None:
         msg = f"codec {options.codec!r} is unknown; use one of {', '.join(CODECS)}"
         raise EncodeError(msg)
-    if kind == "sequence" and is_pattern(path) and path.suffix.lower() not in WRITABLE_IMAGE_SUFFIXES:
+    suffix = path.suffix.lower()
+    is_numbered = numbered_name(path.name, 0) != path.name
+    writable = (*WRITABLE_IMAGE_SUFFIXES, *(() if is_pattern(path) else WRITABLE_VIDEO_SUFFIXES))
+    if is_numbered and suffix not in writable:
         msg = f"{path}: image files of type {path.suffix or '(none)'} are not written; use .png"
         raise EncodeError(msg)
     if kind != "video":
         return
-    suffix = path.suffix.lower()
     if suffix not in WRITABLE_VIDEO_SUFFIXES:
         allowed = ", ".join(WRITABLE_VIDEO_SUFFIXES)
         msg = f"{path}: the file type {suffix} is not written; use one of {allowed}, or a folder/"

@@ -250,7 +250,7 @@ class StreamCopier:
         if packet.dts is not None:
             # Muxers refuse times that go back; damaged files have them, and parts that were joined may overlap.
             dts = packet.dts - shift
-            least = self._last_dts.get(index, dts - 1) + self._least_step(copy, time_base)
+            least = self._last_dts[index] + self._least_step(copy, time_base) if index in self._last_dts else dts
             if dts < least:
                 dts = least
                 packet.pts = max(packet.pts, dts) if packet.pts is not None else dts
