@@ -184,14 +184,16 @@ def test_workers_and_the_second_reader_hold_frames_too(clip: Path, tmp_path: Pat
     assert isinstance(prepared, Prepared)
     sent = []
     with WorkStore(tmp_path / "work") as store:
-        request = render_request(prepared, prepared.segments[:1], store, by_mail=True)
+        request = render_request(prepared, prepared.segments[:1], store, returns_bytes=True)
         worker.answer(request, sent.append)
         assert [event["key"] for event in sent if event["event"] == "segment"] == [prepared.segments[0].key]
         other_clip(source)
-        for by_mail in (True, False):
+        for returns_bytes in (True, False):
             sent.clear()
             with pytest.raises(DecodeError, match="was changed while it was read"):
-                worker.answer(render_request(prepared, prepared.segments[:1], store, by_mail=by_mail), sent.append)
+                worker.answer(
+                    render_request(prepared, prepared.segments[:1], store, returns_bytes=returns_bytes), sent.append
+                )
             assert not [event for event in sent if event["event"] == "segment"]
         assert store.is_empty
     job = UpscaleJob(prepared.job, load_model("bicubic"), make_reference_maker("bicubic"))

@@ -18,6 +18,7 @@ from sparkvsr.models.lite.detail import (
     save_detail_upscaler,
     take_over,
 )
+from sparkvsr.models.lite.upscaler import load_detail
 
 TINY = DetailConfig(features=8, growth=4, blocks=2)
 
@@ -142,3 +143,9 @@ def test_the_embedded_network_looks_far_closer_than_bicubic(shared_dir: Path) ->
     with torch.no_grad():
         ours = network(lr).clamp(0, 1)
         assert float(distance(ours, image)) < 0.6 * float(distance(bicubic, image))
+
+
+def test_the_edge_of_a_picture_is_as_true_as_its_middle() -> None:
+    colour = torch.tensor([80.0, 120.0, 140.0]).div(255).view(3, 1, 1)
+    made = load_detail().upscale(colour.expand(3, 20, 24).contiguous())
+    assert (made - colour).abs().max() < 8 / 255

@@ -31,7 +31,7 @@ from sparkvsr.models.lite.weights import fingerprint_of, load_propagator, load_u
 CODE_VERSION = "lite-2.2"
 """Raised whenever the same weights give other pixels."""
 
-VIVID_VERSION = "1"
+VIVID_VERSION = "2"
 """The same for what only the vivid look does."""
 
 SMALLEST_SIDE = 16
