@@ -13,7 +13,7 @@ from sparkvsr.errors import ConfigError
 
 from .console import private_paths, write_stderr
 from .crash import state_folder
-from .options import MODEL, SIZE, Deinterlace, Device, Dtype, Model, Seed
+from .options import MODEL, SIZE, Deinterlace, Device, Dtype, Look, Model, Seed
 
 ENCODER, MAKER, SERVER = "Encoder", "Makers of keyframes", "Server"
 
@@ -72,6 +72,7 @@ def studio(
         typer.Option("--guidance", help="Of a new project: 0 blind, 1 plain, above closer.", rich_help_panel=MODEL),
     ] = 1.0,
     model: Model = "lite",
+    look: Look = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     seed: Seed = 42,
@@ -100,6 +101,7 @@ def studio(
         "size": size,
         "guidance_scale": guidance,
         "model": model,
+        "look": look,
         "device": device,
         "dtype": dtype,
         "seed": seed,
@@ -112,6 +114,7 @@ def studio(
     from sparkvsr.inference.options import check_options
     from sparkvsr.inference.upscale import make_options
     from sparkvsr.keyframes.makers.interface import MakerOptions
+    from sparkvsr.models.registry import LOOKS, own_references
     from sparkvsr.studio.serve import bind, serve
     from sparkvsr.studio.studio import Studio, StudioOptions
 
@@ -124,7 +127,7 @@ def studio(
     options = StudioOptions(
         clips=[path.absolute() for path in found.paths],
         values=values,
-        makers=tuple(dict.fromkeys([*(maker or []), "lite"])),
+        makers=tuple(dict.fromkeys([*(maker or []), own_references(look or LOOKS[0]), "lite"])),
         maker=MakerOptions(prompt=prompt, timeout_seconds=timeout, key_variable=api_key_env, seed=seed),
         project=None if project is None else project.expanduser().absolute(),
     )

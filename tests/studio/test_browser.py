@@ -140,7 +140,7 @@ def test_the_whole_story(browser: Any, tmp_path: Path) -> None:
         # A keyframe by the first maker, with a preview where one looks.
         studio.press("ArrowRight", "ArrowRight", "ArrowRight", "Enter")
         made = studio.keyframe(3)
-        assert made["maker"] == "lite"
+        assert made["maker"] == "detail"
         studio.wait("Object.keys(studio.model.state.previews).includes('3')")
         studio.wait("document.getElementById('tag-right').textContent.includes('preview')")
 
@@ -154,7 +154,7 @@ def test_the_whole_story(browser: Any, tmp_path: Path) -> None:
         uploaded = studio.keyframe(18)["image"]
         studio.press("b")
         page.wait_for_selector("#paint-apply")
-        page.select_option("#paint-bar select", label="lite")
+        page.select_option("#paint-bar select", label="detail")
         box = page.locator("#picture").bounding_box()
         assert box is not None
         page.mouse.move(box["x"] + box["width"] * 0.4, box["y"] + box["height"] * 0.5)
