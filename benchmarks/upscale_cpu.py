@@ -97,7 +97,7 @@ def commands(weights: Path, lr: Path, out: Path, *, fast: bool) -> dict[str, tup
 def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", type=Path, required=True, help="folder of Real-ESRGAN weight files")
+    parser.add_argument("--weights", type=Path, help="folder of Real-ESRGAN weight files")
     parser.add_argument("--clip", type=Path, help="ground truth; default Big Buck Bunny 720p, see demo.py")
     parser.add_argument("--frames", type=int, default=60)
     parser.add_argument("--slow-frames", type=int, default=3, help="frames for x4plus")
