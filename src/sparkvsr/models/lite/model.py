@@ -82,6 +82,8 @@ class LiteModel(RestorationModel):
         self.name = "lite"
         self.look = look
         self.wants_own_keyframes = look == "vivid"
+        # With more than two threads the detail network's convolutions add up in another order at some sizes.
+        self.is_thread_invariant = look != "vivid"
         self.device = torch.device(device)
         self.dtype = dtype or default_dtype(self.device)
         self._net = net.to(self.device, self.dtype).to(memory_format=torch.channels_last).eval()
