@@ -36,7 +36,7 @@ def declared_size(data: bytes, codec: str | None) -> tuple[int, int] | None:
     """
     if codec == "webp":
         return _webp_size(data)
-    if codec == "png" and data[12:16] == b"IHDR":
+    if codec == "png" and data[12:16] == b"IHDR" and len(data) >= 24:
         # Pillow refuses a side of 0 without a word about it.
         return int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")
     if codec not in _READERS:
