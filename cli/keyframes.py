@@ -101,6 +101,9 @@ def keyframes(
     if check is not None:
         _check(clip, check, as_json=json)
         return
+    if choice == "auto":
+        msg = "--keyframes auto is for upscale, which follows the motion; give --iframes, --scenes, --every or numbers"
+        raise ConfigError(msg)
     if jobs is not None and jobs < 1:
         msg = f"--jobs {jobs} is too small; give at least 1"
         raise ConfigError(msg)
