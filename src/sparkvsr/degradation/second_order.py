@@ -125,12 +125,13 @@ class SecondOrderDegradation:
             clip = self._jpeg(clip, rng)
             if order == 0 and not is_image:
                 clip = self._codec(clip, rng)
+        # After the JPEG frames are 8 bit, after a codec float again.
         if is_image:
-            clip = self._finished(clip, final, rng)
+            clip = self._finished(clip, final, rng, is_8bit=True)
         elif rng.random() < 0.5:
-            clip = self._finished(self._codec(clip, rng), final, rng)
+            clip = self._finished(self._codec(clip, rng), final, rng, is_8bit=False)
         else:
-            clip = self._codec(self._finished(clip, final, rng), rng)
+            clip = self._codec(self._finished(clip, final, rng, is_8bit=True), rng)
         clip = clip.clamp(0, 1)
         return clip if self._quirks else _rounded(clip)
 
@@ -141,8 +142,8 @@ class SecondOrderDegradation:
         clip = apply_kernels(clip, kernels)
         return _rounded(clip) if is_8bit else clip
 
-    def _finished(self, clip: Tensor, size: tuple[int, int], rng: np.random.Generator) -> Tensor:
-        return self._blurred(_resized(clip, size, rng), 2, rng)
+    def _finished(self, clip: Tensor, size: tuple[int, int], rng: np.random.Generator, *, is_8bit: bool) -> Tensor:
+        return self._blurred(_resized(clip, size, rng, is_8bit=is_8bit), 2, rng, is_8bit=is_8bit)
 
     def _jpeg(self, clip: Tensor, rng: np.random.Generator) -> Tensor:
         qualities = draw_qualities(len(clip), self._jpeg_quality, self._jpeg_walk, rng)
