@@ -88,6 +88,25 @@ class ReferenceMaker(ABC):
             KeyframeError: the image cannot be made or used.
         """
 
+    def original(self, index: int, lr_size: tuple[int, int]) -> Tensor | None:  # noqa: ARG002
+        """The image as somebody made it, to be held against its frame; None for makers that start from the frame.
+
+        Args:
+            index: frame of the clip.
+            lr_size: ``(h, w)`` of its frames.
+
+        Returns:
+            ``(3, a, b)`` float32 in [0, 1], at its own size.
+
+        Raises:
+            KeyframeError: missing, unreadable or of another aspect ratio.
+        """
+        return None
+
+    def label(self, index: int) -> str:
+        """What a message calls the image of a frame."""
+        return f"the reference of frame {index}"
+
     def identity(self, index: int) -> str:  # noqa: ARG002
         """Text that changes whenever the image of a keyframe may change, for stores; makes nothing.
 
