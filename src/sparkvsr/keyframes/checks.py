@@ -138,7 +138,7 @@ def content_notes(
     """
     if not maker.holds_images:
         return []
-    notes = []
+    notes = maker.settle(read_lr, indices)
     structures: dict[int, Tensor] = {}
     suspects: dict[int, tuple[Tensor, float]] = {}
     # A few at a time, so that many keyframes of a large clip do not fill the memory.

@@ -295,7 +295,7 @@ def prepare(
         deinterlace=options.deinterlace,
         selection=selection,
         references=maker.name if selection.indices else None,
-        maker=references if selection.indices else NO_REFERENCES,
+        maker=(maker.spec or references) if selection.indices else NO_REFERENCES,
         has_own_images=has_own_images,
         model=options.model_choice,
         model_name=model.name,

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from sparkvsr.errors import ConfigError, DecodeError
-from sparkvsr.hooks import Hook, ProgressReporter
+from sparkvsr.hooks import Hook, ProgressReporter, for_input
 from sparkvsr.inference.clip.analysis import GREY_SPREAD
 from sparkvsr.inference.clip.heap import release_free_memory
 from sparkvsr.inference.clip.own_keyframes import is_own_kind, resolve_references, wants_own_keyframes
@@ -111,6 +111,7 @@ def upscale_stream(
         SparkVSRError: a frame cannot be read, restored or written. An end in the middle of a frame is told after all
             whole frames were written.
     """
+    hook = for_input(hook, source.info.path)
     plan = _plan(source, options, model)
     size = (plan.size.height, plan.size.width)
     started = time.monotonic()
@@ -254,7 +255,8 @@ def _plan(source: PipeSource, options: UpscaleOptions, model: RestorationModel) 
         choice = choice if given is None else KeyframeChoice("manual", indices=given)
     choice = check_passing(choice)
     fills = wants_own_keyframes(choice.kind, options.guidance_scale, model)
-    if maker is not None and choice.kind == "manual":
+    if maker is not None:
+        maker.set_times(lambda index: index / source.fmt.fps)
         maker.check(choice.indices, lr_size)
     run = plan_run(
         model,

@@ -67,7 +67,7 @@ class PassingRestorer:
         self._model, self._look, self._settings = model, look, settings
         self._pixels_of, self._maker, self._on_note = pixels_of, maker, on_note
         self._own_maker: ReferenceMaker | None = None
-        if maker is not None and model.wants_own_keyframes and not is_own_kind(maker):
+        if maker is not None and model.wants_own_keyframes and not (maker.covers_clip or is_own_kind(maker)):
             self._own_maker = make_reference_maker(model.own_references, model.device)
         self._images: OrderedDict[int, Keyframe] = OrderedDict()
         self._session: Session | None = None
@@ -133,7 +133,8 @@ class PassingRestorer:
         self._known = list(known)
         given = self._look.given(index)
         is_all_own = self._maker is not None and is_own_kind(self._maker)
-        own = {k for k in known if is_all_own or k not in given} if self._model.wants_own_keyframes else set()
+        has_own = self._model.wants_own_keyframes and not (self._maker is not None and self._maker.covers_clip)
+        own = {k for k in known if is_all_own or k not in given} if has_own else set()
         places = [k - self._shot_start for k in known]
         if self._look.gives_keyframes:
             places.append(OPEN_END - 1)
@@ -157,7 +158,7 @@ class PassingRestorer:
             self._images.move_to_end(index)
             return self._images[index]
         assert self._maker is not None
-        is_given = index in self._look.given(index)
+        is_given = index in self._look.given(index) or self._maker.covers_clip
         maker = self._maker if is_given or self._own_maker is None else self._own_maker
         lr = self._pixels_of(index)
         image = maker.original(index, (lr.shape[-2], lr.shape[-1])) if maker.holds_images else None
