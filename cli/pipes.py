@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sparkvsr.errors import ConfigError
+from sparkvsr.errors import ConfigError, DecodeError
 
 from .console import Reporter, print_error
 
@@ -177,6 +177,9 @@ def _upscale_pipe(
             _from_file(Path(source).expanduser(), writer, container, options, load_for(options), report)
             return
         reader = PipeReader(_open_input(source, stack), "stdin" if source in _STDIN else Path(source).name)
+        if not reader.peek(1):
+            msg = f"{reader.name} is empty: the program before it sent nothing; see what it says"
+            raise DecodeError(msg)
         if fmt is None and reader.peek(len(Y4M_MAGIC)) != Y4M_MAGIC:
             path = stack.enter_context(spooled(reader, report))
             if writer is not None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from sparkvsr.errors import DecodeError, ResourceError
+from sparkvsr.errors import ResourceError
 from sparkvsr.hooks import Hook
 from sparkvsr.units import human_bytes
 from sparkvsr.video.pipes import PipeReader
@@ -23,7 +23,6 @@ def spooled(reader: PipeReader, hook: Hook) -> Iterator[Path]:
     """Everything that comes, in a file that is removed at the end.
 
     Raises:
-        DecodeError: nothing came.
         ResourceError: the disk is too small.
     """
     with TemporaryDirectory(prefix="sparkvsr-stdin-") as folder:
@@ -46,7 +45,4 @@ def spooled(reader: PipeReader, hook: Hook) -> Iterator[Path]:
                     )
                     raise ResourceError(msg)
                 file.write(block)
-        if not path.stat().st_size:
-            msg = f"{reader.name} is empty: the program before it sent nothing; see what it says"
-            raise DecodeError(msg)
         yield path
