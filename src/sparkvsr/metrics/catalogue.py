@@ -101,8 +101,8 @@ _SPECS = (
                decimals=3, weights=("alexnet", "lpips_lin_alex"), seconds=1.2, slow=True),
     MetricSpec("cvvdp", "offline", "clip", "ColorVideoVDP, just-objectionable differences",
                "cvvdp[standard_fhd]", True, unit="JOD", decimals=3,
-               packages=(("pycvvdp", _METRICS_EXTRA), ("ffmpeg", _METRICS_EXTRA), ("past", _METRICS_EXTRA),
-                         ("imageio", _METRICS_EXTRA), ("scipy", _METRICS_EXTRA), ("einops", _METRICS_EXTRA)), seconds=1.4,
+               packages=tuple((name, _METRICS_EXTRA)
+                              for name in ("pycvvdp", "ffmpeg", "past", "imageio", "scipy", "einops")), seconds=1.4,
                licence="MIT"),
     MetricSpec("ms_ssim", "offline", "frame", "multi-scale SSIM, RGB", "ms_ssim[rgb,5-scales,valid,u8]", True,
                seconds=0.1),

@@ -252,6 +252,9 @@ class WeightStore:
                     failures.append(str(exc))
                     continue
                 found = FoundWeights(target, file, _sha256(target, target.stat().st_mtime_ns))
+                # An archive may have brought more than was asked for.
+                self._listings.pop(own_cache(), None)
+                self._found = {key: known for key, known in self._found.items() if known is not None}
                 self._found[name] = found
                 return found
         if failures:
