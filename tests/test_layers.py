@@ -21,6 +21,7 @@ LAYERS = {
     "shapes": 1,
     "hooks": 1,
     "threads": 1,
+    "child_processes": 1,
     "spinning": 1,
     "unpickling": 1,
     "pretrained": 2,

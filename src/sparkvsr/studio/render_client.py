@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from multiprocessing.connection import Connection
 
+from sparkvsr.child_processes import start_module
 from sparkvsr.spinning import worker_environment
 from sparkvsr.studio.messages import Message, Pipe
 
@@ -69,16 +67,8 @@ class RenderClient:
                 process.wait()
 
     def _launch(self) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "sparkvsr.studio.render_process", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                env=worker_environment(),
-            )
-        self._pipe = Pipe(Connection(ours.detach()))
+        self._process, connection = start_module("sparkvsr.studio.render_process", worker_environment())
+        self._pipe = Pipe(connection)
         self.send(self._settings)
 
     def _run(self) -> None:

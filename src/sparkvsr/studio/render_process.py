@@ -13,10 +13,10 @@ import threading
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from multiprocessing.connection import Connection
 from queue import Queue
 from typing import Any
 
+from sparkvsr.child_processes import connect
 from sparkvsr.errors import SparkVSRError
 from sparkvsr.studio.messages import Message, Pipe
 
@@ -101,7 +101,7 @@ def main() -> None:
     # Ctrl-C reaches every process of the terminal; the server decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        RenderProcess(Pipe(Connection(int(sys.argv[1])))).serve()
+        RenderProcess(Pipe(connect(sys.argv[1]))).serve()
     except (EOFError, OSError):
         # The server ended, perhaps in the middle of a render: threads that still work must not keep us.
         os._exit(0)
