@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from studio_clips import BICUBIC, reference, studio_of, until, write_clip
@@ -20,7 +21,8 @@ from sparkvsr.inference.upscale import load_for, make_options, upscale
 from sparkvsr.studio import edits
 from sparkvsr.studio.clip_plan import ClipPlanner, analyse, analysis_from_json, analysis_to_json, clip_identity
 from sparkvsr.studio.clip_session import ClipSession
-from sparkvsr.studio.studio import Studio
+from sparkvsr.studio.pictures import Pictures
+from sparkvsr.studio.studio import Studio, StudioOptions
 from sparkvsr.video import read_frames
 
 LITE = {**BICUBIC, "model": "lite"}
@@ -34,6 +36,7 @@ class Events(list[dict[str, Any]]):
 
 
 def started(studio: Studio) -> tuple[ClipSession, Events]:
+    studio.render.start()
     studio.start()
     clip = studio.clip(0)
     events = Events()
@@ -44,7 +47,7 @@ def started(studio: Studio) -> tuple[ClipSession, Events]:
 
 @pytest.fixture
 def lite(tmp_path: Path) -> Iterator[Studio]:
-    studio = studio_of(write_clip(tmp_path / "in.mp4"), values=LITE)
+    studio = Studio(StudioOptions(clips=[write_clip(tmp_path / "in.mp4")], values=LITE))
     yield studio
     studio.close()
 
@@ -145,7 +148,8 @@ def test_from_keyframe_to_file_as_the_command_line_does_it(lite: Studio, tmp_pat
     for index, pixels in frames.items():
         key = next(key for start, stop, key, *_ in clip.shown.listed() if start <= index < stop)
         expected = (pixels * 255).round().byte().permute(1, 2, 0).numpy()
-        assert np.array_equal(clip.result(key, index), expected)
+        data = clip.ask("frame", place=clip.result(key, index), kind="png")
+        assert np.array_equal(cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), 1), cv2.COLOR_BGR2RGB), expected)
 
 
 def test_a_preview_shows_frames_and_enters_no_store(lite: Studio) -> None:
@@ -231,7 +235,7 @@ def test_an_image_that_was_being_made_is_made_after_a_restart(tmp_path: Path) ->
     clip = studio.clip(0)
     studio.add(clip, {"index": 3, "maker": 0})  # there is no process to make it yet
     studio.close()
-    studio = Studio(studio.options)
+    studio = Studio(studio.options, ask=Pictures().ask)
     clip, _ = started(studio)
     until(lambda: clip.history.table["keyframes"])
     assert list(clip.history.table["keyframes"]) == ["3"]
@@ -250,7 +254,13 @@ def test_a_clip_that_cannot_be_opened_says_why(tmp_path: Path) -> None:
 def test_a_model_that_cannot_be_loaded_is_told(tmp_path: Path) -> None:
     studio = studio_of(write_clip(tmp_path / "in.mp4"))
     studio = Studio(replace(studio.options, values={**BICUBIC, "model": str(tmp_path / "nothing")}))
+    studio.render.start()
     studio.start()
     until(lambda: studio.error, 60)
     assert "nothing" in str(studio.error)
+    # There are pictures to look at all the same.
+    clip = studio.clip(0)
+    assert clip.ask("frame", place=clip.source(3), kind="jpg").startswith(b"\xff\xd8")
+    until(lambda: clip.error, 20)
+    assert "nothing" in str(clip.error)
     studio.close()

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from torch import Tensor
 
 from sparkvsr.errors import KeyframeError, SparkVSRError
+from sparkvsr.keyframes.frame_names import frame_of_name
 from sparkvsr.keyframes.makers.interface import ReferenceMaker, file_identity
 from sparkvsr.keyframes.makers.judged_size import judge_declared
 from sparkvsr.keyframes.manifest import (
     MANIFEST_NAME,
-    MAX_INDEX,
     Manifest,
     clip_fingerprint,
     is_same_clip,
@@ -161,11 +160,3 @@ class FolderMaker(ReferenceMaker):
             )
             raise KeyframeError(msg)
         return image
-
-
-def frame_of_name(path: Path) -> int | None:
-    """The last number in a file's name, None when there is none or it cannot be a frame."""
-    numbers = re.findall(r"\d+", path.stem)
-    if not numbers or len(numbers[-1]) > len(str(MAX_INDEX)) + 8:
-        return None
-    return int(numbers[-1])

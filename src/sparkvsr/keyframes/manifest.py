@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch.nn.functional as F
-
 from sparkvsr.errors import DecodeError, KeyframeError
+from sparkvsr.keyframes.frame_names import MAX_INDEX
 
 MANIFEST_NAME = "keyframes.json"
 LR_FOLDER = "lr"
@@ -22,7 +21,6 @@ SHEET_NAME = "contact_sheet.png"
 
 FORMAT, VERSION = "sparkvsr-keyframes", 1
 MAX_BYTES = 16 * 2**20
-MAX_INDEX = 10**9
 
 FINGERPRINT_CELLS = 8
 """Rows and columns of the thumbnails in a fingerprint."""
@@ -81,6 +79,9 @@ def clip_fingerprint(path: str | Path) -> str:
     Raises:
         DecodeError: the clip cannot be read.
     """
+    # A list of keyframes is read where no torch is.
+    import torch.nn.functional as F
+
     from sparkvsr.video import probe, read_frames
 
     info = probe(path)

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from sparkvsr.errors import SparkVSRError
-from sparkvsr.keyframes.folder import frame_of_name
+from sparkvsr.keyframes.frame_names import frame_of_name
 from sparkvsr.keyframes.manifest import MANIFEST_NAME, KeyframeEntry, Manifest, read_manifest, write_manifest
 from sparkvsr.studio.files import write_file
 from sparkvsr.studio.history import Table
 from sparkvsr.studio.project import Project
-from sparkvsr.video import IMAGE_SUFFIXES
+from sparkvsr.suffixes import IMAGE_SUFFIXES
 
 WRITTEN = "refs.json"
 SETTLE_SECONDS = 0.4

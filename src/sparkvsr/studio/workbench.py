@@ -35,11 +35,12 @@ from sparkvsr.studio.clip_plan import (
     segments_between,
 )
 from sparkvsr.studio.files import inside, read_json, write_json
+from sparkvsr.studio.images import keep_tensor
 from sparkvsr.studio.messages import Message
 from sparkvsr.studio.preview import render_preview
-from sparkvsr.studio.project import LOCK_WAIT_SECONDS, keep_png
+from sparkvsr.studio.project import LOCK_WAIT_SECONDS
 from sparkvsr.studio.suggest import suggest_frame
-from sparkvsr.studio.watching import Cancelled, WatchedModel
+from sparkvsr.studio.watching import Cancelled, watched
 from sparkvsr.video import iframe_indices, read_frames
 from sparkvsr.video.images import encode_image
 
@@ -148,7 +149,7 @@ class Workbench:
         maker = self._maker(clip, number, message.get("prompt"), message.get("seed"))
         lr = read_frames(clip.path, [index], deinterlace=self._options.deinterlace)[index]
         image = maker.make(lr, clip.planner.base.clip.settings.working_size, index)
-        name = keep_png(clip.folder, "candidates", encode_image(image, ".png", bits=8))
+        name = keep_tensor(clip.folder, image)
         self._send({**message, "event": "made", "image": name, "name": maker.name})
 
     def suggest(self, message: Message) -> None:
@@ -194,7 +195,7 @@ class Workbench:
         # The shot that is looked at comes first.
         here = int(message["here"])
         segments.sort(key=lambda one: (one.shot.stop <= here, one.start))
-        watched, state = self._watched(job, everything, message)
+        seen, state = self._watched(job, everything, message)
         folder = inside(clip.folder, "store")
         need = disk_need(job.clip, segments, folder)
         with _TellingStore(self, state, folder, job.clip.work.limit_bytes, segment_suffix(job.clip.output)) as store:
@@ -206,7 +207,7 @@ class Workbench:
             for run in runs:
                 state.next_index = run[0].start
                 hook = self._progress(message, done, total)
-                render_segments(watched, [run], store, hook)
+                render_segments(seen, [run], store, hook)
                 done += sum(one.num_frames for one in run)
             store.prune({one.key for one in everything})
         self._send({"event": "rendered", "clip": message["clip"], "id": message["id"], "frames": total, "kept": kept})
@@ -218,13 +219,13 @@ class Workbench:
         options = replace(make_options(**values), work=inside(clip.folder, "store"), overwrite=message["overwrite"])
         output = inside(clip.folder, "out", message["output"])
         job = prepare(clip.path, output, options, self._model, lambda _: None, analysis=clip.planner.analysis)
-        watched, state = self._watched(job, segments_of(job), message, pictures=False)
+        seen, state = self._watched(job, segments_of(job), message, pictures=False)
         del state
         self._wait_for_store(inside(clip.folder, "store"))
         missing = missing_runs(segments_of(job), WorkStore(inside(clip.folder, "store"), suffix=segment_suffix(output)))
         total = job.clip.num_frames - missing[1]
         self._send({"event": "rendering", "clip": message["clip"], "id": message["id"], "total": max(1, total)})
-        result = run(watched, self._progress(message, 0, total))
+        result = run(seen, self._progress(message, 0, total))
         self._stop_if_unwanted(message["id"])
         page = None
         if message["compare"]:
@@ -341,7 +342,7 @@ class Workbench:
                 if len(self._pictures) < PICTURES_WAITING or all(one.done() for one in self._pictures):
                     self._keep_picture(state.clip, state.folder, index, key, _sized(job, pixels), share)
 
-        return replace(job, model=WatchedModel(self._model, before, watch)), state
+        return replace(job, model=watched(self._model, before, watch)), state
 
     def _stop_if_unwanted(self, number: int) -> None:
         if number in self._cancelled:
