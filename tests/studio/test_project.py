@@ -146,6 +146,48 @@ def test_what_other_programs_do_to_the_folder_is_taken_over(studio: Studio) -> N
     assert not clip.watch(0)
 
 
+def test_a_keyframe_has_a_guidance_of_its_own_or_that_of_all(studio: Studio) -> None:
+    clip = studio.clip(0)
+    edits.upload(clip, 5, reference(5))
+    edits.keyframe_guidance(clip, {"index": 5, "guidance": 1.7})
+    folder = clip.project.path("refs")
+    assert FolderMaker(folder).guidance == {5: 1.7}
+    edits.upload(clip, 5, reference(5, 30))  # another image keeps it
+    assert FolderMaker(folder).guidance == {5: 1.7}
+    content = json.loads((folder / "keyframes.json").read_text())
+    content["keyframes"][0]["guidance"] = 1.2
+    (folder / "keyframes.json").write_text(json.dumps(content))
+    assert clip.watch(0)
+    assert clip.history.table["keyframes"]["5"]["guidance"] == 1.2
+    edits.keyframe_guidance(clip, {"index": 5, "guidance": None})
+    assert FolderMaker(folder).guidance == {}
+    with pytest.raises(ConfigError, match="1 to 10"):
+        edits.keyframe_guidance(clip, {"index": 5, "guidance": 0.5})
+    content["keyframes"][0]["guidance"] = 0.5
+    (folder / "keyframes.json").write_text(json.dumps(content))
+    with pytest.raises(KeyframeError, match='lower "weight"'):
+        read_manifest(folder)
+
+
+def test_a_clip_that_is_replaced_is_noticed_and_nothing_wrong_is_shown(studio: Studio) -> None:
+    clip = studio.clip(0)
+    told: list[dict[str, object]] = []
+    clip.tell = told.append  # type: ignore[method-assign]
+    clip.look_after_clip()
+    assert told == []
+    clip.clip.rename(kept := clip.clip.with_name("kept.mp4"))
+    write_clip(clip.clip, frames=30)
+    clip.look_after_clip()
+    assert "was changed" in str(told[0]["text"])
+    assert clip.state()["error"] == told[0]["text"]
+    with pytest.raises(KeyframeError, match="put it back"):
+        clip.source(3)
+    kept.replace(clip.clip)
+    clip.look_after_clip()
+    assert clip.state()["error"] is None
+    assert clip.source(3)["index"] == 3
+
+
 def test_changes_made_while_the_studio_was_closed_are_taken_over(studio: Studio) -> None:
     clip = studio.clip(0)
     edits.upload(clip, 5, reference(5))
@@ -350,6 +392,10 @@ def test_previews_begin_at_the_keyframe_or_shortly_before() -> None:
     assert preview_frames(shot, [5, 70], 10, 3) == ([], [10, 11, 12])
     assert preview_frames(shot, [], 99, 4) == ([93, 94, 95], [96, 97, 98, 99])
     assert preview_frames(Shot(0, 3), [], 1, 25) == ([], [0, 1, 2])
+    # Of the keyframes of the model's own kind the one before is gone through as well.
+    assert preview_frames(shot, [20], 60, 2, [40, 80]) == ([20, 40, 57, 58, 59], [60, 61])
+    assert preview_frames(shot, [20], 60, 2, [58]) == ([20, 58, 59], [60, 61])
+    assert preview_frames(shot, [59], 60, 2, [58]) == ([58, 59], [60, 61])
 
 
 def test_the_suggestion_lies_where_keyframes_do_not_reach() -> None:

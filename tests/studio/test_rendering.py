@@ -21,6 +21,7 @@ from sparkvsr.inference.upscale import load_for, make_options, upscale
 from sparkvsr.studio import edits
 from sparkvsr.studio.clip_plan import ClipPlanner, analyse, analysis_from_json, analysis_to_json, clip_identity
 from sparkvsr.studio.clip_session import ClipSession
+from sparkvsr.studio.frames import encoded
 from sparkvsr.studio.pictures import Pictures
 from sparkvsr.studio.studio import Studio, StudioOptions
 from sparkvsr.video import read_frames
@@ -73,6 +74,7 @@ def test_the_plan_is_that_of_upscale(tmp_path: Path, guidance: float, weights: t
         edits.upload(clip, index, reference(index))
         if weight:
             edits.weight(clip, {"index": index, "weight": weight})
+            edits.keyframe_guidance(clip, {"index": index, "guidance": 1.5})
         else:
             edits.enable(clip, {"index": index})
     options = make_options(**values)
@@ -167,6 +169,11 @@ def test_a_preview_shows_frames_and_enters_no_store(lite: Studio) -> None:
     edits.weight(clip, {"index": 5, "weight": 0.5})
     settled(clip)
     assert clip.shown.best(shown[0]) is None  # old now
+    # A file that is written records the reach, too.
+    lite.export(clip, {"output": "out.mp4"})
+    until(lambda: events.named("exported"))
+    settled(clip)
+    assert all(share is not None for share in clip.shown.shares(24))
 
 
 def test_previews_come_between_and_a_render_can_be_cancelled(tmp_path: Path) -> None:
@@ -190,14 +197,30 @@ def test_an_edit_while_rendering_begins_anew_and_nothing_wrong_is_stored(lite: S
     edits.upload(clip, 3, reference(3))
     lite.render_range(clip, {"what": "all", "here": 0})
     until(lambda: events.named("frame"))
+    # Everything that a keyframe can have: a mask, a weight, a guidance of its own, being left out.
+    before = clip.history.table["keyframes"]["3"]["image"]
     edits.upload(clip, 3, reference(3, 70))
-    until(lambda: events.named("rendered"))
+    mask = np.zeros((48, 64, 3), np.uint8)
+    mask[:, :40] = 255
+    edits.mask(clip, 3, encoded(mask, "png"), clip.history.table["keyframes"]["3"]["image"], before)
+    edits.upload(clip, 9, reference(9, 20))
+    edits.enable(clip, {"index": 9, "enabled": False})
+    edits.upload(clip, 18, reference(18, 25, scene=1))
+    edits.weight(clip, {"index": 18, "weight": 0.6})
+    edits.keyframe_guidance(clip, {"index": 18, "guidance": 1.5})
+    until(lambda: idle(lite) and clip.is_planned)
+    lite.render_range(clip, {"what": "all", "here": 0})
     until(lambda: idle(lite))
     settled(clip)
     assert all(stored for *_, stored, _ in clip.shown.listed())
     lite.export(clip, {"output": "out.mp4"})
     until(lambda: events.named("exported"))
     upscale(clip.clip, tmp_path / "cli.mp4", references=clip.project.path("refs"), keep_work=False, device="cpu")
+    assert {index: one["enabled"] for index, one in clip.history.table["keyframes"].items()} == {
+        "3": True,
+        "9": False,
+        "18": True,
+    }
     assert clip.project.path("out", "out.mp4").read_bytes() == (tmp_path / "cli.mp4").read_bytes()
 
 
@@ -207,6 +230,8 @@ def test_a_render_process_that_dies_is_started_again_and_goes_on(lite: Studio) -
     assert first is not None
     lite.render_range(clip, {"what": "all", "here": 0})
     os.kill(first, signal.SIGKILL)
+    # Whoever asks for a picture now waits for the next process and gets it.
+    assert clip.ask("frame", place=clip.source(3), kind="jpg").startswith(b"\xff\xd8")
     until(lambda: events.named("rendered"), 90)
     assert lite.render.pid != first
     assert events.named("problem")

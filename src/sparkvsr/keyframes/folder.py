@@ -38,6 +38,7 @@ class FolderMaker(ReferenceMaker):
     Attributes:
         paths: image of each frame that is used.
         weights: influence of each frame that is used, above 0 to 1.
+        guidance: of the frames that have one of their own.
         left_out: frames with weight 0.
         manifest: contents of ``keyframes.json``, or None.
 
@@ -75,6 +76,11 @@ class FolderMaker(ReferenceMaker):
         self.paths = {index: path for index, path in sorted(found.items()) if index not in self.left_out}
         self.weights: Mapping[int, float] = {
             index: entries[index].weight if index in entries else 1.0 for index in self.paths
+        }
+        self.guidance: Mapping[int, float] = {
+            index: entry.guidance
+            for index, entry in entries.items()
+            if index in self.paths and entry.guidance is not None
         }
         if not self.paths:
             why = "only weight 0" if found else "no reference images; name them by frame index, like 00048.png"
@@ -133,8 +139,9 @@ class FolderMaker(ReferenceMaker):
         return resize_image(self.load(index, (lr.shape[-2], lr.shape[-1])), size)
 
     def identity(self, index: int) -> str:
-        """See ``ReferenceMaker.identity``: the image's bytes and the weight."""
-        return f"{file_identity(self.paths[index])}*{self.weights[index]}"
+        """See ``ReferenceMaker.identity``: the image's bytes, the weight, and the guidance where it has its own."""
+        own = f"^{self.guidance[index]}" if index in self.guidance else ""
+        return f"{file_identity(self.paths[index])}*{self.weights[index]}{own}"
 
     def load(self, index: int, lr_size: tuple[int, int]) -> Tensor:
         """The image of a frame as it is, ``(3, a, b)`` float32 in [0, 1].

@@ -79,6 +79,7 @@ class ClipSession:
         self.notes: list[str] = []
         self.analysis: dict[str, int] | None = {"done": 0, "total": self.num_frames}
         self.error: str | None = None
+        self._is_changed = False
         self.held: list[Message] = []
         self.making: dict[int, dict[str, Any]] = {}
         self.queue_items: Callable[[], list[dict[str, Any]]] = list
@@ -186,7 +187,13 @@ class ClipSession:
         return self._ask(name, **values)
 
     def source(self, index: int) -> dict[str, Any]:
-        """Where a frame of the clip is, for ``Pictures``."""
+        """Where a frame of the clip is, for ``Pictures``.
+
+        Raises:
+            KeyframeError: the clip is another one now.
+        """
+        if self._is_changed:
+            raise KeyframeError(self.error or "the clip was changed")
         return {"file": str(self.clip), "index": index, "deinterlace": self.deinterlace}
 
     def result(self, key: str, index: int) -> dict[str, Any]:
@@ -212,6 +219,22 @@ class ClipSession:
         if kind == "preview":
             return {"image": str(self.shown.preview_path(index, key))}
         return self.result(key, index)
+
+    def look_after_clip(self) -> None:
+        """Notice that the clip was replaced: its keyframes and everything rendered are of the old one."""
+        is_changed = _version(self._file) != self.version
+        if is_changed == self._is_changed:
+            return
+        with self.lock:
+            self._is_changed = is_changed
+            self.error = None
+            if is_changed:
+                self.error = (
+                    f"{self.clip.name} was changed, moved or deleted on the disk: put it back, or stop the studio and "
+                    "start it again to go on with the file as it is now"
+                )
+                self.tell({"event": "problem", "text": self.error})
+            self.changed()
 
     # Versions
 

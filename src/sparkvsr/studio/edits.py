@@ -36,6 +36,18 @@ def weight(clip: ClipSession, values: Values) -> None:
         clip.commit(f"weight of {index}", table)
 
 
+def keyframe_guidance(clip: ClipSession, values: Values) -> None:
+    """How closely the result follows this keyframe, from 1; None for as closely as all."""
+    value = None if values.get("guidance") is None else round(number(values, "guidance", 1.0, MAX_GUIDANCE), 3)
+    with clip.lock:
+        table, index = clip.history.table, clip.check_index(values.get("index"))
+        entry = _entry(table, index)
+        entry.pop("guidance", None)
+        if value is not None:
+            entry["guidance"] = value
+        clip.commit(f"guidance of {index}", table)
+
+
 def enable(clip: ClipSession, values: Values) -> None:
     """Use a keyframe or leave it out."""
     with clip.lock:
@@ -163,6 +175,8 @@ def use_image(
             "enabled": old.get("enabled", True),
             "maker": maker,
         }
+        if old.get("guidance") is not None:
+            entry["guidance"] = old["guidance"]
         if prompt:
             entry["prompt"] = prompt
         if mask:
@@ -174,6 +188,7 @@ def use_image(
 EDITS: dict[str, Callable[[ClipSession, Values], None]] = {
     "remove": remove,
     "weight": weight,
+    "keyframe_guidance": keyframe_guidance,
     "enable": enable,
     "choose": choose,
     "guidance": guidance,

@@ -192,6 +192,11 @@ class ReferenceFolder:
             elif entry.weight > 0 and (entry.weight != own["weight"] or not own["enabled"]):
                 own["weight"], own["enabled"] = entry.weight, True
                 done.append(f"weight of {entry.index} outside")
+            if entry.guidance != own.get("guidance"):
+                own.pop("guidance", None)
+                if entry.guidance is not None:
+                    own["guidance"] = entry.guidance
+                done.append(f"guidance of {entry.index} outside")
             if entry.maker and own.get("maker") == "edited outside":
                 own["maker"] = entry.maker
 
@@ -226,6 +231,7 @@ class ReferenceFolder:
                     shot=shot,
                     maker=entry.get("maker"),
                     weight=float(entry["weight"]) if entry["enabled"] else 0.0,
+                    guidance=entry.get("guidance"),
                     prompt=entry.get("prompt") or None,
                     file=image_name(index),
                 )

@@ -70,7 +70,7 @@ class RenderProcess:
             return
         self._bench = bench
         self._loaded.set()
-        self._pipe.send({"event": "ready", "model": bench.model_name, "device": bench.device})
+        self._pipe.send({"event": "ready", **bench.facts()})
         while True:
             self._guarded(bench.render, self._renders.get())
 

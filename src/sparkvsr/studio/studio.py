@@ -74,7 +74,7 @@ class Studio:
         self._running_keys: list[str] = []
         self._closing = threading.Event()
         self.queue = RenderQueue(self.render.send, self._render_message, self._queue_changed)
-        self.queue.can_run = lambda item: bool(self._sessions.get(item["clip"]) and self._sessions[item["clip"]].shots)
+        self.queue.can_run = self._can_run
 
     def start(self) -> None:
         """Have the model loaded, and watch over the reference folders."""
@@ -274,6 +274,10 @@ class Studio:
         self._running_keys = clip.shown.keys_between(item["start"], item["stop"])
         return {**item, "do": "render", "guidance": clip.history.table["guidance"]}
 
+    def _can_run(self, item: Item) -> bool:
+        session = self._sessions.get(item["clip"])
+        return session is not None and bool(session.shots) and session.error is None
+
     def _queue_changed(self, number: int) -> None:
         session = self._sessions.get(number)
         if session is not None:
@@ -284,6 +288,8 @@ class Studio:
         while not self._closing.wait(WATCH_SECONDS):
             for session in list(self._sessions.values()):
                 try:
+                    session.look_after_clip()
+                    self.queue.advance()  # a clip that was put back goes on
                     if session.watch() and session.number in self._heres:
                         self.preview(session, {"here": self._heres[session.number]})
                 except Exception:  # noqa: BLE001  (the watch goes on whatever one project has)
@@ -292,7 +298,7 @@ class Studio:
     def _heard(self, message: Message) -> None:
         event = message["event"]
         if event == "ready":
-            self.ready = {"model": message["model"], "device": message["device"]}
+            self.ready = {name: value for name, value in message.items() if name != "event"}
             self._tell_all({"event": "ready", **self.ready})
         elif event in ("failed_to_load", "gave_up"):
             self.error = str(message["error"])

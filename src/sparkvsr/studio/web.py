@@ -19,6 +19,7 @@ from starlette.routing import Route
 from sparkvsr.errors import SparkVSRError
 from sparkvsr.studio.clip_session import ClipSession
 from sparkvsr.studio.edits import EDITS, image_of, mask, upload
+from sparkvsr.studio.export_options import checked_export
 from sparkvsr.studio.files import OutsideError, inside
 from sparkvsr.studio.project import MAX_UPLOAD_BYTES
 from sparkvsr.studio.studio import Studio
@@ -211,7 +212,8 @@ class Web:
             number = values.get("id")
             studio.queue.cancel(number if isinstance(number, int) else -1)
         elif name == "command":
-            return JSONResponse({"command": clip.command(str(values.get("output") or "out.mp4"))}, headers=NOW)
+            line = clip.command(str(values.get("output") or "out.mp4"), checked_export(values))
+            return JSONResponse({"command": line}, headers=NOW)
         else:
             raise HTTPException(404)
         return JSONResponse({"done": True}, headers=NOW)

@@ -64,6 +64,7 @@ class ReferenceMaker(ABC):
             grey clip may become coloured.
         holds_images: whether it only gives images that somebody made before, which invites another edit.
         weights: influence of single keyframes by frame index, above 0 to 1; 1 where it says nothing.
+        guidance: guidance of single keyframes by frame index, from 1; that of all where it says nothing.
     """
 
     name: str
@@ -71,6 +72,7 @@ class ReferenceMaker(ABC):
     may_colour: bool = True
     holds_images: bool = False
     weights: Mapping[int, float] = MappingProxyType({})
+    guidance: Mapping[int, float] = MappingProxyType({})
 
     @abstractmethod
     def make(self, lr: Tensor, size: tuple[int, int], index: int = 0) -> Tensor:
