@@ -118,6 +118,15 @@ def test_files_are_short_and_well_named() -> None:
     assert not [str(path) for path in files if path.name in banned]
 
 
+def test_the_server_of_the_studio_holds_no_torch() -> None:
+    code = (
+        "import sys, sparkvsr.studio.serve, sparkvsr.studio.render_client\n"
+        "heavy = {'torch', 'numpy', 'cv2', 'av'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
 def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys; from importlib.metadata import entry_points\n"
