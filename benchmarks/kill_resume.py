@@ -1,29 +1,36 @@
 """Kill `sparkvsr upscale` at random moments until it gets through, and compare with a run that nobody disturbed.
 
     python benchmarks/kill_resume.py [--trials 20] [--seed 0] [--model bicubic] [--clip CLIP] [--options "..."]
+    python benchmarks/kill_resume.py --kills 1000 --frames 48 --size 64x48      # as many trials as that takes
 
-Every trial starts the same command again and again. Each time it is ended with SIGKILL after a random part of the time
-that an undisturbed run takes, and between two attempts the work folder may be treated as a power failure or a bad disk
-would: random files in it are cut, emptied, filled with noise or zeros, changed in one bit, or deleted. Some attempts
+Every trial starts the same command again and again. Each time it is ended with SIGKILL: after a random part of the time
+that an undisturbed run takes, or right before one of the changes that it makes to the file system, whichever one (a
+file opened for writing, flushed, renamed, deleted). Between two attempts the work folder may be treated as a power
+failure or a bad disk would: random files in it are cut, emptied, filled with noise or zeros, changed in one bit, or deleted. Some attempts
 run against a full disk (a limit on the size of files). At the end the decoded frames and the sound have to equal those
 of the undisturbed run, bit for bit, and at no moment may anything lie under the output's name that is not complete.
 The undisturbed run itself is held against the clip, read by PyAV alone: as many frames, each of them the picture of its
 own number, at its own time, with every packet of the sound in its place (`--plant` puts a fault there to see it found).
 
-The command runs in a fork of this process, which has torch loaded: kills then fall into the work instead of the start.
+The command runs in a fork of this process, which has all modules loaded: kills then fall into the work instead of the
+start.
 Prints one line a trial and the totals; exit code 1 when a result differed, a run gave up, or anything else was found.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import importlib
+import io
+import mmap
 import os
 import random
 import resource
 import shlex
 import signal
+import struct
 import sys
 import tempfile
 import time
@@ -33,6 +40,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -45,11 +53,16 @@ FAR_OFF = 12.0
 """Mean difference in codes of 255 above which a frame is not that of the clip, whatever is around it."""
 
 
+LOADED = ("sparkvsr.inference.batch", "sparkvsr.models.bicubic", "scenedetect", "rich.progress", "sparkvsr.cli.crash")
+"""What the command would import on its way."""
+
+
 @dataclass
 class Trial:
     """What happened in one trial."""
 
     kills: int = 0
+    steps: Counter[str] = field(default_factory=Counter)
     damages: Counter[str] = field(default_factory=Counter)
     full_disks: int = 0
     findings: list[str] = field(default_factory=list)
@@ -158,20 +171,80 @@ def damage(folder: Path, rng: random.Random) -> str | None:
     return how
 
 
+class Steps:
+    """Counts the changes that a process makes to the files of a folder, and ends it right before one of them.
+
+    Python itself tells of them (https://docs.python.org/3/library/audit_events.html), all but fsync. FFmpeg's own
+    writing is not seen; those moments are left to the clock.
+
+    Args:
+        folder: whose changes count.
+    """
+
+    NAMES = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree", "os.truncate", "fsync")
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = str(folder)
+        self._shared = mmap.mmap(-1, 16)  # seen by the parent, whatever becomes of the process
+
+    @property
+    def done(self) -> int:
+        """Changes so far."""
+        return int(struct.unpack_from("q", self._shared, 0)[0])
+
+    @property
+    def last(self) -> str:
+        """The kind of the last one."""
+        return self.NAMES[struct.unpack_from("q", self._shared, 8)[0]]
+
+    def watch(self, stop_before: int | None) -> None:
+        """From now on, in this process: end it before the change of this number."""
+        flush = os.fsync
+
+        def noted_flush(descriptor: int) -> None:
+            self._note("fsync", stop_before)
+            flush(descriptor)
+
+        os.fsync = noted_flush
+        sys.addaudithook(lambda event, arguments: self._see(event, arguments, stop_before))
+
+    def _see(self, event: str, arguments: tuple[Any, ...], stop_before: int | None) -> None:
+        if event not in self.NAMES or not arguments:
+            return
+        if event == "open" and not (isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)):
+            return
+        place = arguments[0]
+        if isinstance(place, int) or not os.fspath(place):
+            return
+        if os.path.abspath(os.fsdecode(place)).startswith(self._folder):  # noqa: PTH100 - no Path in a hook
+            self._note(event, stop_before)
+
+    def _note(self, event: str, stop_before: int | None) -> None:
+        number = self.done
+        struct.pack_into("qq", self._shared, 0, number + 1, self.NAMES.index(event))
+        if number == stop_before:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
 class Command:
     """`sparkvsr upscale` in a fork of this process.
 
     Args:
         arguments: behind `upscale`.
         log: gets its stderr.
+        steps: counts what it does to files.
         limit: largest file in bytes, as on a full disk.
+        stop_before: number of the change of a file before which it ends.
     """
 
-    def __init__(self, arguments: list[str], log: Path, limit: int | None = None) -> None:
+    def __init__(
+        self, arguments: list[str], log: Path, steps: Steps, limit: int | None = None, stop_before: int | None = None
+    ) -> None:
         self._log = log
         self.code: int | None = None
         self.pid = os.fork()
         if self.pid == 0:
+            steps.watch(stop_before)
             self._run(arguments, limit)
 
     def _run(self, arguments: list[str], limit: int | None) -> None:
@@ -229,13 +302,15 @@ class Runner:
 
     def __init__(self, clip: Path, options: list[str], folder: Path, rng: random.Random) -> None:
         self._clip, self._options, self._folder, self._rng = clip, options, folder, rng
-        self._log = folder / "stderr.txt"
+        self._log = folder.parent / f"{folder.name}.stderr.txt"
         whole = folder / f"whole{clip.suffix}"
         started = time.monotonic()
-        command = self._start(whole)
+        steps = Steps(folder)
+        command = self._start(whole, steps)
         if not command.wait(3600) or command.code != 0:
             sys.exit(f"the undisturbed run failed: {command.error}")
         self.seconds = time.monotonic() - started
+        self.steps = steps.done
         self.strangers = strangers(clip, whole)
         self._expected = frames_digest(whole)
         self._bytes = whole.stat().st_size
@@ -247,12 +322,23 @@ class Runner:
         work = self._folder / f".{out.name}.work"
         for attempt in range(MOST_ATTEMPTS):
             is_disk_full = self._rng.random() < 0.15
-            command = self._start(out, limit=self._rng.randrange(500, self._bytes) if is_disk_full else None)
+            limit = self._rng.randrange(500, self._bytes) if is_disk_full else None
+            is_stopped = limit is None and self._rng.random() < 0.5
+            # Early ones more often: what is stored already shortens the run.
+            stop_before = int(self.steps * self._rng.random() ** 2) if is_stopped else None
+            steps = Steps(self._folder)
+            command = self._start(out, steps, limit, stop_before)
             # Later attempts get more and more time, so that it ends; a full disk ends it by itself.
             patience = self.seconds * self._rng.uniform(0.03, 0.5) * (1 + attempt / 10)
-            if not command.wait(patience if not is_disk_full else 600):
-                command.kill()
+            is_timed = limit is None and stop_before is None
+            is_over = command.wait(patience if is_timed else 600)
+            if not is_over or command.code == -signal.SIGKILL:
+                if not is_over:
+                    command.kill()
                 trial.kills += 1
+                trial.steps[f"before {steps.last}" if is_over else "by the clock"] += 1
+                if not is_over and not is_timed:
+                    trial.findings.append(f"attempt {attempt} hung")
                 self._check_name(out, trial)
                 if self._rng.random() < 0.6 and (how := damage(work, self._rng)):
                     trial.damages[how] += 1
@@ -260,7 +346,7 @@ class Runner:
             if command.code == 0:
                 break
             lines = [line for line in command.error.splitlines() if not line.startswith("Warning")]
-            if not is_disk_full or len(lines) != 1 or not lines[0].startswith("Error: "):
+            if limit is None or len(lines) != 1 or not lines[0].startswith("Error: "):
                 trial.findings.append(f"attempt {attempt} gave up ({command.code}): {command.error.strip()[-300:]}")
                 return trial
             trial.full_disks += 1
@@ -281,10 +367,10 @@ class Runner:
         if out.exists() and frames_digest(out) != self._expected:
             trial.findings.append("an incomplete file had the output's name")
 
-    def _start(self, out: Path, limit: int | None = None) -> Command:
+    def _start(self, out: Path, steps: Steps, limit: int | None = None, stop_before: int | None = None) -> Command:
         # A run that was killed behind the last rename left a complete output; the same command replaces it.
         arguments = [str(self._clip), "-o", str(out), "--overwrite", *self._options]
-        return Command(arguments, self._log, limit)
+        return Command(arguments, self._log, steps, limit, stop_before)
 
 
 def _entry_point() -> Callable[[], None]:
@@ -292,10 +378,23 @@ def _entry_point() -> Callable[[], None]:
     return entry
 
 
+def load_everything() -> None:
+    """Import what the command needs, as far as parsing its options and refusing a missing file do."""
+    for name in LOADED:
+        importlib.import_module(name)
+    before, sys.argv = sys.argv, ["sparkvsr", "upscale", "missing.mp4", "--model", "bicubic"]
+    try:
+        with contextlib.redirect_stderr(io.StringIO()), contextlib.suppress(SystemExit):
+            _entry_point()()
+    finally:
+        sys.argv = before
+
+
 def main() -> int:
     """Run the trials; 0 when nothing was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=20)
+    parser.add_argument("--kills", type=int, help="go on until there were so many, instead of --trials")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--clip", type=Path, help="default: one is made, with six shots and sound")
     parser.add_argument("--frames", type=int, default=240, help="of the clip that is made")
@@ -304,28 +403,35 @@ def main() -> int:
     parser.add_argument("--options", default="", help="more options of sparkvsr upscale, in one string")
     parser.add_argument("--plant", choices=sorted(VIDEO_FAULTS), help="put a fault into the product, to see it found")
     arguments = parser.parse_args()
-    # Loaded once, before the first fork.
-    _entry_point()
-    importlib.import_module("sparkvsr.inference.batch")
+    # Once, before the first fork.
+    load_everything()
     if arguments.plant:
         plant_video_fault(arguments.plant)
     width, height = map(int, arguments.size.split("x"))
     options = ["--model", arguments.model, "--references", arguments.model, *shlex.split(arguments.options)]
     totals: Counter[str] = Counter()
     damages: Counter[str] = Counter()
+    places: Counter[str] = Counter()
     with tempfile.TemporaryDirectory(prefix="sparkvsr-kill-") as scratch:
-        folder = Path(scratch)
+        folder = Path(scratch).resolve() / "trials"
+        folder.mkdir()
         clip = arguments.clip or make_clip(folder / "in.mp4", arguments.frames, (height, width))
         runner = Runner(clip, options, folder, random.Random(arguments.seed))
         totals["findings"] += len(runner.strangers)
-        print(f"undisturbed: {runner.seconds:.1f} s, {'; '.join(runner.strangers[:8]) or 'as the clip'}", flush=True)
-        for number in range(arguments.trials):
+        print(
+            f"undisturbed: {runner.seconds:.1f} s, {runner.steps} changes of files, {'; '.join(runner.strangers[:8]) or 'as the clip'}",
+            flush=True,
+        )
+        number = 0
+        while number < arguments.trials if arguments.kills is None else totals["kills"] < arguments.kills:
             trial = runner.trial(number)
+            number += 1
+            places += trial.steps
             totals.update(kills=trial.kills, full_disks=trial.full_disks, findings=len(trial.findings))
             damages += trial.damages
-            print(f"trial {number}: {trial.kills} kills, {trial.full_disks} full disks, damaged files "
+            print(f"trial {number - 1}: {trial.kills} kills, {trial.full_disks} full disks, damaged files "
                   f"{dict(trial.damages)}, {'; '.join(trial.findings) or 'equal'}", flush=True)  # fmt: skip
-    print(f"{arguments.trials} trials: {totals['kills']} kills, {totals['full_disks']} full disks, "
+    print(f"{number} trials: {totals['kills']} kills {dict(places)}, {totals['full_disks']} full disks, "
           f"{sum(damages.values())} damaged files {dict(damages)}; findings {totals['findings']}")  # fmt: skip
     return 1 if totals["findings"] else 0
 
