@@ -3,58 +3,46 @@
     python benchmarks/kill_resume.py [--trials 20] [--seed 0] [--model bicubic] [--clip CLIP] [--options "..."]
     python benchmarks/kill_resume.py --kills 1000 --frames 48 --size 64x48      # as many trials as that takes
 
-Every trial starts the same command again and again. Each time it is ended with SIGKILL: after a random part of the time
-that an undisturbed run takes, or right before one of the changes that it makes to the file system, whichever one (a
-file opened for writing, flushed, renamed, deleted). Between two attempts the work folder may be treated as a power
-failure or a bad disk would: random files in it are cut, emptied, filled with noise or zeros, changed in one bit, or deleted. Some attempts
-run against a full disk (a limit on the size of files). At the end the decoded frames and the sound have to equal those
-of the undisturbed run, bit for bit, and at no moment may anything lie under the output's name that is not complete.
-The undisturbed run itself is held against the clip, read by PyAV alone: as many frames, each of them the picture of its
-own number, at its own time, with every packet of the sound in its place (`--plant` puts a fault there to see it found).
+Every trial starts the same command again and again. Each time it is ended with SIGKILL: after a random part of the
+time that an undisturbed run takes, or right before one of the changes that it makes to the file system, whichever one
+(a file opened for writing, flushed, renamed, deleted). Between two attempts the work folder may be treated as a power
+failure or a bad disk would: random files in it are cut, emptied, filled with noise or zeros, changed in one bit, or
+deleted. Some attempts run against a full disk (a limit on the size of files). At the end the decoded frames and the
+sound have to equal those of the undisturbed run, bit for bit, and at no moment may anything lie under the output's
+name that is not complete. The undisturbed run itself is held against the clip, read by PyAV alone: as many frames,
+each of them the picture of its own number, at its own time, with every packet of the sound in its place (`--plant`
+puts a fault there to see it found).
 
 The command runs in a fork of this process, which has all modules loaded: kills then fall into the work instead of the
-start.
-Prints one line a trial and the totals; exit code 1 when a result differed, a run gave up, or anything else was found.
+start. Prints one line a trial and the totals; exit code 1 when a result differed, a run gave up, or anything else was
+found.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import hashlib
-import importlib
-import io
-import mmap
-import os
 import random
-import resource
 import shlex
 import signal
-import struct
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
-from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
 
 import av
 import cv2
 import numpy as np
+from forked import Command, Steps, load_everything
 from planted import VIDEO_FAULTS, plant_video_fault
 
 DAMAGES = ("cut", "empty", "noise", "bit", "delete", "head")
 MOST_ATTEMPTS = 60
 FAR_OFF = 12.0
 """Mean difference in codes of 255 above which a frame is not that of the clip, whatever is around it."""
-
-
-LOADED = ("sparkvsr.inference.batch", "sparkvsr.models.bicubic", "scenedetect", "rich.progress", "sparkvsr.cli.crash")
-"""What the command would import on its way."""
 
 
 @dataclass
@@ -171,125 +159,6 @@ def damage(folder: Path, rng: random.Random) -> str | None:
     return how
 
 
-class Steps:
-    """Counts the changes that a process makes to the files of a folder, and ends it right before one of them.
-
-    Python itself tells of them (https://docs.python.org/3/library/audit_events.html), all but fsync. FFmpeg's own
-    writing is not seen; those moments are left to the clock.
-
-    Args:
-        folder: whose changes count.
-    """
-
-    NAMES = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree", "os.truncate", "fsync")
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = str(folder)
-        self._shared = mmap.mmap(-1, 16)  # seen by the parent, whatever becomes of the process
-
-    @property
-    def done(self) -> int:
-        """Changes so far."""
-        return int(struct.unpack_from("q", self._shared, 0)[0])
-
-    @property
-    def last(self) -> str:
-        """The kind of the last one."""
-        return self.NAMES[struct.unpack_from("q", self._shared, 8)[0]]
-
-    def watch(self, stop_before: int | None) -> None:
-        """From now on, in this process: end it before the change of this number."""
-        flush = os.fsync
-
-        def noted_flush(descriptor: int) -> None:
-            self._note("fsync", stop_before)
-            flush(descriptor)
-
-        os.fsync = noted_flush
-        sys.addaudithook(lambda event, arguments: self._see(event, arguments, stop_before))
-
-    def _see(self, event: str, arguments: tuple[Any, ...], stop_before: int | None) -> None:
-        if event not in self.NAMES or not arguments:
-            return
-        if event == "open" and not (isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)):
-            return
-        place = arguments[0]
-        if isinstance(place, int) or not os.fspath(place):
-            return
-        if os.path.abspath(os.fsdecode(place)).startswith(self._folder):  # noqa: PTH100 - no Path in a hook
-            self._note(event, stop_before)
-
-    def _note(self, event: str, stop_before: int | None) -> None:
-        number = self.done
-        struct.pack_into("qq", self._shared, 0, number + 1, self.NAMES.index(event))
-        if number == stop_before:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-
-class Command:
-    """`sparkvsr upscale` in a fork of this process.
-
-    Args:
-        arguments: behind `upscale`.
-        log: gets its stderr.
-        steps: counts what it does to files.
-        limit: largest file in bytes, as on a full disk.
-        stop_before: number of the change of a file before which it ends.
-    """
-
-    def __init__(
-        self, arguments: list[str], log: Path, steps: Steps, limit: int | None = None, stop_before: int | None = None
-    ) -> None:
-        self._log = log
-        self.code: int | None = None
-        self.pid = os.fork()
-        if self.pid == 0:
-            steps.watch(stop_before)
-            self._run(arguments, limit)
-
-    def _run(self, arguments: list[str], limit: int | None) -> None:
-        """In the fork; does not come back."""
-        code = 1
-        try:
-            with self._log.open("w") as log, Path(os.devnull).open("w") as nothing:
-                os.dup2(log.fileno(), 2)
-                os.dup2(nothing.fileno(), 1)
-            if limit is not None:
-                signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-                resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-            sys.argv = ["sparkvsr", "upscale", *arguments]
-            sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
-            _entry_point()()
-            code = 0
-        except SystemExit as exc:
-            code = exc.code if isinstance(exc.code, int) else 1
-        finally:
-            sys.stderr.flush()
-            os._exit(code)
-
-    def wait(self, seconds: float) -> bool:
-        """Whether it ended within a time; ``code`` is known then."""
-        end = time.monotonic() + seconds
-        while True:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                self.code = os.waitstatus_to_exitcode(status)
-                return True
-            if time.monotonic() > end:
-                return False
-            time.sleep(0.005)
-
-    def kill(self) -> None:
-        """SIGKILL, to it and to workers that it started."""
-        os.kill(self.pid, signal.SIGKILL)
-        self.wait(60)
-
-    @property
-    def error(self) -> str:
-        """What it wrote to stderr."""
-        return self._log.read_text()
-
-
 class Runner:
     """Runs trials.
 
@@ -369,25 +238,8 @@ class Runner:
 
     def _start(self, out: Path, steps: Steps, limit: int | None = None, stop_before: int | None = None) -> Command:
         # A run that was killed behind the last rename left a complete output; the same command replaces it.
-        arguments = [str(self._clip), "-o", str(out), "--overwrite", *self._options]
+        arguments = ["upscale", str(self._clip), "-o", str(out), "--overwrite", *self._options]
         return Command(arguments, self._log, steps, limit, stop_before)
-
-
-def _entry_point() -> Callable[[], None]:
-    entry: Callable[[], None] = next(iter(entry_points(group="console_scripts", name="sparkvsr"))).load()
-    return entry
-
-
-def load_everything() -> None:
-    """Import what the command needs, as far as parsing its options and refusing a missing file do."""
-    for name in LOADED:
-        importlib.import_module(name)
-    before, sys.argv = sys.argv, ["sparkvsr", "upscale", "missing.mp4", "--model", "bicubic"]
-    try:
-        with contextlib.redirect_stderr(io.StringIO()), contextlib.suppress(SystemExit):
-            _entry_point()()
-    finally:
-        sys.argv = before
 
 
 def main() -> int:
@@ -418,10 +270,8 @@ def main() -> int:
         clip = arguments.clip or make_clip(folder / "in.mp4", arguments.frames, (height, width))
         runner = Runner(clip, options, folder, random.Random(arguments.seed))
         totals["findings"] += len(runner.strangers)
-        print(
-            f"undisturbed: {runner.seconds:.1f} s, {runner.steps} changes of files, {'; '.join(runner.strangers[:8]) or 'as the clip'}",
-            flush=True,
-        )
+        first = "; ".join(runner.strangers[:8]) or "as the clip"
+        print(f"undisturbed: {runner.seconds:.1f} s, {runner.steps} changes of files, {first}", flush=True)
         number = 0
         while number < arguments.trials if arguments.kills is None else totals["kills"] < arguments.kills:
             trial = runner.trial(number)

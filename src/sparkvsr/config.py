@@ -82,7 +82,18 @@ def compose_config(
         raise ConfigError(_unknown_option(exc, parsed)) from exc
     except (ConfigCompositionException, OmegaConfBaseException, HydraException, ValueError) as exc:
         raise ConfigError(_explain(exc, name, parsed)) from exc
+    except Exception as exc:
+        if config_dir is None:
+            raise
+        # A file of the user's that is no YAML: whatever the parsers make of it.
+        msg = f"--config-dir {config_dir}: a file in it cannot be read ({_first_words(exc)})"
+        raise ConfigError(msg) from exc
     return config
+
+
+def _first_words(exc: Exception) -> str:
+    text = " ".join(str(exc).split())
+    return (text if len(text) <= 300 else f"{text[:297]}...") or type(exc).__name__
 
 
 def config_text(config: DictConfig) -> str:
