@@ -84,6 +84,12 @@ def compose_config(
         raise ConfigError(_unknown_option(exc, parsed)) from exc
     except (ConfigCompositionException, OmegaConfBaseException, HydraException, ValueError) as exc:
         raise ConfigError(_explain(exc, name, parsed, tuple(search))) from exc
+    except Exception as exc:
+        if config_dir is None:
+            raise
+        # A file of the user's that is no YAML: whatever the parsers make of it.
+        msg = f"--config-dir {config_dir}: a file in it cannot be read ({_first_words(exc)})"
+        raise ConfigError(msg) from exc
     return config
 
 
@@ -119,6 +125,11 @@ def sweep_texts(overrides: Sequence[str]) -> list[str]:
         ConfigError: one cannot be parsed, or is a setting of Hydra's.
     """
     return [_quote_group_numbers(_parse(text, is_sweep=True)) for text in overrides]
+
+
+def _first_words(exc: Exception) -> str:
+    text = " ".join(str(exc).split())
+    return (text if len(text) <= 300 else f"{text[:297]}...") or type(exc).__name__
 
 
 def config_text(config: DictConfig) -> str:
