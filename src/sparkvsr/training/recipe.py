@@ -68,7 +68,7 @@ def recipe_rows(config: DictConfig, trainer: Trainer) -> dict[str, str]:
     frames = f"{data.num_frames} frames of {crop[0]}x{crop[1]} (height x width)"
     stills = f", {data.image_ratio:.0%} of the batches stills" if data.image_ratio > 0 else ""
     per_step = f"{data.batch_size} x {config.trainer.accumulate_grad_batches} x {trainer.world_size}"
-    schedule = optimizer.get("schedule") or {}
+    schedule: Any = optimizer.get("schedule") or {}
     warmup = f" (warm-up {schedule.warmup_steps}, then {schedule.kind})" if "warmup_steps" in schedule else ""
     trained = "all weights" if not optimizer.lora.rank else f"LoRA of rank {optimizer.lora.rank}"
     rows = {
