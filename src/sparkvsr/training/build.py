@@ -30,6 +30,7 @@ from sparkvsr.training.callbacks import Progress, RandomStates, StepCheckpoint, 
 from sparkvsr.training.ema import MovingAverage
 from sparkvsr.training.lora import add_lora
 from sparkvsr.training.module import RestorationTraining, works_in_pixels
+from sparkvsr.training.sample_making import degradation_node, making_device
 from sparkvsr.training.strategies import check_strategy
 
 
@@ -93,12 +94,14 @@ def build_pairs(
     data = config.data
     isr = build(config.keyframes.isr, "keyframes.isr")
     isr.check()
+    degradation: Degradation = build(degradation_node(config), "degradation")
+    augmentation = build(config.keyframes.augmentation, "keyframes.augmentation")
     return PairedClips(
         build(data.clips, "data.clips"),
         build(data.images, "data.images") if data.image_ratio > 0 else None,
-        build(config.degradation, "degradation"),
+        degradation,
         build(config.keyframes.policy, "keyframes.policy"),
-        build(config.keyframes.augmentation, "keyframes.augmentation"),
+        augmentation,
         isr,
         num_frames=data.num_frames,
         crop=tuple(plain(data.crop)),
@@ -110,6 +113,7 @@ def build_pairs(
         seed=config.seed,
         prepare=None if adapter is None else adapter.prepare_clip,
         usable=None if adapter is None else partial(adapter.usable_keyframes, framewise=framewise),
+        made_on=making_device(config, adapter, degradation, augmentation, isr),
         skips=SkipReport(skipped),
     )
 
@@ -120,7 +124,7 @@ def build_validation(config: DictConfig, adapter: TrainingAdapter, skipped: Path
     if data.validation is None:
         return None
     source = build(data.validation, "data.validation")
-    degradation: Degradation = build(config.degradation, "degradation")
+    degradation: Degradation = build(degradation_node(config), "degradation")
     pairs = PairedClips(
         source,
         None,

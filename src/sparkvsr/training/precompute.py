@@ -19,6 +19,7 @@ from sparkvsr.data.samples import TrainSample, collate
 from sparkvsr.errors import ConfigError
 from sparkvsr.hooks import Hook
 from sparkvsr.training.adapters.interface import TrainingAdapter
+from sparkvsr.training.sample_making import degradation_node
 from sparkvsr.training.teacher import Teacher, teacher_identity
 
 _KEPT_KEYS = (
@@ -86,7 +87,7 @@ def _digest(config: DictConfig, adapter: TrainingAdapter, *, framewise: bool) ->
     """Name of the folder: everything that the kept samples depend on."""
     data = plain(config.data)
     values: dict[str, Any] = {key: data.get(key) for key in _KEPT_KEYS}
-    values |= {"degradation": plain(config.degradation), "seed": config.seed}
+    values |= {"degradation": plain(degradation_node(config)), "seed": config.seed}
     if adapter.keeps_motion:
         values |= {"keyframes": plain(config.keyframes.policy)}  # their motion is kept too
     if data["precompute"].get("teacher"):
