@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sparkvsr.errors import ConfigError, MetricError
 from sparkvsr.losses.adversarial import UNetDiscriminator, artefact_map, looks_fake, looks_real
+from sparkvsr.losses.given import LossInputs
 from sparkvsr.losses.terms import L1, Artefacts, Charbonnier, Dists, Frequency, Lpips, piece
 from sparkvsr.losses.weighted import WeightedLoss
 
@@ -62,18 +63,20 @@ def test_the_sum_takes_each_target_and_only_what_is_due(pair: tuple[Tensor, Tens
     assert loss.taught == ["teacher"]
     to_truth, to_teacher = float((sr - truth).abs().mean()), float((sr - 0.5).abs().mean())
     expected = {0: 2 * to_truth + 0.5 * 2 * to_teacher, 1: 2 * to_truth}
+
+    def at(step: int) -> dict[str, Tensor]:
+        return dict(loss(LossInputs(restored=sr, truth=truth, teacher=teacher, step=step)))
+
     for step, value in expected.items():
-        loss.step = step
-        assert float(loss(sr, truth, teacher)["loss"]) == pytest.approx(value, abs=TOLERANCE)
-    assert set(loss(sr, truth, teacher)) == {"l1", "loss"}
-    loss.step = 3
-    assert set(loss(sr, truth, teacher)) == {"l1", "late", "loss"}
+        assert float(at(step)["loss"]) == pytest.approx(value, abs=TOLERANCE)
+    assert set(at(1)) == {"l1", "loss"}
+    assert set(at(3)) == {"l1", "late", "loss"}
 
 
 def test_a_term_without_its_teacher_names_the_key(pair: tuple[Tensor, Tensor]) -> None:
     loss = WeightedLoss({"l1": L1(target="teacher")})
     with pytest.raises(ConfigError, match="data.precompute.teacher=FILE"):
-        loss(pair[0][:, None], pair[1][:, None])
+        loss(LossInputs(restored=pair[0][:, None], truth=pair[1][:, None]))
 
 
 @pytest.mark.parametrize(
