@@ -145,6 +145,7 @@ def test_a_run_on_the_device_learns_what_a_run_by_the_loader_learns(tmp_path: Pa
         overrides = [
             "debug=quick",
             "data.num_frames=9",
+            "data.validation_frames=9",
             "data.validation=null",
             "export_at_end=false",
             "data.batch_size=1",

@@ -132,6 +132,11 @@ class PairedClips(Dataset[TrainSample]):
         return self._per_clip
 
     @property
+    def degradation(self) -> Degradation:
+        """HR to LR."""
+        return self._degradation
+
+    @property
     def is_augmented(self) -> bool:
         """Whether clips are mirrored and turned."""
         return self._augment
@@ -149,25 +154,53 @@ class PairedClips(Dataset[TrainSample]):
         wanted = SampleRequest(request.number // self._per_clip, request.is_image)
         rng = np.random.default_rng([self._seed, 3, wanted.number])
         if self.made_on is not None:
-            return self._raw(wanted, rng)
+            return self._raw(wanted, rng, rng)
         if self._per_clip == 1:
-            return self._cut(self._take(wanted, rng), request, rng)
+            return self._cut(self._take(wanted, rng, rng), request, rng, rng)
         if self._last is None or self._last[0] != wanted:
-            self._last = wanted, self._take(wanted, rng)
-        return self._cut(self._last[1], request, np.random.default_rng([self._seed, 6, request.number]))
+            self._last = wanted, self._take(wanted, rng, rng)
+        rng = np.random.default_rng([self._seed, 6, request.number])
+        return self._cut(self._last[1], request, rng, rng)
 
-    def _raw(self, request: SampleRequest, rng: np.random.Generator) -> TrainSample:
+    def at(self, place: int, request: SampleRequest) -> TrainSample:
+        """A sample whose crop in space and time is that of ``place`` every time, everything else drawn anew.
+
+        Args:
+            place: any whole number; the same one cuts out the same ground truth.
+            request: decides the degradation, the keyframes and what happens to them.
+        """
+        rng, where = (np.random.default_rng(seed) for seed in ([self._seed, 3, request.number], [self._seed, 7, place]))
+        wanted = SampleRequest(place, request.is_image)
+        made = (
+            self._raw(wanted, rng, where)
+            if self.made_on
+            else self._cut(self._take(wanted, rng, where), request, rng, where)
+        )
+        made.number = request.number
+        return made
+
+    def target_at(self, place: int, *, is_image: bool) -> TrainSample:
+        """The ground truth of ``at`` alone; LR is empty."""
+        where = np.random.default_rng([self._seed, 7, place])
+        clip, hr, num_frames = self._outer(SampleRequest(place, is_image), where)
+        first = int(where.integers(0, hr.shape[0] - num_frames + 1))
+        window = self._place((hr.shape[-2] // self._scale, hr.shape[-1] // self._scale), where)
+        rows, columns = (slice(side.start * self._scale, side.stop * self._scale) for side in window)
+        hr = hr[first : first + num_frames][..., rows, columns].contiguous()
+        return TrainSample(hr.new_zeros(0), hr, hr.new_zeros(0, *hr.shape[1:]), [], place, clip.name)
+
+    def _raw(self, request: SampleRequest, rng: np.random.Generator, where: np.random.Generator) -> TrainSample:
         """All that is drawn for a sample, in the order of ``_take`` and ``_cut``, and the pixels to do it to."""
-        clip, hr, num_frames = self._outer(request, rng)
+        clip, hr, num_frames = self._outer(request, where)
         degradation: Any = self._degradation
         steps = degradation.draw(len(hr), tuple(hr.shape[-2:]), rng, scale=self._scale, is_image=request.is_image)
-        first = int(rng.integers(0, hr.shape[0] - num_frames + 1))
+        first = int(where.integers(0, hr.shape[0] - num_frames + 1))
         iframes = _within(clip.iframe_indices, first, num_frames)
         indices = self._indices(request, num_frames, iframes, rng)
         times = list(range(num_frames))
         if self._span is not None and not request.is_image:
             times = sample_times(num_frames, self._num_frames, indices, rng)
-        rows, columns = self._place((hr.shape[-2] // self._scale, hr.shape[-1] // self._scale), rng)
+        rows, columns = self._place((hr.shape[-2] // self._scale, hr.shape[-1] // self._scale), where)
         keep = [times.index(index) for index in indices]
         augmentation: Any = self._augmentation
         changes = augmentation.draw(len(keep), self._crop, rng) if augmentation is not None else []
@@ -186,12 +219,12 @@ class PairedClips(Dataset[TrainSample]):
         clip = self._read(request, num_frames + extra, (outer[0], outer[1]), rng)
         return clip, self._turned(clip.frames, rng) if self._augment else clip.frames, num_frames
 
-    def _take(self, request: SampleRequest, rng: np.random.Generator) -> Take:
+    def _take(self, request: SampleRequest, rng: np.random.Generator, where: np.random.Generator) -> Take:
         # 1. Pixels.
-        clip, hr, num_frames = self._outer(request, rng)
+        clip, hr, num_frames = self._outer(request, where)
         # 2. Degrade, then take the same frames of both.
         lr = self._degradation(hr, rng, scale=self._scale, is_image=request.is_image).clamp(0, 1)
-        first = int(rng.integers(0, hr.shape[0] - num_frames + 1))
+        first = int(where.integers(0, hr.shape[0] - num_frames + 1))
         lr, hr = lr[first : first + num_frames], hr[first : first + num_frames]
         # 3. Keyframes, and what the model wants of the clip.
         iframes = _within(clip.iframe_indices, first, num_frames)
@@ -211,11 +244,13 @@ class PairedClips(Dataset[TrainSample]):
             raise ConfigError(msg)
         return indices
 
-    def _cut(self, take: Take, request: SampleRequest, rng: np.random.Generator) -> TrainSample:
+    def _cut(
+        self, take: Take, request: SampleRequest, rng: np.random.Generator, where: np.random.Generator
+    ) -> TrainSample:
         times = list(range(take.lr.shape[0]))
         if self._span is not None and not request.is_image:
             times = sample_times(len(times), self._num_frames, take.keyframe_indices, rng)
-        rows, columns = self._window(take.lr[times[0]], rng)
+        rows, columns = self._window(take.lr[times[0]], where)
         wide_rows, wide_columns = (slice(side.start * self._scale, side.stop * self._scale) for side in (rows, columns))
         lr = take.lr[times][..., rows, columns].contiguous()
         hr = take.hr[times][..., wide_rows, wide_columns].contiguous()

@@ -38,7 +38,9 @@ from sparkvsr.training.callbacks import (
     ValidationClipWriter,
 )
 from sparkvsr.training.ema import MovingAverage
+from sparkvsr.training.logger_media import ConfigToLoggers
 from sparkvsr.training.lora import add_lora
+from sparkvsr.training.meter import StepMeter
 from sparkvsr.training.module import RestorationTraining, works_in_pixels
 from sparkvsr.training.sample_making import degradation_node, making_device
 from sparkvsr.training.strategies import check_strategy
@@ -298,10 +300,11 @@ def build_trainer(
         raise ConfigError(msg)
     accumulate = node.accumulate_grad_batches
     callbacks: list[Callback] = []
-    progress = Progress(hook)
+    meter = StepMeter(every.get("peak_tflops"))
+    progress = Progress(hook, meter)
     if config.optimizer.ema_decay > 0:
         callbacks.append(MovingAverage(config.optimizer.ema_decay))
-    callbacks += [RandomStates(), progress, ValidationClipWriter(folder), stop]
+    callbacks += [ConfigToLoggers(plain(config)), meter, RandomStates(), progress, ValidationClipWriter(folder), stop]
     callbacks += _own_callbacks(every)
     callbacks.append(StepCheckpoint(folder, every.checkpoint_every, every.keep_checkpoints, hook))
     best = plain(every.get("best")) or {}

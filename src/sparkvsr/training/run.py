@@ -321,7 +321,7 @@ def _fit(run: Run, resume: Path | None, folder: Path) -> None:
     except (RuntimeError, MemoryError) as exc:
         if not is_out_of_memory(exc):
             raise
-        msg = "out of GPU memory; set data.batch_size lower, data.crop smaller, or use trainer=fsdp"
+        msg = "out of memory; set data.batch_size lower, data.crop smaller, or use trainer=fsdp"
         raise ResourceError(msg) from exc
 
 

@@ -76,7 +76,7 @@ def _obstacle(
         return f"{adapter.family} computes motion from the degraded frames in the loader"
     if isr.ratio > 0:
         return "keyframes.isr makes keyframes of the degraded frames in the loader"
-    if data.precompute.enabled:
+    if data.precompute.enabled and not data.precompute.get("hr_only"):
         return "data.precompute keeps degraded samples"
     if data.crop_tries > 1 or data.samples_per_clip > 1:
         return "data.crop_tries and data.samples_per_clip above 1 look at the degraded frames in the loader"
