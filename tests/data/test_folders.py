@@ -192,7 +192,7 @@ def test_a_list_says_which_clips_are_mixed_with_photos(root: Path, tmp_path: Pat
     assert {Path(name).name for name in names} == {"good.mp4"}
 
 
-@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv422p10le", "yuv444p", "gbrp", "gray"])
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv422p10le", "yuv444p", "yuva420p", "gray"])
 def test_a_window_has_the_pixels_of_the_whole_frame(tmp_path: Path, pixel_format: str) -> None:
     """Cut before it is converted, which takes a fraction of the time; the values are the same."""
     from fractions import Fraction
