@@ -5,7 +5,8 @@
     ├── VideoError       a clip or image cannot be read or written
     │   ├── DecodeError
     │   └── EncodeError
-    │       └── OutputExistsError
+    │       ├── OutputExistsError
+    │       └── ReaderGoneError
     ├── KeyframeError    a keyframe index or its reference image cannot be used
     ├── WeightsError     a model folder or weight file is missing, incomplete or of another architecture
     ├── DatasetError     a data set is missing or is not laid out as expected
@@ -55,6 +56,10 @@ class OutputExistsError(EncodeError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class ReaderGoneError(EncodeError):
+    """The program that reads the result from a pipe went away."""
 
 
 class KeyframeError(SparkVSRError):

@@ -70,8 +70,8 @@ class LossTerm(nn.Module):
         if self.domain == "latent":
             assert given.restored_latents is not None
             assert given.truth_latents is not None  # the sum asks for them
-            return self(given.restored_latents.float(), given.truth_latents.float())  # type: ignore[no-any-return]
-        return self(*(frames.flatten(0, 1) for frames in self.compared(given)))  # type: ignore[no-any-return]
+            return self(given.restored_latents.float(), given.truth_latents.float())
+        return self(*(frames.flatten(0, 1) for frames in self.compared(given)))
 
     def compared(self, given: LossInputs) -> tuple[Tensor, Tensor]:
         """The restored clips and what this term measures them against, both ``(B, F, 3, H, W)`` float32."""
@@ -194,7 +194,7 @@ class Lpips(LossTerm):
         super().__init__(weight, target, every, start_step)
         self.distance: nn.Module | None = lpips_network_checked(network, weights) if weight > 0 else None
         if edge_aware and self.distance is not None:
-            self.distance = EdgeAware(self.distance)  # type: ignore[arg-type]
+            self.distance = EdgeAware(self.distance)
 
     def forward(self, sr: Tensor, target: Tensor) -> Tensor:
         """See ``LossTerm``."""
@@ -233,7 +233,7 @@ class Dists(LossTerm):
         self.crop = crop
         self.distance: nn.Module | None = dists_network(weights) if weight > 0 else None
         if edge_aware and self.distance is not None:
-            self.distance = EdgeAware(self.distance)  # type: ignore[arg-type]
+            self.distance = EdgeAware(self.distance)
 
     def forward(self, sr: Tensor, target: Tensor) -> Tensor:
         """See ``LossTerm``."""

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from safetensors import SafetensorError
 
 from sparkvsr.config import config_from_dict, load_config
-from sparkvsr.errors import ConfigError, WeightsError
+from sparkvsr.errors import ConfigError, EncodeError, WeightsError
 from sparkvsr.training.adapters.interface import TrainingAdapter, parameter_count
 from sparkvsr.training.build import build, build_adapter
 from sparkvsr.training.checkpoints import find_checkpoint, network_state, read_checkpoint
@@ -51,6 +52,7 @@ def export_model(
         ConfigError: the folder is not empty, the run's configuration is missing or names code that it may not, or the
             base model is not where it was.
         WeightsError: the checkpoint cannot be read or does not fit its configuration.
+        EncodeError: the disk is full, or the folder may not be written.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not overwrite:
         msg = f"-o {folder} exists and is not empty; choose another folder, or replace it with --overwrite"
@@ -84,6 +86,10 @@ def export_model(
             shutil.rmtree(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
         aside.rename(folder)
+    except (OSError, SafetensorError) as exc:
+        reason = getattr(exc, "strerror", None) or exc
+        msg = f"-o {folder} cannot be written ({reason}); free some space, or choose another folder"
+        raise EncodeError(msg) from exc
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return folder

@@ -7,7 +7,6 @@ the run's clip size. What a trace cannot see, the allocator's fragments and the 
 from __future__ import annotations
 
 import itertools
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from sparkvsr.errors import ConfigError, WeightsError
 from sparkvsr.models.cogvideox.networks.hub import resolve_folder
 from sparkvsr.models.cogvideox.networks.weight_files import build_transformer, build_vae
 from sparkvsr.models.tracing import peak_bytes, training_peak_bytes
+from sparkvsr.plain_json import read_object
 from sparkvsr.pretrained.perceptual import Dists
 from sparkvsr.training.adapters.cogvideox import CogVideoXAdapter, build_cogvideox_adapter
 from sparkvsr.training.adapters.interface import LatentBatch, parameter_count
@@ -247,7 +247,7 @@ def _gib(count: int | None) -> str:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        loaded: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        loaded = read_object(file)
     except (OSError, ValueError) as exc:
         msg = f"model.path: {file} cannot be read ({exc}); --plan needs the configuration files, not the weights"
         raise WeightsError(msg) from exc

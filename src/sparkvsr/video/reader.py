@@ -231,7 +231,7 @@ class VideoReader:
     def _convert(self, frame: av.VideoFrame, index: int, scan: PacketScan) -> Frame:
         self.side_data |= side_data_names([frame])
         matrix = display_matrix(frame)
-        is_sited = self.info.codec == "mjpeg"
+        is_sited = self.info.is_center_sited
         if matrix == UPRIGHT:
             pixels, alpha = frame_to_pixels(frame, self.info.color, is_center_sited=is_sited, window=self._window)
         else:
