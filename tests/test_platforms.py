@@ -60,9 +60,10 @@ import sys
 sys.path[:0] = {path!r}
 from sparkvsr.child_processes import connect, TOKEN_VARIABLE
 import os
-line = connect(sys.argv[1])
+lines = connect(sys.argv[1:])
 while True:
-    line.send([line.recv(), TOKEN_VARIABLE in os.environ])
+    for number, line in enumerate(lines):
+        line.send([line.recv(), number, TOKEN_VARIABLE in os.environ])
 """
 
 
@@ -76,11 +77,13 @@ def echo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.mark.parametrize("start", [child_processes._inherited, child_processes._over_loopback])
 def test_a_module_is_started_and_spoken_to(start: object, echo: str) -> None:
-    process, line = start(echo, dict(os.environ))  # type: ignore[operator]
-    line.send("word")
-    assert line.poll(30)
-    assert line.recv() == ["word", False]  # the token is not handed on to what the module starts
-    line.close()
+    process, lines = start(echo, dict(os.environ), 2)  # type: ignore[operator]
+    for number, line in enumerate(lines):
+        line.send("word")
+        assert line.poll(30)
+        assert line.recv() == ["word", number, False]  # the token is not handed on to what the module starts
+    for line in lines:
+        line.close()
     assert process.wait(30) is not None
 
 
@@ -97,7 +100,7 @@ def test_who_does_not_know_the_token_is_not_let_in(echo: str, monkeypatch: pytes
 
     strangers: list[socket.socket] = []
     monkeypatch.setattr(socket, "create_server", visited)
-    process, line = child_processes._over_loopback(echo, dict(os.environ))
+    process, (line,) = child_processes._over_loopback(echo, dict(os.environ), 1)
     line.send("word")
     assert line.recv()[0] == "word"
     line.close()
@@ -110,4 +113,4 @@ def test_a_module_that_ends_at_once_is_an_error_and_no_waiting(tmp_path: Path, m
     (tmp_path / "dies.py").write_text("raise SystemExit(7)\n")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConnectionError, match=r"dies did not connect \(exit code 7\)"):
-        child_processes._over_loopback("dies", dict(os.environ))
+        child_processes._over_loopback("dies", dict(os.environ), 1)

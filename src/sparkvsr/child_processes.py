@@ -1,4 +1,4 @@
-"""Start one of our own modules as a process with a connection to it, on Linux, macOS and Windows.
+"""Start one of our own modules as a process with connections to it, on Linux, macOS and Windows.
 
 Where a process can inherit an open socket, it does: nobody else can reach that. Windows cannot hand one on in this way;
 there the process connects to a port of this machine that is open until it has done so, and shows a token from its
@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 
@@ -25,28 +25,26 @@ START_SECONDS = 120.0
 _TOKEN_BYTES = 64
 
 
-def start_module(module: str, environment: Mapping[str, str]) -> tuple[subprocess.Popen[bytes], Connection]:
-    """Run ``python -m module ADDRESS``; the module gets its end with ``connect(ADDRESS)``.
+def start_module(
+    module: str, environment: Mapping[str, str], connections: int = 1
+) -> tuple[subprocess.Popen[bytes], list[Connection]]:
+    """Run ``python -m module ADDRESS...``; the module gets its ends with ``connect(sys.argv[1:])``, in the same order.
 
     Args:
         module: of this package.
         environment: of the process.
+        connections: how many.
 
     Raises:
         OSError: the process cannot be started or does not connect.
     """
-    return _over_loopback(module, environment) if os.name == "nt" else _inherited(module, environment)
+    return (_over_loopback if os.name == "nt" else _inherited)(module, environment, connections)
 
 
-def connect(address: str) -> Connection:
-    """The started module's end, from the argument it was given."""
-    if address.isdigit():
-        return Connection(int(address))
-    port = int(address.rpartition(":")[2])
-    line = socket.create_connection(("127.0.0.1", port), timeout=START_SECONDS)
-    line.sendall(os.environ.pop(TOKEN_VARIABLE).encode("ascii"))
-    line.settimeout(None)
-    return Connection(line.detach())
+def connect(addresses: Sequence[str]) -> list[Connection]:
+    """The started module's ends, from the arguments it was given."""
+    token = os.environ.pop(TOKEN_VARIABLE, "").encode("ascii")
+    return [Connection(int(one)) if one.isdigit() else _call_back(one, token) for one in addresses]
 
 
 def is_running(process: int) -> bool:
@@ -58,25 +56,35 @@ def is_running(process: int) -> bool:
     return psutil.pid_exists(process)
 
 
-def _inherited(module: str, environment: Mapping[str, str]) -> tuple[subprocess.Popen[bytes], Connection]:
-    ours, theirs = socket.socketpair()
-    with theirs:
+def _inherited(
+    module: str, environment: Mapping[str, str], connections: int
+) -> tuple[subprocess.Popen[bytes], list[Connection]]:
+    pairs = [socket.socketpair() for _ in range(connections)]
+    theirs = [pair[1].fileno() for pair in pairs]
+    try:
         process = subprocess.Popen(
-            [sys.executable, "-m", module, str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
+            [sys.executable, "-m", module, *map(str, theirs)],
+            pass_fds=theirs,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             env=environment,
         )
-    return process, Connection(ours.detach())
+    finally:
+        for _, their in pairs:
+            their.close()
+    return process, [Connection(ours.detach()) for ours, _ in pairs]
 
 
-def _over_loopback(module: str, environment: Mapping[str, str]) -> tuple[subprocess.Popen[bytes], Connection]:
+def _over_loopback(
+    module: str, environment: Mapping[str, str], connections: int
+) -> tuple[subprocess.Popen[bytes], list[Connection]]:
     token = secrets.token_hex(_TOKEN_BYTES // 2)
+    lines: list[Connection] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(1)
+        address = f"127.0.0.1:{server.getsockname()[1]}"
         process = subprocess.Popen(
-            [sys.executable, "-m", module, f"127.0.0.1:{server.getsockname()[1]}"],
+            [sys.executable, "-m", module, *[address] * connections],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             env={**environment, TOKEN_VARIABLE: token},
@@ -88,11 +96,22 @@ def _over_loopback(module: str, environment: Mapping[str, str]) -> tuple[subproc
             with suppress(TimeoutError):
                 line, _ = server.accept()
                 if _shows(line, token):
-                    return process, Connection(line.detach())
-                line.close()
+                    lines.append(Connection(line.detach()))
+                else:
+                    line.close()
+            if len(lines) == connections:
+                return process, lines
     process.kill()
     msg = f"the process of {module} did not connect (exit code {process.wait()})"
     raise ConnectionError(msg)
+
+
+def _call_back(address: str, token: bytes) -> Connection:
+    port = int(address.rpartition(":")[2])
+    line = socket.create_connection(("127.0.0.1", port), timeout=START_SECONDS)
+    line.sendall(token)
+    line.settimeout(None)
+    return Connection(line.detach())
 
 
 def _shows(line: socket.socket, token: str) -> bool:

@@ -163,7 +163,7 @@ class LocalWorker:
             if sys.platform != "win32":
                 before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
                 stack.callback(signal.pthread_sigmask, signal.SIG_SETMASK, before)
-            self._process, self._connection = start_module("sparkvsr.inference.workers.local_worker", environment)
+            self._process, (self._connection,) = start_module("sparkvsr.inference.workers.local_worker", environment)
         self._connection.send(self._settings)
         _log.info("started %s, process %d, on %s", self.name, self._process.pid, self._settings.device)
 
@@ -227,4 +227,5 @@ def forward_log(send: Callable[[str, Any], None]) -> None:
 
 
 if __name__ == "__main__":
-    serve(connect(sys.argv[1]))
+    (connection,) = connect(sys.argv[1:])
+    serve(connection)
