@@ -204,6 +204,40 @@ class TextReporter:
         self._progress, self._tasks = None, {}
 
 
+class DownloadBar:
+    """A bar of bytes on stderr if that is a terminal; otherwise nothing."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._progress: Progress | None = None
+
+    def __enter__(self) -> DownloadBar:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            _live.remove(self._progress)
+            self._progress = None
+
+    def update(self, done: int, total: int) -> None:
+        """Show bytes so far and in all (0: nobody knows)."""
+        if not sys.stderr.isatty():
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+        if self._progress is None:
+            columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn())
+            self._progress = Progress(*columns, TransferSpeedColumn(), console=Console(stderr=True), transient=True)
+            self._progress.add_task(self._label, total=None)
+            self._progress.start()
+            _live.append(self._progress)
+        self._progress.update(self._progress.task_ids[0], completed=done, total=total or None)
+
+
 def plan_lines(event: dict[str, Any]) -> list[str]:
     """The plan, for people."""
     keyframes, shots = event["keyframes"], event["shots"]

@@ -7,6 +7,7 @@ each command imports what it needs when it runs. An exception that nobody expect
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -71,6 +72,9 @@ class ErrorBoundary(TyperGroup):
             if _is_out_of_memory(exc):
                 print_error("memory ran out; use a smaller --tile or --chunk-frames, or fewer --devices (`ulimit -v`?)")
                 raise typer.Exit(1) from None
+            if (place := _full_disk(exc)) is not None:
+                print_error(f"the disk is full{place}; free some space and run the same again")
+                raise typer.Exit(1) from None
             is_typers = type(exc).__module__.partition(".")[0] in ("typer", "click")
             if is_debugging or is_typers or isinstance(exc, BrokenPipeError):
                 raise
@@ -91,13 +95,32 @@ def _is_out_of_memory(exc: BaseException) -> bool:
     )
 
 
+def _full_disk(exc: BaseException) -> str | None:
+    """Where the disk was full, as far as that is known; None if it was something else.
+
+    What writes for us (torch, safetensors, Lightning, TensorBoard) tells of it in kinds of errors of its own.
+    """
+    seen: list[BaseException] = []
+    cause: BaseException | None = exc
+    while cause is not None and cause not in seen:
+        seen.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    for error in seen:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return f" ({error.filename})" if error.filename else ""
+    is_told = any(os.strerror(code) in str(error) for error in seen for code in _FULL)
+    return "" if is_told or any("PytorchStreamWriter failed" in str(error) for error in seen) else None
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 _log = logging.getLogger("sparkvsr.cli")
 
 app = typer.Typer(
     name="sparkvsr",
     cls=ErrorBoundary,
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Keyframe-driven video super-resolution: upscale a few frames well, propagate them through the clip.",

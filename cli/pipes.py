@@ -194,7 +194,9 @@ def _upscale_pipe(
 def _open_input(source: str, stack: ExitStack) -> int:
     if source in _STDIN:
         if os.isatty(0):
-            msg = "- reads a clip from stdin, which is a terminal; pipe one in: ffmpeg -i in.mkv -f yuv4mpegpipe - | ..."
+            msg = (
+                "- reads a clip from stdin, which is a terminal; pipe one in: ffmpeg -i in.mkv -f yuv4mpegpipe - | ..."
+            )
             raise ConfigError(msg)
         return 0
     try:

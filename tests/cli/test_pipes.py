@@ -51,7 +51,9 @@ def test_ctrl_c_ends_a_pipe_that_waits() -> None:
             break
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 130
-    assert process.stderr.read().decode().splitlines() == ["Error: interrupted; what was handed on is whole up to there"]
+    assert process.stderr.read().decode().splitlines() == [
+        "Error: interrupted; what was handed on is whole up to there"
+    ]
     process.stdin.close()
     assert process.stdout is not None
     process.stdout.close()

@@ -225,9 +225,7 @@ def test_interlaced_streams_are_deinterlaced_like_a_file(tmp_path: Path) -> None
     assert "is interlaced and is deinterlaced" in str(events[0]["notes"])
     assert passed.startswith(b"YUV4MPEG2 W32 H24 F30000:1001 Ip A1:1 C420mpeg2")
     saved(tmp_path, data)
-    result = upscale(
-        tmp_path / "in.y4m", tmp_path / "f.mkv", model="bicubic", keyframes="none", scale=1, codec="ffv1"
-    )
+    result = upscale(tmp_path / "in.y4m", tmp_path / "f.mkv", model="bicubic", keyframes="none", scale=1, codec="ffv1")
     got = planes_of(passed, tmp_path)
     assert [k for k, frame in enumerate(file_planes(result.output)) if not np.array_equal(got[k], frame)] == []
 

@@ -148,7 +148,7 @@ def restored_frames(
     """
     loader = None
     if maker is not None:
-        loader = KeyframeLoader(lr.open, maker, settings.working_size, maker.weights)
+        loader = KeyframeLoader(lr.open, maker, settings.working_size, maker.weights, guidance=maker.guidance)
     restoring = restore_shots(model, lr.open(), shots, keyframes, loader, settings)
     try:
         while True:

@@ -139,44 +139,82 @@ def is_cut(candidate: int, thumbs: dict[int, Thumb]) -> bool:
         candidate: first frame after the change.
         thumbs: ``(3, h, w)`` thumbnails by frame, up to `LOOK_FRAMES` on both sides.
     """
-    last, first = thumbs[candidate - 1], thumbs[candidate]
-    if _is_lit_alike(last, first) or _is_fade(candidate, thumbs):
-        return False
-    jump = _distance(last, first)
-    for start in range(candidate - 1, candidate - LOOK_FRAMES - 1, -1):
-        for stop in range(candidate, min(candidate + LOOK_FRAMES, start + LOOK_FRAMES + 1)):
-            if stop - start < 2 or start not in thumbs or stop not in thumbs:
-                continue
-            if not _is_passing(start, stop, thumbs):
-                continue
-            if _is_same(thumbs[start], thumbs[stop], jump):
-                return False
-    return True
+    return _Surroundings(thumbs).is_cut(candidate)
+
+
+class _Surroundings:
+    """The thumbnails around a change. Each frame and each pair is judged once, as the same ones are asked for often.
+
+    Args:
+        thumbs: see `is_cut`.
+    """
+
+    def __init__(self, thumbs: dict[int, Thumb]) -> None:
+        self._thumbs = thumbs
+        self._centred: dict[int, tuple[Thumb, float]] = {}
+        self._flat: dict[int, bool] = {}
+        self._lit_alike: dict[tuple[int, int], bool] = {}
+
+    def is_cut(self, candidate: int) -> bool:
+        """See the function of this name."""
+        before = candidate - 1
+        if self._is_lit_as(before, candidate) or _is_fade(candidate, self._thumbs):
+            return False
+        jump = _distance(self._thumbs[before], self._thumbs[candidate])
+        for start in range(before, candidate - LOOK_FRAMES - 1, -1):
+            for stop in range(candidate, min(candidate + LOOK_FRAMES, start + LOOK_FRAMES + 1)):
+                if stop - start < 2 or start not in self._thumbs or stop not in self._thumbs:
+                    continue
+                if self._is_passing(start, stop) and self._is_same(start, stop, jump):
+                    return False
+        return True
+
+    def _is_passing(self, start: int, stop: int) -> bool:
+        """Whether the frames between two are no shot of their own: few, empty, or one of the two in another light."""
+        between = [k for k in range(start + 1, stop) if k in self._thumbs]
+        if len(between) < MIN_SHOT_FRAMES:
+            return True
+        return all(self._is_empty(k) or self._is_lit_as(start, k) or self._is_lit_as(stop, k) for k in between)
+
+    def _is_same(self, start: int, stop: int, jump: float) -> bool:
+        one, other = self._thumbs[start], self._thumbs[stop]
+        flat = (self._is_empty(start), self._is_empty(stop))
+        if all(flat):
+            return _distance(one, other) < _SAME_SHARE * jump
+        if any(flat):
+            return False
+        if _distance(one, other) < _SAME_SHARE * jump and self._correlated(start, stop) > _SAME_CORRELATION:
+            return True
+        return _is_moved(one, other, jump)
+
+    def _is_empty(self, index: int) -> bool:
+        if index not in self._flat:
+            self._flat[index] = is_flat(self._thumbs[index])
+        return self._flat[index]
+
+    def _is_lit_as(self, one: int, other: int) -> bool:
+        """Whether two frames show the same structure, whatever their brightness."""
+        if (one, other) not in self._lit_alike:
+            is_seen = not self._is_empty(one) and not self._is_empty(other)
+            self._lit_alike[one, other] = is_seen and self._correlated(one, other) > _LIT_CORRELATION
+        return self._lit_alike[one, other]
+
+    def _correlated(self, one: int, other: int) -> float:
+        x, x_norm = self._of(one)
+        y, y_norm = self._of(other)
+        return float((x * y).sum()) / (x_norm * y_norm) if x_norm * y_norm > 0 else 0.0
+
+    def _of(self, index: int) -> tuple[Thumb, float]:
+        if index not in self._centred:
+            luma = _luma(self._thumbs[index])
+            centred = luma - luma.mean()
+            self._centred[index] = centred, float(np.sqrt((centred * centred).sum()))
+        return self._centred[index]
 
 
 def is_flat(thumb: Thumb) -> bool:
     """Whether a picture shows nothing."""
     return float(_luma(thumb).std()) < FLAT_SPREAD
-
-
-def _is_passing(start: int, stop: int, thumbs: dict[int, Thumb]) -> bool:
-    """Whether the frames between two are no shot of their own: few, or empty, or one of the two in another light."""
-    between = [thumbs[k] for k in range(start + 1, stop) if k in thumbs]
-    if len(between) < MIN_SHOT_FRAMES:
-        return True
-    ends = (thumbs[start], thumbs[stop])
-    return all(is_flat(thumb) or any(_is_lit_alike(end, thumb) for end in ends) for thumb in between)
-
-
-def _is_same(one: Thumb, other: Thumb, jump: float) -> bool:
-    flat = (is_flat(one), is_flat(other))
-    if all(flat):
-        return _distance(one, other) < _SAME_SHARE * jump
-    if any(flat):
-        return False
-    if _distance(one, other) < _SAME_SHARE * jump and _correlation(one, other) > _SAME_CORRELATION:
-        return True
-    return _is_moved(one, other, jump)
 
 
 def _is_moved(one: Thumb, other: Thumb, jump: float) -> bool:
@@ -190,10 +228,6 @@ def _is_moved(one: Thumb, other: Thumb, jump: float) -> bool:
             if _distance(a, b) < _SAME_SHARE * jump and _correlation(a, b) > _MOVED_CORRELATION:
                 return True
     return False
-
-
-def _is_lit_alike(one: Thumb, other: Thumb) -> bool:
-    return not is_flat(one) and not is_flat(other) and _correlation(one, other) > _LIT_CORRELATION
 
 
 def _is_fade(candidate: int, thumbs: dict[int, Thumb]) -> bool:

@@ -256,6 +256,8 @@ def prepare(
     notes += content_notes(
         maker, lambda indices: read_frames(path, indices, stream=info.stream_index), selection.indices
     )
+    if maker.guidance and not model.has_keyframe_guidance:
+        notes.append(f"keyframes have a guidance of their own, but {model.name} knows only one for all (--guidance)")
     has_own_images = maker.holds_images
     own: tuple[int, ...] = ()
     if places_own:

@@ -52,7 +52,9 @@ def keyframe_loader(job: UpscaleJob, segments: Iterable[Segment] = ()) -> Keyfra
             msg = f"the reference image of keyframe {index} was changed while it was used; run the same again"
             raise KeyframeError(msg)
 
-    return KeyframeLoader(clip.open_frames, maker, clip.settings.working_size, maker.weights, check=check)
+    return KeyframeLoader(
+        clip.open_frames, maker, clip.settings.working_size, maker.weights, check=check, guidance=maker.guidance
+    )
 
 
 def pixel_settings(job: UpscaleJob) -> dict[str, object]:

@@ -77,9 +77,7 @@ def upscale_into_pipe(
             queue = stack.enter_context(BackgroundSink(write, FRAMES_WAITING))
             depth = max(FRAMES_WAITING, settings.chunk_frames)
             frames = stack.enter_context(closing(prefetch(clip.open_frames(), depth)))
-            for frame, pixels in restore_shots(
-                job.model, frames, clip.shots, clip.selection.indices, loader, settings
-            ):
+            for frame, pixels in restore_shots(job.model, frames, clip.shots, clip.selection.indices, loader, settings):
                 alpha = None if frame.alpha is None else resize_image(frame.alpha, settings.size)
                 queue.put((pixels, frame.pts, frame.duration, alpha))
                 progress.advance()

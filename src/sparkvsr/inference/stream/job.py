@@ -158,9 +158,7 @@ class _Run:
         self._look = LookAhead(
             plan.choice, fills=plan.fills, reach=model.keyframe_lookahead or 0, first=source.first_index
         )
-        self._restorer = PassingRestorer(
-            model, self._look, plan.run.settings, self._pixels_of, plan.maker, self._note
-        )
+        self._restorer = PassingRestorer(model, self._look, plan.run.settings, self._pixels_of, plan.maker, self._note)
         self._chunk = plan.run.settings.chunk_frames
         self._next = source.first_index
         self._colours = plan.maker is not None and plan.maker.may_colour and plan.choice.kind != "none"
@@ -328,4 +326,3 @@ def done_event(result: StreamResult) -> dict[str, Any]:
         "work": None,
         "notes": list(result.notes),
     }
-

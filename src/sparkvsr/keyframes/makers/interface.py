@@ -66,6 +66,7 @@ class ReferenceMaker(ABC):
         holds_images: whether it only gives images that somebody made before, which invites another edit.
         covers_clip: whether it holds an image of every frame already, so that more keyframes cost nothing.
         weights: influence of single keyframes by frame index, above 0 to 1; 1 where it says nothing.
+        guidance: guidance of single keyframes by frame index, from 1; that of all where it says nothing.
     """
 
     name: str
@@ -74,6 +75,7 @@ class ReferenceMaker(ABC):
     holds_images: bool = False
     covers_clip: bool = False
     weights: Mapping[int, float] = MappingProxyType({})
+    guidance: Mapping[int, float] = MappingProxyType({})
 
     @abstractmethod
     def make(self, lr: Tensor, size: tuple[int, int], index: int = 0) -> Tensor:

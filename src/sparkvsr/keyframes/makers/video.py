@@ -213,9 +213,7 @@ class VideoMaker(ReferenceMaker):
             ]
         return []
 
-    def _find_offset(
-        self, read_lr: Callable[[Sequence[int]], Mapping[int, Tensor]], indices: Sequence[int]
-    ) -> int:
+    def _find_offset(self, read_lr: Callable[[Sequence[int]], Mapping[int, Tensor]], indices: Sequence[int]) -> int:
         """Frames by which the other video runs behind, 0 where the pictures do not clearly say otherwise."""
         inside = [index for index in indices if self._is_inside(index)] or list(indices[:1])
         step = max(1, len(inside) // _LOOKED_AT)
@@ -265,7 +263,9 @@ def make_video(argument: str, options: MakerOptions) -> VideoMaker:  # noqa: ARG
     if not path.exists() and at and number.removeprefix("-").removeprefix("+").isdigit():
         path, offset = Path(name).expanduser(), int(number)
     if not path.exists():
-        msg = f"--references video:{argument}: {path} does not exist; write it like video:other.mp4 or video:other.mp4@3"
+        msg = (
+            f"--references video:{argument}: {path} does not exist; write it like video:other.mp4 or video:other.mp4@3"
+        )
         raise ConfigError(msg)
     return VideoMaker(path, offset)
 

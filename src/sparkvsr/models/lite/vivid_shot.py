@@ -97,6 +97,7 @@ class VividPropagator(ShotPropagator):
                 if index in self._made_here:
                     reference.preference = _OWN_PREFERENCE
                 self._keyframe_fits(index)
+                reference.closeness = self._closeness(key.guidance)
                 reference.share = judge(lr, reference)
                 references.append(reference)
                 best = max(best, float(reference.share.mean()))
@@ -122,9 +123,8 @@ class VividPropagator(ShotPropagator):
                 kernels=CPU_KERNELS,
                 fuse=self._runner.fuse,
             )
-            guidance = self._guidance if name == "keyed" else 1.0
             carried = [carry(seen.lr, one) for one in references]
-            outputs[name] = compose(seen.lr, base.output, carried, max(guidance, 1.0))
+            outputs[name] = compose(seen.lr, base.output, carried)
             self._states[name] = PassState(outputs[name], base.hidden)
         if len(outputs) == 2:
             return torch.lerp(outputs["blind"], outputs["keyed"], self._guidance)[0].contiguous()
