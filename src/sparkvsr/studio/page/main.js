@@ -97,9 +97,10 @@ function heard(event) {
     setFrame(event.index);
     notice(`Frame ${event.index}: ${event.why}. Enter adds a keyframe.`);
   } else if (event.event === "exported") {
-    notice(`${event.name} is finished, in ${model.state.folder}/out: ${event.rendered} of ${event.frames} frames were rendered now`);
+    const how = event.rendered ? `, ${event.rendered} of ${event.frames} frames were rendered for it` : "";
+    notice(`${event.name} is finished and lies in ${model.state.folder}/out${how}`);
     byId("files").scrollIntoView({ block: "nearest" });
-  } else if (event.event === "rendered") notice(`Rendered ${event.label}: ${event.frames} frames`);
+  } else if (event.event === "rendered") notice(event.frames ? `Rendered ${event.label}: ${event.frames} frame${event.frames === 1 ? "" : "s"}` : `Nothing to render: ${event.label} is there already`);
   document.body.dataset.heard = event.event;
 }
 
