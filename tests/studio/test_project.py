@@ -169,6 +169,19 @@ def test_a_keyframe_has_a_guidance_of_its_own_or_that_of_all(studio: Studio) -> 
         read_manifest(folder)
 
 
+def test_the_look_is_part_of_a_version(studio: Studio) -> None:
+    from sparkvsr.models import registry
+
+    clip = studio.clip(0)
+    assert clip.settings()["look"] is None  # that of the command line
+    edits.look(clip, {"look": "faithful"})
+    assert clip.settings() == {"guidance": 1.0, "look": "faithful"}
+    assert "--look faithful" in clip.command("out.mp4")
+    edits.undo(clip, {})
+    assert clip.settings()["look"] is None
+    assert edits.LOOKS == registry.LOOKS
+
+
 def test_a_clip_that_is_replaced_is_noticed_and_nothing_wrong_is_shown(studio: Studio) -> None:
     clip = studio.clip(0)
     told: list[dict[str, object]] = []

@@ -124,7 +124,7 @@ class ClipSession:
                 "analysis": self.analysis,
                 "error": self.error,
                 "notes": self.notes,
-                "guidance": table["guidance"],
+                **self.settings(table),
                 "keyframes": [
                     {"index": int(index), **entry, "findings": self._known_findings(int(index), entry["image"])}
                     for index, entry in sorted(table["keyframes"].items(), key=lambda item: int(item[0]))
@@ -169,7 +169,7 @@ class ClipSession:
             folder / "refs" if used_indices(table) else None,
             folder / "store",
             self.clip.with_name(output),
-            {**self.values, **(options or {})},
+            {**self.values, **(options or {}), "look": self.settings(table)["look"]},
             table["guidance"],
         )
 
@@ -263,8 +263,12 @@ class ClipSession:
         """Have the segments worked out anew."""
         if self.shots:
             self._serial += 1
-            guidance = self.history.table["guidance"]
-            self._send({"do": "plan", "clip": self.number, "serial": self._serial, "guidance": guidance})
+            self._send({"do": "plan", "clip": self.number, "serial": self._serial, **self.settings()})
+
+    def settings(self, table: Table | None = None) -> dict[str, Any]:
+        """Guidance and look of a version (None: the current one); look None is that of the command line."""
+        table = self.history.table if table is None else table
+        return {"guidance": table["guidance"], "look": table.get("look") or self.values.get("look")}
 
     @property
     def is_planned(self) -> bool:

@@ -2,9 +2,11 @@
 
 A version is a plain table::
 
-    {"guidance": 1.0, "keyframes": {"48": {"image": HASH, "weight": 1.0, "enabled": true, "maker": "lite"}}}
+    {"guidance": 1.0, "look": "vivid",
+     "keyframes": {"48": {"image": HASH, "weight": 1.0, "enabled": true, "maker": "lite"}}}
 
-Images are named by their hash and never change, so going back is choosing another table.
+The look is there once it was chosen in the page, until then that of the command line holds, and a keyframe may have a
+"guidance" of its own. Images are named by their hash and never change, so going back is choosing another table.
 """
 
 from __future__ import annotations
@@ -90,6 +92,7 @@ def _is_sound(steps: Any, position: Any) -> bool:
         and isinstance(step.get("label"), str)
         and isinstance(step.get("table"), dict)
         and isinstance(step["table"].get("guidance"), int | float)
+        and isinstance(step["table"].get("look", ""), str)
         and isinstance(step["table"].get("keyframes"), dict)
         and all(_is_entry(index, entry) for index, entry in step["table"]["keyframes"].items())
         for step in steps

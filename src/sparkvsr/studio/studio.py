@@ -200,9 +200,8 @@ class Studio:
         self._heres[clip.number] = here
         length = 1 if values.get("single") else max(2, min(120, round(clip.info["fps"] * PREVIEW_SECONDS)))
         self._number += 1
-        guidance = clip.history.table["guidance"]
         message = {"do": "preview", "id": -self._number, "clip": clip.number, "here": here, "length": length}
-        self._send_when_open(clip, {**message, "guidance": guidance})
+        self._send_when_open(clip, {**message, **clip.settings()})
 
     def render_range(self, clip: ClipSession, values: Mapping[str, Any]) -> None:
         """Queue the shot of a frame, or everything."""
@@ -272,7 +271,7 @@ class Studio:
     def _render_message(self, item: Item) -> Message:
         clip = self._sessions[item["clip"]]
         self._running_keys = clip.shown.keys_between(item["start"], item["stop"])
-        return {**item, "do": "render", "guidance": clip.history.table["guidance"]}
+        return {**item, "do": "render", **clip.settings()}
 
     def _can_run(self, item: Item) -> bool:
         session = self._sessions.get(item["clip"])

@@ -108,6 +108,7 @@ function connection(isThere) {
   if (isThere === model.connected) return;
   model.connected = isThere;
   document.body.classList.toggle("offline", !isThere);
+  emit("studio");
   notice(isThere ? "Connected again" : "The server was stopped. Start it again with the same command; this page goes on by itself.", !isThere);
 }
 
