@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from sparkvsr.errors import KeyframeError, SparkVSRError
+from sparkvsr.errors import EncodeError, KeyframeError, SparkVSRError
 from sparkvsr.studio.event_stream import EventStream
 from sparkvsr.studio.export_options import command_line, default_output
 from sparkvsr.studio.history import History, Table
@@ -322,11 +322,14 @@ class ClipSession:
         return list(self._candidates.get(str(index), []))
 
     def save(self) -> None:
-        """Keep what is shown and what waits."""
+        """Keep what is shown and what waits. On a full disk that is told, and everything goes on without it."""
         with self.lock:
             asked = [{name: made["message"][name] for name in ASKED} for made in self.making.values()]
             self.saved = {"shown": self.shown.kept(), "queue": self.queue_items(), "making": asked}
-            self.project.save(STATE, self.saved)
+            try:
+                self.project.save(STATE, self.saved)
+            except EncodeError as exc:
+                self.tell({"event": "problem", "text": str(exc)})
 
     def check_index(self, index: Any) -> int:
         """A frame number from the page.

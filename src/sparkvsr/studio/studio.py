@@ -383,6 +383,15 @@ class Studio:
     def _made(self, clip: ClipSession, message: Message) -> None:
         clip.making.pop(message["id"], None)
         clip.save()
+        index, image = message["index"], message["image"]
+        try:
+            self._use_made(clip, message)
+        except SparkVSRError as exc:
+            clip.tell({"event": "problem", "text": f"the image for frame {index} could not be used: {exc}"})
+        clip.tell({"event": "made", "index": index, "image": image})
+        clip.changed()
+
+    def _use_made(self, clip: ClipSession, message: Message) -> None:
         index, image, prompt = message["index"], message["image"], message["prompt"]
         clip.add_candidate(index, image, message["name"], prompt=prompt, seed=message["seed"])
         table = clip.history.table
@@ -391,8 +400,6 @@ class Studio:
             use_image(clip, index, image, message["name"], f"{'add' if is_new else 'make'} {index}", prompt)
             if index == self._heres.get(clip.number):
                 self.preview(clip, {"here": index})
-        clip.tell({"event": "made", "index": index, "image": image})
-        clip.changed()
 
     def _failed(self, clip: ClipSession, message: Message) -> None:
         what = message["what"]

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -408,10 +409,16 @@ class Workbench:
 
         def write() -> None:
             place = inside(folder, key)
-            place.mkdir(exist_ok=True)
             partial = place / f".{index}.png"
-            partial.write_bytes(encode_image(pixels, ".png", bits=8))
-            partial.replace(place / f"{index}.png")
+            try:
+                place.mkdir(exist_ok=True)
+                partial.write_bytes(encode_image(pixels, ".png", bits=8))
+                partial.replace(place / f"{index}.png")
+            except OSError as exc:
+                with suppress(OSError):
+                    partial.unlink(missing_ok=True)
+                msg = f"frame {index} cannot be kept in {folder} ({exc.strerror}); free some space"
+                raise EncodeError(msg) from exc
             self._send({"event": "frame", "clip": clip, "index": index, "key": key, "share": share})
 
         self._pictures = [one for one in self._pictures if not one.done()]
