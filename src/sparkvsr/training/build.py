@@ -339,11 +339,12 @@ def build_trainer(
 def _own_callbacks(nodes: DictConfig) -> list[Callback]:
     """Lightning callbacks below ``callbacks``, by any name, each with its ``_target_``."""
     found = []
-    for name, node in nodes.items():
+    for key, node in nodes.items():
         if isinstance(node, DictConfig) and "_target_" in node:
-            made = build(node, f"callbacks.{name}")
+            name = f"callbacks.{key!s}"
+            made = build(node, name)
             if not isinstance(made, Callback):
-                msg = f"callbacks.{name} is a {type(made).__name__}; it must be a callback of lightning.pytorch"
+                msg = f"{name} is a {type(made).__name__}; it must be a callback of lightning.pytorch"
                 raise ConfigError(msg)
             found.append(made)
     return found
