@@ -48,6 +48,10 @@ class Frame:
         return f"Frame(index={self.index}, pts={self.pts}, duration={self.duration}, pixels={tuple(self.pixels.shape)})"
 
 
+_FEW_DAMAGED = 8
+"""Packets: more behind a join are hardly damage."""
+
+
 class VideoReader:
     """Iterate over the frames of a clip.
 
@@ -337,7 +341,10 @@ class VideoReader:
                 continue
             yield from frames
         if num_bad:
-            self._warn(f"{num_bad} damaged packet{'s' if num_bad > 1 else ''} in {self._path.name} skipped")
+            joined = ""
+            if self.info.time_steps and num_bad > _FEW_DAMAGED:
+                joined = " (what is joined behind may be in another codec; bring the parts into one first)"
+            self._warn(f"{num_bad} damaged packet{'s' if num_bad > 1 else ''} in {self._path.name} skipped{joined}")
 
     def _at_first_size(self, frame: av.VideoFrame) -> av.VideoFrame:
         width, height = self.info.width, self.info.height
