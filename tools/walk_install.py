@@ -48,7 +48,8 @@ def main() -> int:
         try:
             wheel = build_wheel(folder / "dist")
         except Failed as failure:
-            return report([("build", str(failure), 0.0, 0.0)])
+            print(f"the wheel cannot be built: {failure}", file=sys.stderr)
+            return 1
         for way in ways:
             home = folder / way
             home.mkdir()
@@ -67,7 +68,12 @@ def main() -> int:
 def build_wheel(folder: Path) -> Path:
     """The wheel that a release would have."""
     print("building the wheel ...", flush=True)
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--quiet", "-w", str(folder), str(ROOT)]
+    tree = folder.with_name("tree")  # a copy, because a build leaves files behind
+    unwanted = shutil.ignore_patterns(
+        ".*", "build", "dist", "tests", "docs", "*.egg-info", "__pycache__", "demo", "runs"
+    )
+    shutil.copytree(ROOT, tree, ignore=unwanted)
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--quiet", "-w", str(folder), str(tree)]
     step(command, {**os.environ}, 600, None)
     return next(folder.glob("sparkvsr-*.whl"))
 
