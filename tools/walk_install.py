@@ -84,10 +84,10 @@ def walk(way: str, wheel: Path, home: Path, *, with_metrics: bool, log: Path | N
     target = f"{wheel}[metrics]" if with_metrics else str(wheel)
     print(f"{way}: installing ...", flush=True)
     command = WAYS[way](target, home, variables, log)
-    said = step([command, "--version"], variables, 120, log)
+    said = step([command, "--version"], variables, 600, log)
     if not said.startswith("sparkvsr "):
         raise Failed(f"--version says {said!r}")
-    if "lite" not in step([command, "models"], variables, 120, log):
+    if "lite" not in step([command, "models"], variables, 600, log):
         raise Failed("models does not list lite")
     frames = write_frames(home / "clip")
     result = home / "out.mp4"
