@@ -138,6 +138,17 @@ class FolderMaker(ReferenceMaker):
         """See ``ReferenceMaker.make``."""
         return resize_image(self.load(index, (lr.shape[-2], lr.shape[-1])), size)
 
+    def original(self, index: int, lr_size: tuple[int, int]) -> Tensor:
+        """See ``ReferenceMaker.original``."""
+        if index not in self.paths:
+            msg = f"{self.folder} has no reference image for keyframe {index}; add {index:05d}.png"
+            raise KeyframeError(msg)
+        return self.load(index, lr_size)
+
+    def label(self, index: int) -> str:
+        """See ``ReferenceMaker.label``: the file's name."""
+        return self.paths[index].name if index in self.paths else super().label(index)
+
     def identity(self, index: int) -> str:
         """See ``ReferenceMaker.identity``: the image's bytes, the weight, and the guidance where it has its own."""
         own = f"^{self.guidance[index]}" if index in self.guidance else ""

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import logging
-import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from multiprocessing.connection import Connection
 from typing import Any
 
+from sparkvsr.child_processes import start_module
 from sparkvsr.spinning import worker_environment
 from sparkvsr.studio.asking import Asker
 from sparkvsr.studio.messages import Message, Pipe
@@ -82,18 +80,9 @@ class RenderClient:
                 process.wait()
 
     def _launch(self) -> None:
-        pairs = [socket.socketpair(), socket.socketpair()]
-        theirs = [pair[1].fileno() for pair in pairs]
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "sparkvsr.studio.render_process", *map(str, theirs)],
-            pass_fds=theirs,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            env=worker_environment(),
+        self._process, (commands, questions) = start_module(
+            "sparkvsr.studio.render_process", worker_environment(), connections=2
         )
-        for _, their in pairs:
-            their.close()
-        commands, questions = (Connection(ours.detach()) for ours, _ in pairs)
         self._pipe = Pipe(commands)
         self._asker.attach(questions)
 

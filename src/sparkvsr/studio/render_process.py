@@ -1,6 +1,6 @@
 """The process that holds torch and the model: pictures, plans, previews, renders, reference images, exports.
 
-It runs as ``python -m sparkvsr.studio.render_process FD FD``: over the first socket it is told what to do and tells
+It runs as ``python -m sparkvsr.studio.render_process ADDRESS ADDRESS``: over the first connection it is told what to do and tells
 what happens (`messages.py`), over the second it answers questions (`asking.py`, `pictures.py`), also while it renders.
 Images go through the project folder. It ends when the other end does, however that ended.
 """
@@ -19,6 +19,7 @@ from multiprocessing.connection import Connection
 from queue import Queue
 from typing import Any
 
+from sparkvsr.child_processes import connect
 from sparkvsr.errors import SparkVSRError
 from sparkvsr.studio.asking import answer_questions
 from sparkvsr.studio.messages import Message, Pipe
@@ -115,10 +116,10 @@ def _answer(connection: Connection) -> None:
 
 
 def main() -> None:
-    """Serve the two sockets whose numbers are the arguments."""
+    """Serve the two connections that the arguments name."""
     # Ctrl-C reaches every process of the terminal; the server decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    commands, questions = (Connection(int(number)) for number in sys.argv[1:3])
+    commands, questions = connect(sys.argv[1:3])
     threading.Thread(target=_answer, args=(questions,), name="sparkvsr-questions", daemon=True).start()
     try:
         RenderProcess(Pipe(commands)).serve()

@@ -26,6 +26,7 @@ class MixedMaker(ReferenceMaker):
         self.jobs = given.jobs
         self.may_colour = given.may_colour
         self.holds_images = given.holds_images
+        self.covers_clip = given.covers_clip
         self.weights, self.guidance = given.weights, given.guidance
 
     def make(self, lr: Tensor, size: tuple[int, int], index: int = 0) -> Tensor:
