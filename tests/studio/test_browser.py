@@ -87,7 +87,7 @@ class Studio:
         state: dict[str, Any] = json.loads(text)
         return state
 
-    def wait(self, expression: str, seconds: float = 40) -> None:
+    def wait(self, expression: str, seconds: float = 150) -> None:
         until(lambda: self.page.evaluate(expression), seconds)
 
     def open(self, address: str) -> None:
