@@ -184,6 +184,16 @@ class Endpoint:
         os.waitpid(self._pid, 0)
 
 
+def can_mount() -> bool:
+    """Whether a small file system can be mounted here."""
+    with tempfile.TemporaryDirectory(prefix="sparkvsr-disk-") as name:
+        mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", name]
+        if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+            return False
+        subprocess.run(["umount", "-l", name], check=True)
+    return True
+
+
 @contextlib.contextmanager
 def small_disk(folder: Path | None) -> Iterator[Path]:
     """A folder on a small file system."""
