@@ -13,8 +13,8 @@ from sparkvsr.errors import DecodeError
 
 from .border import alpha_decoder, check_size, decoding, main_video_stream, open_input
 from .colour_tags import ColourTags, is_known_matrix
-from .hdr import HdrMetadata, hdr_metadata
 from .declared_size import holds_more
+from .hdr import HdrMetadata, hdr_metadata
 from .images import (
     DEFAULT_SEQUENCE_FPS,
     decode_image,
