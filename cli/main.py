@@ -1,6 +1,6 @@
 """The `sparkvsr` command: registers the subcommands and turns errors into text and exit codes.
 
-Exit codes: 0 done, 1 the work failed, 2 wrong usage, 130 interrupted. Importing this imports no torch;
+Exit codes: 0 done, 1 the work failed, 2 wrong usage, 130 interrupted, 141 nobody read the pipe any more. Importing this imports no torch;
 each command imports what it needs when it runs. An exception that nobody expected leaves a report in a file
 (crash.py) instead of a traceback on the screen.
 """
@@ -19,7 +19,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from sparkvsr.errors import ConfigError, SparkVSRError
+from sparkvsr.errors import ConfigError, ReaderGoneError, SparkVSRError
 from sparkvsr.spinning import sleep_between_tasks
 from sparkvsr.version import __version__
 
@@ -33,6 +33,7 @@ from .keyframes import keyframes
 from .logs import observed
 from .metrics import metrics
 from .models import models
+from .pipes import EXIT_READER_GONE
 from .profile import bench, profile
 from .schema import schema
 from .steady import steady_output
@@ -62,7 +63,7 @@ class ErrorBoundary(TyperGroup):
                 raise
             _log.debug("where it comes from", exc_info=exc)
             print_error(str(exc))
-            raise typer.Exit(2 if isinstance(exc, ConfigError) else 1) from None
+            raise typer.Exit(_exit_code(exc)) from None
         except KeyboardInterrupt:
             print_error("interrupted; nothing is left under an output's name, what was finished is kept")
             raise typer.Exit(EXIT_INTERRUPTED) from None
@@ -79,6 +80,12 @@ class ErrorBoundary(TyperGroup):
                 raise
             print_error(crash_message(exc))
             raise typer.Exit(1) from None
+
+
+def _exit_code(error: SparkVSRError) -> int:
+    if isinstance(error, ReaderGoneError):
+        return EXIT_READER_GONE
+    return 2 if isinstance(error, ConfigError) else 1
 
 
 def _is_out_of_memory(exc: BaseException) -> bool:
@@ -113,7 +120,7 @@ app = typer.Typer(
     name="sparkvsr",
     cls=ErrorBoundary,
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Keyframe-driven video super-resolution: upscale a few frames well, propagate them through the clip.",

@@ -54,36 +54,82 @@ def detect_cuts(frames: Iterable[Tensor], *, on_frame: Callable[[int], None] | N
     Returns:
         The positions of the first frames of new shots within ``frames`` (never 0), and the number of frames.
     """
-    from scenedetect import AdaptiveDetector, FrameTimecode
-
-    # Thresholds are the library's own; how short a shot may be is decided after the second look.
-    detector = AdaptiveDetector(min_scene_len=1)
-    thumbs: dict[int, Thumb] = {}
-    waiting: list[int] = []
-    cuts: list[int] = []
-    count = 0
-
-    def look_again(seen: int, *, is_end: bool) -> None:
-        while waiting and (is_end or waiting[0] + LOOK_FRAMES < seen):
-            candidate = waiting.pop(0)
-            if 0 < candidate < seen and is_cut(candidate, thumbs):
-                cuts.append(candidate)
-        oldest = min([*waiting, seen]) - 2 * LOOK_FRAMES
-        for index in [index for index in thumbs if index < oldest]:
-            del thumbs[index]
-
-    for count, pixels in enumerate(frames, start=1):
-        small = reduced(pixels, ANALYSIS_LONG_SIDE)
-        thumbs[count - 1] = reduced(small, THUMB_LONG_SIDE).numpy().astype(np.float32)
-        bgr = small.flip(0).mul(255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
-        waiting += [cut.frame_num for cut in detector.process_frame(FrameTimecode(count - 1, fps=25.0), bgr)]
-        look_again(count, is_end=False)
+    finder = CutFinder()
+    for pixels in frames:
+        finder.push(pixels)
         if on_frame is not None:
-            on_frame(count)
-    if count:
-        waiting += [cut.frame_num for cut in detector.post_process(FrameTimecode(count - 1, fps=25.0))]
-    look_again(count, is_end=True)
-    return _far_enough(cuts, count), count
+            on_frame(finder.count)
+    finder.finish()
+    return finder.cuts, finder.count
+
+
+class CutFinder:
+    """Takes the frames of a clip in order and says where its shots begin, a little later.
+
+    Attributes:
+        cuts: positions of the first frames of new shots, never 0. Those up to ``known_until`` stay as they are.
+        count: frames seen.
+    """
+
+    def __init__(self) -> None:
+        from scenedetect import AdaptiveDetector, FrameTimecode
+
+        # Thresholds are the library's own; how short a shot may be is decided after the second look.
+        self._detector = AdaptiveDetector(min_scene_len=1)
+        self._timecode = FrameTimecode
+        self._thumbs: dict[int, Thumb] = {}
+        self._waiting: list[int] = []
+        self._is_finished = False
+        self.cuts: list[int] = []
+        self.count = 0
+
+    @property
+    def known_until(self) -> int:
+        """The last frame of which it is known whether a shot begins there; -1 before the first."""
+        if self._is_finished:
+            return self.count - 1
+        # The detector compares a change with those on both sides of it.
+        decided = self.count - 1 - self._detector.window_width
+        decided = min([decided, *(candidate - 1 for candidate in self._waiting)])
+        if self.cuts and decided < self.cuts[-1] + MIN_SHOT_FRAMES - 1:
+            # Another one close behind it would take its place.
+            return self.cuts[-1] - 1
+        return max(decided, -1)
+
+    def push(self, pixels: Tensor) -> None:
+        """The next frame, ``(3, h, w)`` float in [0, 1]."""
+        small = reduced(pixels, ANALYSIS_LONG_SIDE)
+        index = self.count
+        self.count += 1
+        self._thumbs[index] = reduced(small, THUMB_LONG_SIDE).numpy().astype(np.float32)
+        bgr = small.flip(0).mul(255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+        self._waiting += [cut.frame_num for cut in self._detector.process_frame(self._timecode(index, fps=25.0), bgr)]
+        self._look_again(is_end=False)
+
+    def finish(self) -> None:
+        """The clip has ended: everything is known."""
+        if self.count:
+            last = self._timecode(self.count - 1, fps=25.0)
+            self._waiting += [cut.frame_num for cut in self._detector.post_process(last)]
+        self._look_again(is_end=True)
+        self._is_finished = True
+
+    def _look_again(self, *, is_end: bool) -> None:
+        while self._waiting and (is_end or self._waiting[0] + LOOK_FRAMES < self.count):
+            candidate = self._waiting.pop(0)
+            if 0 < candidate < self.count and is_cut(candidate, self._thumbs):
+                self._keep(candidate)
+        oldest = min([*self._waiting, self.count]) - 2 * LOOK_FRAMES
+        for index in [index for index in self._thumbs if index < oldest]:
+            del self._thumbs[index]
+
+    def _keep(self, cut: int) -> None:
+        """Leave shots to propagate in; of two that are too close the later one begins the longer shot."""
+        if cut < MIN_SHOT_FRAMES:
+            return
+        if self.cuts and cut - self.cuts[-1] < MIN_SHOT_FRAMES:
+            self.cuts.pop()
+        self.cuts.append(cut)
 
 
 def is_cut(candidate: int, thumbs: dict[int, Thumb]) -> bool:
@@ -196,18 +242,6 @@ def _is_fade(candidate: int, thumbs: dict[int, Thumb]) -> bool:
         if len(shown) > _RAMP_FRAMES and is_rising and spreads[0] < _RAMP * spreads[-1]:
             return _correlation(shown[0], shown[-1]) > _SAME_CORRELATION
     return False
-
-
-def _far_enough(cuts: Iterable[int], count: int) -> list[int]:
-    """Cuts that leave shots to propagate in; of two that are too close the later one begins the longer shot."""
-    kept: list[int] = []
-    for cut in sorted(set(cuts)):
-        if cut < MIN_SHOT_FRAMES or cut >= count:
-            continue
-        if kept and cut - kept[-1] < MIN_SHOT_FRAMES:
-            kept.pop()
-        kept.append(cut)
-    return kept
 
 
 def reduced(pixels: Tensor, long_side: int) -> Tensor:

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -71,11 +71,15 @@ class ActiveKeyframe:
     agreement: Tensor
     weight: float
     motion: KeyframeMotion | None = None
+    guidance: float | None = None
 
 
 @dataclass
 class PassState:
-    """What one pass carries from frame to frame: ``(1, 3, 4h, 4w)`` and ``(1, hidden, h, w)``."""
+    """What one pass carries from frame to frame: ``(1, 3, 4h, 4w)`` and ``(1, hidden, h, w)``.
+
+    In the vivid look ``hidden`` is ``(1, 1, h, w)``: how far the output is trusted.
+    """
 
     output: Tensor
     hidden: Tensor
@@ -111,6 +115,10 @@ class ShotPropagator:
     own_every = OWN_EVERY
     renew_after = 1
     """Frames after which a keyframe of our own that does not fit any more is made again."""
+    forgets_lost = True
+    """Whether the frame before is left out altogether where too little of it is found again."""
+    follows_own_doubled = True
+    """Whether keyframes of our own are matched on doubled frames."""
 
     def __init__(
         self,
@@ -171,7 +179,7 @@ class ShotPropagator:
                 self._start_anew()
                 step_flow = None
         previous = None if step_flow is None else self._lr
-        if previous is not None and step_flow is not None:
+        if self.forgets_lost and previous is not None and step_flow is not None:
             error = CPU_KERNELS.difference(warp(previous, to_tensor(step_flow)), lr)
             previous = None if lost_share(lr, error) > _PREVIOUS_LOST else previous
         given, share, is_poor = self._references(lr, grey, step_flow)
@@ -200,9 +208,10 @@ class ShotPropagator:
                 others=references[1:],
                 kernels=CPU_KERNELS,
                 fuse=self._runner.fuse,
-                with_picture=self._guidance > 1,
+                with_picture=any(one.closeness > 0 for one in references),
             )
             self._states[name] = PassState(results[name].output, results[name].hidden)
+            results[name] = _closer(results[name], references)
         return self._guided(results)[0].contiguous()
 
     def export_state(self) -> dict[str, Tensor]:
@@ -263,6 +272,11 @@ class ShotPropagator:
         """The first frame whose keyframe may still be used."""
         return self._cut_before if self.next_index <= self._flash_until else self._cut_at
 
+    @property
+    def _is_helped(self) -> bool:
+        """Whether a keyframe of our own was followed beside the given ones up to the frame before."""
+        return "keyed" in self._own and self._own["keyed"][1].motion is not None
+
     def _keyframe_fits(self, index: int) -> None:
         """A keyframe from before what looked like a cut shows the current frame: it was none."""
         if index < self._cut_at:
@@ -285,7 +299,7 @@ class ShotPropagator:
             key = ready(lr, self._upscale(lr[0])[None], 1.0)
             self._own[name] = self.next_index, key
         age = self.next_index - self._own[name][0]
-        reference = tracked(key, grey, step_flow, age)
+        reference = tracked(key, grey, step_flow, age, doubled=self.follows_own_doubled)
         if age >= self.renew_after and (reference is None or is_lost(lr, reference)):
             # Water, fire, a crowd: nothing that lies back can be carried, and a fresh one is as good as a single image.
             key = ready(lr, self._upscale(lr[0])[None], 1.0)
@@ -296,7 +310,12 @@ class ShotPropagator:
         # A picture that somebody gave beats our own, unless it can hardly be trusted at a place.
         reference.preference = _OWN_PREFERENCE
         reference.decided = 0.0
+        reference.closeness = self._closeness(None)
         return [reference]
+
+    def _closeness(self, guidance: float | None) -> float:
+        """Of a keyframe with a guidance of its own, or with that of all."""
+        return min(max((self._guidance if guidance is None else guidance) - 1.0, 0.0), 1.0)
 
     def _references(self, lr: Tensor, grey: Grey, step_flow: Flow | None) -> tuple[list[Reference], float, bool]:
         """The given keyframes in use, the mean trust in the best of them, and whether help is welcome."""
@@ -305,15 +324,18 @@ class ShotPropagator:
         for index in [i for i in self._active if i not in self._indices[max(0, place - 1) : place + 1]]:
             del self._active[index]
         references, best, fits = [], 0.0, False
+        is_helped = self._is_helped
         for index in wanted:
             if index not in self._active:
                 self._active[index] = self._load(index)
             key = self._active[index]
             if key.weight <= 0:
                 continue
-            reference = tracked(key, grey, step_flow, abs(index - self.next_index))
+            # One that has been lost only fills in beside our own: half the time is enough for it.
+            reference = tracked(key, grey, step_flow, abs(index - self.next_index), doubled=not is_helped)
             if reference is not None:
                 self._keyframe_fits(index)
+                reference.closeness = self._closeness(key.guidance)
                 references.append(reference)
                 best = max(best, mean_trust(lr, reference))
                 fits = fits or not is_lost(lr, reference)
@@ -322,18 +344,31 @@ class ShotPropagator:
     def _load(self, index: int) -> ActiveKeyframe:
         keyframe = self._keyframes[index]
         lr, hr = keyframe.lr.float()[None], keyframe.hr.float()[None]
-        return ready(lr, hr, min(max(float(keyframe.weight), 0.0), 1.0) * keyframe_weight(hr, lr))
+        key = ready(lr, hr, min(max(float(keyframe.weight), 0.0), 1.0) * keyframe_weight(hr, lr))
+        key.guidance = keyframe.guidance
+        return key
 
     def _guided(self, results: Mapping[str, StepResult]) -> Tensor:
         if "blind" in results and "keyed" in results:
             return torch.lerp(results["blind"].output, results["keyed"].output, self._guidance)
         (result,) = results.values()
-        if self._guidance > 1 and result.key_picture is not None and result.key_geometric is not None:
-            # A keyed result already has the keyframe's detail; what is left is its colours and brightness, so further
-            # guidance moves onto the keyframe itself where the motion is sure. Extrapolating would overshoot it.
-            share = CPU_KERNELS.upscale(result.key_geometric).clamp(0, 1) * min(self._guidance - 1.0, 1.0)
-            return torch.lerp(result.output, result.key_picture, share).clamp(0, 1)
         return result.output
+
+
+def _closer(result: StepResult, references: Sequence[Reference]) -> StepResult:
+    """A frame moved onto the keyframes themselves, as far as their guidance wants it.
+
+    A keyed result already has the keyframe's detail; what is left is its colours and brightness, so further guidance
+    moves onto the keyframe itself where the motion is sure. Extrapolating would overshoot it.
+    """
+    if result.key_picture is None or result.key_geometric is None or result.key_closeness is None:
+        return result
+    wanted = {one.closeness for one in references}
+    if len(wanted) == 1:
+        share = CPU_KERNELS.upscale(result.key_geometric).clamp(0, 1) * wanted.pop()
+    else:
+        share = CPU_KERNELS.upscale(result.key_geometric * result.key_closeness).clamp(0, 1)
+    return replace(result, output=torch.lerp(result.output, result.key_picture, share).clamp(0, 1))
 
 
 def ready(lr: Tensor, hr: Tensor, weight: float) -> ActiveKeyframe:
