@@ -263,7 +263,7 @@ class Trials:
             sys.exit(f"{name}: the undisturbed run left nothing of {self.stage.results}")
         # Whatever it wrote for a while and deleted is not seen here, so a bit more.
         used = max(before - free_bytes(disk), LEAST_FREE)
-        self.need = int(1.5 * used) + 8 * LEAST_FREE if self.stage.is_needed else used
+        self.need = int(1.1 * used) + LEAST_FREE if self.stage.is_needed else used
 
     def run(self, hits: int) -> int:
         """Try until the disk was full so many times; returns how often it was."""
