@@ -374,6 +374,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help="an empty folder on a small file system; it is emptied")
     arguments = parser.parse_args()
     load_everything()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what is mounted goes
     total, found = 0, 0
     with tempfile.TemporaryDirectory(prefix="sparkvsr-room-") as scratch, small_disk(arguments.folder) as disk:
         os.chdir(scratch)
