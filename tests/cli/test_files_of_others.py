@@ -133,7 +133,8 @@ def test_headers_of_weights_say_what_they_are_for(tmp_path: Path, about: Any) ->
     one_line(caught.value)
 
 
-def test_a_message_is_never_long() -> None:
+def test_a_message_is_one_line_and_never_long() -> None:
+    assert str(SparkVSRError("a name\nof two lines")) == r"a name\nof two lines"
     text = str(SparkVSRError(f"start {'x' * 10_000} what to do"))
     assert len(text) < 1500
     assert text.startswith("start xxx")
@@ -196,3 +197,22 @@ def test_export_replaces_nothing_but_an_exported_model(tmp_path: Path) -> None:
             export_model(run, folder, overwrite=True)
     assert (run / "last.ckpt").read_bytes() == b"weights"
     assert (thesis / "thesis.txt").read_text() == "precious"
+
+
+def test_what_is_written_is_not_what_is_read_or_written_elsewhere(tmp_path: Path) -> None:
+    import cv2
+    import numpy as np
+    from upscale_clips import sparkvsr
+
+    file = tmp_path / "results.json"
+    file.write_text(json.dumps(RECORD))
+    result = sparkvsr("eval", "report", file, "-o", file)
+    assert result.exit_code == 2
+    assert "would be destroyed" in " ".join(result.stderr.split())
+    assert json.loads(file.read_text()) == RECORD
+    cv2.imwrite(str(tmp_path / "in.png"), np.zeros((16, 16, 3), np.uint8))
+    out = tmp_path / "out.png"
+    result = sparkvsr("upscale", tmp_path / "in.png", "-o", out, "--log-file", out, "--model", "bicubic")
+    assert result.exit_code == 2
+    assert "of the same command" in " ".join(result.stderr.split())
+    assert not out.exists()
