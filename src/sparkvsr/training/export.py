@@ -23,6 +23,7 @@ from sparkvsr.training.module import CHECKPOINT_KEY
 from sparkvsr.training.trusted_targets import check_stored, check_targets
 
 _ADVICE = "if you know what it runs, allow it by --trust-target {name}"
+TRAINING_CONFIG = "training_config.json"
 _HUB_ID_PARTS = 2
 _NEEDED = ("model._target_", "data.scale", "data.clips", "degradation", "keyframes.policy", "loss", "stage", "seed")
 
@@ -54,8 +55,8 @@ def export_model(
         ``folder``.
 
     Raises:
-        ConfigError: the folder is not empty, the run's configuration is missing or names code that it may not, or the
-            base model is not where it was.
+        ConfigError: the folder is not empty, is no exported model, or holds the run; the run's configuration is
+            missing or names code that it may not; or the base model is not where it was.
         WeightsError: the checkpoint cannot be read or does not fit its configuration.
         EncodeError: the disk is full, or the folder may not be written.
     """
@@ -63,6 +64,7 @@ def export_model(
         msg = f"-o {folder} exists and is not empty; choose another folder, or replace it with --overwrite"
         raise ConfigError(msg)
     path = find_checkpoint(run)
+    _check_replaced(folder, path)
     checkpoint = read_checkpoint(path)
     config = _config_of(checkpoint, path, own_targets)
     _find_base(config, path, model_path)
@@ -99,6 +101,23 @@ def export_model(
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return folder
+
+
+def _check_replaced(folder: Path, checkpoint: Path) -> None:
+    """Refuse to replace anything that no export has written, and the run itself.
+
+    Raises:
+        ConfigError: the folder is no exported model, or holds the checkpoint.
+    """
+    if folder.resolve() in checkpoint.resolve().parents:
+        msg = f"-o {folder} holds {checkpoint}, which would be deleted with it; choose another folder"
+        raise ConfigError(msg)
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        msg = f"-o {folder} is a file or a link, not a folder; choose another"
+        raise ConfigError(msg)
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / TRAINING_CONFIG).is_file():
+        msg = f"-o {folder} holds other files than an exported model (no {TRAINING_CONFIG}); choose another folder"
+        raise ConfigError(msg)
 
 
 def write_card(
@@ -168,7 +187,7 @@ add them here before you publish this folder.
     if adapter.licence_notice:
         text += f"\n## Licence of what it started from\n\n{adapter.licence_notice}"
     (folder / "README.md").write_text(text, encoding="utf-8")
-    (folder / "training_config.json").write_text(
+    (folder / TRAINING_CONFIG).write_text(
         json.dumps(values.get("config", {}), indent=2, default=str) + "\n", encoding="utf-8"
     )
 
