@@ -78,8 +78,8 @@ def refreshed(lr: Tensor, covered: Tensor, upscale: Callable[[Tensor], Tensor]) 
     for y0, y1, x0, x1 in parts:
         share[y0:y1, x0:x1] = 1
     # Soft borders; what is trusted within a part stays.
-    share = cv2.blur(share, (5, 5), borderType=cv2.BORDER_REPLICATE)
-    soft = to_tensor(share) * ((_ENOUGH - box(covered, 5)) / (_ENOUGH - TRUSTED)).clamp(0, 1)
+    feathered = to_tensor(cv2.blur(share, (5, 5), borderType=cv2.BORDER_REPLICATE))
+    soft = feathered * ((_ENOUGH - box(covered, 5)) / (_ENOUGH - TRUSTED)).clamp(0, 1)
     patches = []
     for y0, y1, x0, x1 in parts:
         top, bottom, left, right = _with_surroundings((y0, y1, x0, x1), (h, w))
