@@ -5,11 +5,13 @@
     ├── VideoError       a clip or image cannot be read or written
     │   ├── DecodeError
     │   └── EncodeError
-    │       └── OutputExistsError
+    │       ├── OutputExistsError
+    │       └── ReaderGoneError
     ├── KeyframeError    a keyframe index or its reference image cannot be used
     ├── WeightsError     a model folder or weight file is missing, incomplete or of another architecture
     ├── DatasetError     a data set is missing or is not laid out as expected
     ├── MetricError      a metric cannot be computed (weights or a package are missing, sizes differ)
+    ├── TrainingError    a training run met what it cannot go on from (NaN, Inf)
     └── ResourceError    too little memory or disk, with the smaller setting to try
 
 A message has four parts in one line: what was tried, the offending value with its name, what is
@@ -20,9 +22,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+_LONGEST = 1500
+
 
 class SparkVSRError(Exception):
     """Base class: catch this to catch everything sparkvsr raises on purpose."""
+
+    def __str__(self) -> str:
+        """The message; a library that repeats a whole damaged file in its own words is cut short."""
+        text = super().__str__()
+        return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 400]} ... {text[-300:]}"
 
 
 class ConfigError(SparkVSRError):
@@ -56,6 +65,10 @@ class OutputExistsError(EncodeError):
         return str(self.args[0])
 
 
+class ReaderGoneError(EncodeError):
+    """The program that reads the result from a pipe went away."""
+
+
 class KeyframeError(SparkVSRError):
     """A keyframe index is out of range, repeated or too close, or its image cannot be used."""
 
@@ -70,6 +83,10 @@ class DatasetError(SparkVSRError):
 
 class MetricError(SparkVSRError):
     """A metric cannot be computed as asked."""
+
+
+class TrainingError(SparkVSRError):
+    """A training run met what it cannot go on from; checkpoints written before are good."""
 
 
 class ResourceError(SparkVSRError):

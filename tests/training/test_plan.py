@@ -59,6 +59,7 @@ def test_float32_norms_cost_memory_and_more_frames_too(folder: Path) -> None:
     vae, transformer = read(folder, "vae"), read(folder, "transformer")
     mixed, pure = (trace_activations(config, transformer, vae, autocast=auto) for auto in (True, False))
     assert mixed.step > pure.step
+    assert mixed.encode > 1.25 * pure.encode, "the VAE's encoder runs under autocast, too: its norms are float32"
     assert trace_activations(longer, transformer, vae).step > mixed.step
 
 
@@ -102,3 +103,16 @@ def test_refusals(folder: Path, tmp_path: Path) -> None:
         plan_memory(compose_config(["stage=1"]))
     with pytest.raises(WeightsError, match="needs the configuration files"):
         plan_memory(config_of(tmp_path, "stage=1"))
+
+
+def test_without_peft_only_its_column_is_left_out(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sparkvsr.training import lora, plan
+
+    monkeypatch.setattr(plan, "has_peft", lambda: False)
+    monkeypatch.setattr(lora, "has_peft", lambda: False)
+    config = config_of(folder, "stage=1")
+    plans = plan_memory(config)
+    assert [plan.trainer.split()[0] for plan in plans] == ["gpu,", "fsdp", "deepspeed"]
+    assert "LoRA is left out: to plan it, pip install 'sparkvsr[lora]'" in plan_text(plans, config)
+    with pytest.raises(ConfigError, match="needs the package peft"):
+        plan_memory(config_of(folder, "stage=1", "optimizer.lora.rank=4"))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from sparkvsr.inference.compare.comparison import CompareOptions, compare_clips
 from sparkvsr.inference.upscale import load_for, make_options, run
 from sparkvsr.keyframes.makers.interface import MakerOptions, ReferenceMaker
 from sparkvsr.keyframes.references import make_reference_maker, resize_image
+from sparkvsr.models.interface import RestorationModel
+from sparkvsr.models.registry import LOOKS
 from sparkvsr.studio.clip_plan import (
     ClipPlanner,
     analyse,
@@ -35,11 +38,12 @@ from sparkvsr.studio.clip_plan import (
     segments_between,
 )
 from sparkvsr.studio.files import inside, read_json, write_json
+from sparkvsr.studio.images import keep_tensor
 from sparkvsr.studio.messages import Message
-from sparkvsr.studio.preview import render_preview
-from sparkvsr.studio.project import LOCK_WAIT_SECONDS, keep_png
+from sparkvsr.studio.preview import render_preview, shown_frames
+from sparkvsr.studio.project import LOCK_WAIT_SECONDS
 from sparkvsr.studio.suggest import suggest_frame
-from sparkvsr.studio.watching import Cancelled, WatchedModel
+from sparkvsr.studio.watching import Cancelled, watched
 from sparkvsr.video import iframe_indices, read_frames
 from sparkvsr.video.images import encode_image
 
@@ -52,7 +56,9 @@ class _Clip:
 
     path: Path
     folder: Path
+    output: Path
     planner: ClipPlanner
+    planners: dict[str | None, ClipPlanner] = field(default_factory=dict)
     makers: dict[int, ReferenceMaker] = field(default_factory=dict)
 
 
@@ -63,7 +69,7 @@ class _Run:
     clip: int
     folder: Path
     keys: dict[int, str]
-    next_index: int = 0
+    coming: Iterator[int] = field(default_factory=lambda: iter(()))
     shares: dict[str, list[float]] = field(default_factory=dict)
 
 
@@ -85,13 +91,25 @@ class Workbench:
         self._maker_options = MakerOptions(**settings["maker"])
         self._send = send
         self._model = load_for(self._options)
+        self._models = {self._model.look: self._model}
+        self._loading = threading.Lock()
         self._clips: dict[int, _Clip] = {}
         self._lock = threading.Lock()
         self._previews: dict[int, Message] = {}
         self._cancelled: set[int] = set()
         self._writer = ThreadPoolExecutor(1, "sparkvsr-picture")
         self._pictures: list[Future[None]] = []
-        self.model_name, self.device = self._model.name, str(self._model.device)
+
+    def facts(self) -> dict[str, Any]:
+        """What the page has to know of the model."""
+        model = self._model
+        return {
+            "model": model.name,
+            "device": str(model.device),
+            "look": model.look,
+            "looks": [] if model.look is None else list(LOOKS),
+            "keyframe_guidance": model.has_keyframe_guidance,
+        }
 
     # Clips
 
@@ -112,7 +130,7 @@ class Workbench:
         output = inside(folder, "out") / message["output"]
         planner = ClipPlanner(path, output, options, self._model, analysis)
         with self._lock:
-            self._clips[clip] = _Clip(path, folder, planner)
+            self._clips[clip] = _Clip(path, folder, output, planner, {self._model.look: planner})
         base = planner.base.clip
         self._send(
             {
@@ -130,7 +148,7 @@ class Workbench:
     def plan(self, message: Message) -> None:
         """The segments as they would be now."""
         clip = self._clip(message)
-        job = self._job(clip, inside(clip.folder, "refs"), message["guidance"])
+        job = self._job(clip, inside(clip.folder, "refs"), message)
         segments = [[one.start, one.stop, one.key] for one in segments_of(job)]
         self._send({"event": "plan", "clip": message["clip"], "serial": message["serial"], "segments": segments})
 
@@ -148,18 +166,22 @@ class Workbench:
         maker = self._maker(clip, number, message.get("prompt"), message.get("seed"))
         lr = read_frames(clip.path, [index], deinterlace=self._options.deinterlace)[index]
         image = maker.make(lr, clip.planner.base.clip.settings.working_size, index)
-        name = keep_png(clip.folder, "candidates", encode_image(image, ".png", bits=8))
+        name = keep_tensor(clip.folder, image)
         self._send({**message, "event": "made", "image": name, "name": maker.name})
 
     def suggest(self, message: Message) -> None:
         """Where the next keyframe helps most."""
         clip = self._clip(message)
-        found = suggest_frame(
-            [(shot.start, shot.stop) for shot in clip.planner.base.clip.shots],
-            message["keyframes"],
-            message["shares"],
-            lambda wanted: read_frames(clip.path, wanted, deinterlace=self._options.deinterlace),
-        )
+        try:
+            found = suggest_frame(
+                [(shot.start, shot.stop) for shot in clip.planner.base.clip.shots],
+                message["keyframes"],
+                message["shares"],
+                lambda wanted: read_frames(clip.path, wanted, deinterlace=self._options.deinterlace),
+            )
+        except KeyframeError as exc:  # nothing is wrong
+            self._send({"event": "note", "clip": message["clip"], "text": str(exc)})
+            return
         self._send({"event": "suggestion", "clip": message["clip"], "index": found.index, "why": found.why})
 
     # Rendering
@@ -188,13 +210,13 @@ class Workbench:
             self._send({"event": "cancelled", "clip": message["clip"], "id": message["id"]})
 
     def _render_shots(self, clip: _Clip, message: Message, references: Path) -> None:
-        job = self._job(clip, references, message["guidance"])
+        job = self._job(clip, references, message)
         everything = segments_of(job)
         segments = segments_between(job, message["start"], message["stop"])
         # The shot that is looked at comes first.
         here = int(message["here"])
         segments.sort(key=lambda one: (one.shot.stop <= here, one.start))
-        watched, state = self._watched(job, everything, message)
+        seen, state = self._watched(job, everything, message)
         folder = inside(clip.folder, "store")
         need = disk_need(job.clip, segments, folder)
         with _TellingStore(self, state, folder, job.clip.work.limit_bytes, segment_suffix(job.clip.output)) as store:
@@ -204,27 +226,32 @@ class Workbench:
             self._send({"event": "rendering", "clip": message["clip"], "id": message["id"], "total": total})
             done = 0
             for run in runs:
-                state.next_index = run[0].start
+                state.coming = _frames_of([run])
                 hook = self._progress(message, done, total)
-                render_segments(watched, [run], store, hook)
+                render_segments(seen, [run], store, hook)
                 done += sum(one.num_frames for one in run)
             store.prune({one.key for one in everything})
         self._send({"event": "rendered", "clip": message["clip"], "id": message["id"], "frames": total, "kept": kept})
 
     def _export(self, clip: _Clip, message: Message, references: Path) -> None:
-        values = {**self._values, **message["options"], "guidance_scale": message["guidance"]}
+        model = self._model_of(message["look"])
+        values = {**self._values, **message["options"], "guidance_scale": message["guidance"], "look": model.look}
         images = folder_maker(references)
         values |= {"keyframes": "none"} if images is None else {"references": str(references)}
         options = replace(make_options(**values), work=inside(clip.folder, "store"), overwrite=message["overwrite"])
         output = inside(clip.folder, "out", message["output"])
-        job = prepare(clip.path, output, options, self._model, lambda _: None, analysis=clip.planner.analysis)
-        watched, state = self._watched(job, segments_of(job), message, pictures=False)
-        del state
+        job = prepare(clip.path, output, options, model, lambda _: None, analysis=clip.planner.analysis)
+        seen, state = self._watched(job, segments_of(job), message, pictures=False)
         self._wait_for_store(inside(clip.folder, "store"))
-        missing = missing_runs(segments_of(job), WorkStore(inside(clip.folder, "store"), suffix=segment_suffix(output)))
-        total = job.clip.num_frames - missing[1]
+        store = WorkStore(inside(clip.folder, "store"), suffix=segment_suffix(output))
+        missing, kept = missing_runs(segments_of(job), store)
+        state.coming = _frames_of(missing)
+        total = job.clip.num_frames - kept
         self._send({"event": "rendering", "clip": message["clip"], "id": message["id"], "total": max(1, total)})
-        result = run(watched, self._progress(message, 0, total))
+        result = run(seen, self._progress(message, 0, total))
+        for one in segments_of(job):
+            if len(state.shares.get(one.key, ())) == one.num_frames:
+                self.segment_done(state, one.key)
         self._stop_if_unwanted(message["id"])
         page = None
         if message["compare"]:
@@ -261,7 +288,7 @@ class Workbench:
     def _preview(self, message: Message) -> None:
         clip = self._clip(message)
         number = message["clip"]
-        job = self._job(clip, inside(clip.folder, "refs"), message["guidance"])
+        job = self._job(clip, inside(clip.folder, "refs"), message)
         keys = _keys(segments_of(job))
         folder = inside(clip.folder, "previews")
         if inside(clip.folder, "store", SEGMENTS, f"{keys[message['here']]}.json").is_file():
@@ -272,8 +299,10 @@ class Workbench:
                 raise Cancelled
 
         count, started = 0, time.monotonic()
+        shown = shown_frames(job, message["here"], message["length"])
+        self._send({"event": "previewing", "clip": number, "start": shown[0], "stop": shown[-1] + 1})
         try:
-            for index, pixels, share in render_preview(job, self._model, message["here"], message["length"], before):
+            for index, pixels, share in render_preview(job, job.model, message["here"], message["length"], before):
                 self._keep_picture(number, folder, index, keys[index], pixels, share)
                 count += 1
         finally:
@@ -291,9 +320,23 @@ class Workbench:
             raise KeyframeError(msg)
         return clip
 
-    @staticmethod
-    def _job(clip: _Clip, references: Path, guidance: float) -> UpscaleJob:
-        return clip.planner.job(references, guidance)
+    def _model_of(self, look: str | None) -> RestorationModel:
+        """The model in a look; None for the one of the command line."""
+        with self._loading:
+            if look is None or self._model.look is None or look in self._models:
+                return self._models.get(look, self._model)
+            self._models[look] = load_for(make_options(**{**self._values, "look": look}))
+            return self._models[look]
+
+    def _job(self, clip: _Clip, references: Path, message: Message) -> UpscaleJob:
+        model = self._model_of(message["look"])
+        planner = clip.planners.get(model.look)
+        if planner is None:
+            options = make_options(**{**self._values, "look": model.look})
+            options = replace(options, work=inside(clip.folder, "store"))
+            planner = ClipPlanner(clip.path, clip.output, options, model, clip.planner.analysis)
+            clip.planners[model.look] = planner
+        return planner.job(references, message["guidance"])
 
     def _maker(self, clip: _Clip, number: int, prompt: str | None, seed: int | None) -> ReferenceMaker:
         if prompt is None and seed is None and number in clip.makers:
@@ -329,19 +372,20 @@ class Workbench:
             self._run_previews()
 
         def watch(restored: Tensor, shares: list[float] | None) -> None:
-            if not pictures:
-                return
             for place, pixels in enumerate(restored):
-                index = state.next_index
-                state.next_index += 1
+                index = next(state.coming, None)
+                if index is None:
+                    return
                 key = state.keys[index]
                 share = None if shares is None else shares[place]
                 if share is not None:
                     state.shares.setdefault(key, []).append(share)
+                if not pictures:
+                    continue
                 if len(self._pictures) < PICTURES_WAITING or all(one.done() for one in self._pictures):
                     self._keep_picture(state.clip, state.folder, index, key, _sized(job, pixels), share)
 
-        return replace(job, model=WatchedModel(self._model, before, watch)), state
+        return replace(job, model=watched(job.model, before, watch)), state
 
     def _stop_if_unwanted(self, number: int) -> None:
         if number in self._cancelled:
@@ -365,10 +409,16 @@ class Workbench:
 
         def write() -> None:
             place = inside(folder, key)
-            place.mkdir(exist_ok=True)
             partial = place / f".{index}.png"
-            partial.write_bytes(encode_image(pixels, ".png", bits=8))
-            partial.replace(place / f"{index}.png")
+            try:
+                place.mkdir(exist_ok=True)
+                partial.write_bytes(encode_image(pixels, ".png", bits=8))
+                partial.replace(place / f"{index}.png")
+            except OSError as exc:
+                with suppress(OSError):
+                    partial.unlink(missing_ok=True)
+                msg = f"frame {index} cannot be kept in {folder} ({exc.strerror}); free some space"
+                raise EncodeError(msg) from exc
             self._send({"event": "frame", "clip": clip, "index": index, "key": key, "share": share})
 
         self._pictures = [one for one in self._pictures if not one.done()]
@@ -419,6 +469,10 @@ class _TellingStore(WorkStore):
 
 def _keys(segments: list[Segment]) -> dict[int, str]:
     return {index: one.key for one in segments for index in range(one.start, one.stop)}
+
+
+def _frames_of(runs: list[list[Segment]]) -> Iterator[int]:
+    return (index for run in runs for one in run for index in range(one.start, one.stop))
 
 
 def _sized(job: UpscaleJob, pixels: Tensor) -> Tensor:

@@ -94,7 +94,7 @@ class ClipWork:
         Raises:
             ResourceError: the disk is too small, were nothing of the job stored yet.
         """
-        self.hook({**_plan_event(self.job), "pieces": len(self.segments), "disk": self.need.event()})
+        self.hook({**plan_event(self.job), "pieces": len(self.segments), "disk": self.need.event()})
 
     def check_disk(self, stored_bytes: int = 0) -> None:
         """Refuse a job that does not fit on the disk.
@@ -257,7 +257,7 @@ def _frames_of(segments: Sequence[Path], scratch: Path) -> Generator[Tensor, Non
                 image.unlink()
 
 
-def _plan_event(job: ClipJob) -> dict[str, Any]:
+def plan_event(job: ClipJob) -> dict[str, Any]:
     """The ``plan`` event of a job."""
     return {
         "event": "plan",

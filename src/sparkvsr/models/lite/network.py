@@ -221,6 +221,7 @@ class Reference:
         decided: 1 draws the weight of its detail to nothing or all, 0 leaves it as learned. Half the detail is right on
             average and looks like neither picture; what a keyframe's author drew should be seen.
         share: ``(N, 1, h, w)``, how far its whole picture is trusted, for the vivid look only.
+        closeness: 0 takes its detail, 1 also its own light and colours: guidance from 1 to 2.
     """
 
     lr: Tensor
@@ -234,6 +235,7 @@ class Reference:
     preference: float = 1.0
     decided: float = 0.0
     share: Tensor | None = None
+    closeness: float = 0.0
 
 
 def agreement_of(key_hr: Tensor, key_lr: Tensor) -> Tensor:
@@ -290,12 +292,14 @@ class StepResult:
         hidden: ``(N, hidden, h, w)``.
         key_picture: the keyframe brought to this frame ``(N, 3, 4h, 4w)``, None without a keyframe or if not asked for.
         key_geometric: ``(N, 1, h, w)``, how far the motion alone is trusted, None without a keyframe.
+        key_closeness: ``(N, 1, h, w)``, ``Reference.closeness`` of the keyframe that counts there.
     """
 
     output: Tensor
     hidden: Tensor
     key_picture: Tensor | None
     key_geometric: Tensor | None
+    key_closeness: Tensor | None
 
 
 def propagate_step(
@@ -389,9 +393,9 @@ def propagate_step(
     if carried is not None:
         picture = picture + carried
     output = (picture + kernels.upscale(lr)).clamp_(0, 1)
-    return StepResult(
-        output, fusion.hidden, None if key is None else key.picture, None if key is None else key.geometric
-    )
+    if key is None:
+        return StepResult(output, fusion.hidden, None, None, None)
+    return StepResult(output, fusion.hidden, key.picture, key.geometric, key.closeness)
 
 
 @dataclass
@@ -409,6 +413,7 @@ class _Aligned:
     dispute: Tensor
     age: Tensor
     decided: Tensor
+    closeness: Tensor
     preference: float
 
 
@@ -433,6 +438,7 @@ def _align(lr: Tensor, reference: Reference, kernels: Kernels, *, with_picture: 
         dispute=torch.linalg.vector_norm(flow - reference.plain_flow, dim=1, keepdim=True) * known,
         age=torch.log2(1 + reference.distance) / 5 * known,
         decided=reference.decided * known,
+        closeness=torch.full_like(known, reference.closeness),
         preference=reference.preference,
     )
 
@@ -454,5 +460,6 @@ def _better(a: _Aligned, b: _Aligned) -> _Aligned:
         dispute=torch.lerp(a.dispute, b.dispute, share),
         age=torch.lerp(a.age, b.age, share),
         decided=torch.lerp(a.decided, b.decided, share),
+        closeness=torch.lerp(a.closeness, b.closeness, share),
         preference=max(a.preference, b.preference),
     )

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -71,6 +71,7 @@ class ActiveKeyframe:
     agreement: Tensor
     weight: float
     motion: KeyframeMotion | None = None
+    guidance: float | None = None
 
 
 @dataclass
@@ -207,9 +208,10 @@ class ShotPropagator:
                 others=references[1:],
                 kernels=CPU_KERNELS,
                 fuse=self._runner.fuse,
-                with_picture=self._guidance > 1,
+                with_picture=any(one.closeness > 0 for one in references),
             )
             self._states[name] = PassState(results[name].output, results[name].hidden)
+            results[name] = _closer(results[name], references)
         return self._guided(results)[0].contiguous()
 
     def export_state(self) -> dict[str, Tensor]:
@@ -308,7 +310,12 @@ class ShotPropagator:
         # A picture that somebody gave beats our own, unless it can hardly be trusted at a place.
         reference.preference = _OWN_PREFERENCE
         reference.decided = 0.0
+        reference.closeness = self._closeness(None)
         return [reference]
+
+    def _closeness(self, guidance: float | None) -> float:
+        """Of a keyframe with a guidance of its own, or with that of all."""
+        return min(max((self._guidance if guidance is None else guidance) - 1.0, 0.0), 1.0)
 
     def _references(self, lr: Tensor, grey: Grey, step_flow: Flow | None) -> tuple[list[Reference], float, bool]:
         """The given keyframes in use, the mean trust in the best of them, and whether help is welcome."""
@@ -328,6 +335,7 @@ class ShotPropagator:
             reference = tracked(key, grey, step_flow, abs(index - self.next_index), doubled=not is_helped)
             if reference is not None:
                 self._keyframe_fits(index)
+                reference.closeness = self._closeness(key.guidance)
                 references.append(reference)
                 best = max(best, mean_trust(lr, reference))
                 fits = fits or not is_lost(lr, reference)
@@ -336,18 +344,31 @@ class ShotPropagator:
     def _load(self, index: int) -> ActiveKeyframe:
         keyframe = self._keyframes[index]
         lr, hr = keyframe.lr.float()[None], keyframe.hr.float()[None]
-        return ready(lr, hr, min(max(float(keyframe.weight), 0.0), 1.0) * keyframe_weight(hr, lr))
+        key = ready(lr, hr, min(max(float(keyframe.weight), 0.0), 1.0) * keyframe_weight(hr, lr))
+        key.guidance = keyframe.guidance
+        return key
 
     def _guided(self, results: Mapping[str, StepResult]) -> Tensor:
         if "blind" in results and "keyed" in results:
             return torch.lerp(results["blind"].output, results["keyed"].output, self._guidance)
         (result,) = results.values()
-        if self._guidance > 1 and result.key_picture is not None and result.key_geometric is not None:
-            # A keyed result already has the keyframe's detail; what is left is its colours and brightness, so further
-            # guidance moves onto the keyframe itself where the motion is sure. Extrapolating would overshoot it.
-            share = CPU_KERNELS.upscale(result.key_geometric).clamp(0, 1) * min(self._guidance - 1.0, 1.0)
-            return torch.lerp(result.output, result.key_picture, share).clamp(0, 1)
         return result.output
+
+
+def _closer(result: StepResult, references: Sequence[Reference]) -> StepResult:
+    """A frame moved onto the keyframes themselves, as far as their guidance wants it.
+
+    A keyed result already has the keyframe's detail; what is left is its colours and brightness, so further guidance
+    moves onto the keyframe itself where the motion is sure. Extrapolating would overshoot it.
+    """
+    if result.key_picture is None or result.key_geometric is None or result.key_closeness is None:
+        return result
+    wanted = {one.closeness for one in references}
+    if len(wanted) == 1:
+        share = CPU_KERNELS.upscale(result.key_geometric).clamp(0, 1) * wanted.pop()
+    else:
+        share = CPU_KERNELS.upscale(result.key_geometric * result.key_closeness).clamp(0, 1)
+    return replace(result, output=torch.lerp(result.output, result.key_picture, share).clamp(0, 1))
 
 
 def ready(lr: Tensor, hr: Tensor, weight: float) -> ActiveKeyframe:

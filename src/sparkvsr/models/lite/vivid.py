@@ -50,10 +50,12 @@ class Layer:
     Attributes:
         share: ``(1, 1, h, w)`` in [0, 1], how far it is trusted.
         importance: by nearness in time and by who made it; the larger wins.
+        closeness: from 0 to 1 its own light and colours replace the source's; a tensor ``(1, 1, h, w)`` by place.
     """
 
     share: Tensor
     importance: float
+    closeness: float | Tensor = 0.0
 
 
 @dataclass
@@ -63,26 +65,28 @@ class Mixture:
     Attributes:
         parts: for each layer ``(1, 1, h, w)`` in [0, 1], how far it replaces those before it.
         covered: ``(1, 1, h, w)`` in [0, 1], how far the whole is trusted.
+        closeness: of the whole, see ``Layer``.
     """
 
     parts: list[Tensor]
     covered: Tensor
+    closeness: float | Tensor
 
 
-def judge(lr: Tensor, reference: Reference, further: float = 0.0) -> Tensor:
+def judge(lr: Tensor, reference: Reference) -> Tensor:
     """How far a keyframe's picture, brought to the frame ``(1, 3, h, w)``, is trusted, ``(1, 1, h, w)``.
 
     Args:
         lr: the frame.
-        reference: the keyframe, with the motion to it.
-        further: from 0 to 1 motion alone decides, whatever the frame shows.
+        reference: the keyframe, with the motion to it; the closer the result shall be to it, the more motion alone
+            decides, whatever the frame shows.
     """
     there = CPU_KERNELS.warp(torch.cat([luma(reference.lr), reference.agreement], dim=1), reference.flow)
     known = reference.geometric * _inside(reference.flow)
     share = known * fit(lr, there[:, :1])
     # Somebody's picture has to show its own frame; our own does.
     share = share * there[:, 1:] if reference.preference == 1 else share
-    return share if further == 0 else torch.lerp(share, known, further)
+    return share if reference.closeness == 0 else torch.lerp(share, known, reference.closeness)
 
 
 def judge_previous(lr: Tensor, before: Tensor, flow: Tensor, covered: Tensor) -> Tensor:
@@ -122,13 +126,20 @@ def mix(layers: Sequence[Layer]) -> Mixture | None:
         # The fourth power, not by pow: its last bit depends on the number of threads.
         weight = torch.square(torch.square(layer.importance * (box(layer.share, 5) + _TINY)))
         if mixture is None:
-            mixture, total = Mixture([torch.ones_like(layer.share)], layer.share), weight
+            mixture, total = Mixture([torch.ones_like(layer.share)], layer.share, layer.closeness), weight
             continue
         total = total + weight
         part = weight / total
         mixture.parts.append(part)
         mixture.covered = torch.lerp(mixture.covered, layer.share, part)
+        mixture.closeness = _blended(mixture.closeness, layer.closeness, part)
     return mixture
+
+
+def _blended(under: float | Tensor, over: float | Tensor, part: Tensor) -> float | Tensor:
+    if not isinstance(under, Tensor) and not isinstance(over, Tensor) and under == over:
+        return under
+    return torch.lerp(under * torch.ones_like(part), over * torch.ones_like(part), part)
 
 
 def agreement(key_hr: Tensor, key_lr: Tensor) -> Tensor:
@@ -140,14 +151,13 @@ def agreement(key_hr: Tensor, key_lr: Tensor) -> Tensor:
     return trust(missed, _AGREEMENT_LEVELS)
 
 
-def compose(lr: Tensor, pictures: Sequence[Tensor], mixture: Mixture, further: float = 0.0) -> Tensor:
+def compose(lr: Tensor, pictures: Sequence[Tensor], mixture: Mixture) -> Tensor:
     """The pictures of all layers put together, in the light of the frame.
 
     Args:
         lr: ``(1, 3, h, w)``.
         pictures: of the layers of ``mixture``, brought to the frame, ``(1, 3, 4h, 4w)`` each.
         mixture: see ``mix``.
-        further: from 0 to 1 the pictures' own light and colours replace the source's.
 
     Returns:
         ``(1, 3, 4h, 4w)``, not clamped.
@@ -155,11 +165,12 @@ def compose(lr: Tensor, pictures: Sequence[Tensor], mixture: Mixture, further: f
     whole = pictures[0]
     for picture, part in zip(pictures[1:], mixture.parts[1:], strict=True):
         whole = blend(whole, picture, part)
-    if further == 1:
+    closeness = mixture.closeness
+    if isinstance(closeness, float) and closeness == 1:
         return whole
     shown = CPU_KERNELS.shrink(whole)
-    gain = torch.lerp(_gain(luma(lr), luma(shown)), torch.ones(()), further)
-    light = blur(lr - shown * gain, LIGHT_SIGMA) * (1 - further)
+    gain = torch.lerp(_gain(luma(lr), luma(shown)), torch.ones(()), closeness)
+    light = blur(lr - shown * gain, LIGHT_SIGMA) * (1 - closeness)
     brighter = cv2.multiply(to_numpy(whole), cv2.cvtColor(_wide(gain), cv2.COLOR_GRAY2RGB))
     return to_tensor(cv2.add(brighter, to_numpy(CPU_KERNELS.upscale(light)), brighter))
 

@@ -140,7 +140,8 @@ class VividPropagator(ShotPropagator):
                 if index in self._made_here:
                     reference.preference = _OWN_PREFERENCE
                 self._keyframe_fits(index)
-                reference.share = judge(lr, reference, self._further)
+                reference.closeness = self._closeness(key.guidance)
+                reference.share = judge(lr, reference)
                 references.append(reference)
                 best = max(best, float(reference.share.mean()))
         return references, best, best < _POOR_TRUST and not self._made_here
@@ -153,11 +154,6 @@ class VividPropagator(ShotPropagator):
         # Made from this very frame: it need not prove that it shows it.
         keyframe = self._keyframes[index]
         return ready(keyframe.lr.float()[None], keyframe.hr.float()[None], 1.0)
-
-    @property
-    def _further(self) -> float:
-        """How far guidance above 1 lets motion alone decide."""
-        return min(max(self._guidance - 1.0, 0.0), 1.0)
 
     def import_state(self, state: Mapping[str, Tensor], next_index: int) -> None:
         """See ``ShotPropagator.import_state``."""
@@ -179,7 +175,7 @@ class VividPropagator(ShotPropagator):
         pictures: list[tuple[Tensor | None, Tensor]] = []
         for one in seen.references[name]:
             share = judge(seen.lr, one) if one.share is None else one.share
-            layers.append(Layer(share, one.preference / (1 + float(one.distance))))
+            layers.append(Layer(share, one.preference / (1 + float(one.distance)), one.closeness))
             pictures.append((one.hr, one.flow))
         mixture = mix(layers)
         before = self._before(name, seen, mixture)
@@ -205,7 +201,8 @@ class VividPropagator(ShotPropagator):
         low, high = _KEYFRAMES_DO
         if keyframes is not None:
             share = share * ((high - keyframes.covered) / (high - low)).clamp(0, 1)
-        return Layer(share, _PREVIOUS_IMPORTANCE) if float(share.max()) > low else None
+        closeness = self._closeness(None) if keyframes is None else keyframes.closeness
+        return Layer(share, _PREVIOUS_IMPORTANCE, closeness) if float(share.max()) > low else None
 
     def _render(self, seen: Observation) -> Tensor:
         assert isinstance(seen, VividObservation)
@@ -226,7 +223,7 @@ class VividPropagator(ShotPropagator):
                 CPU_KERNELS.warp_by_lr_flow(self._states[name].output if image is None else image, flow)
                 for image, flow in view.pictures
             ]
-            whole = compose(lr, pictures, view.mixture, self._further if name == "keyed" else 0.0)
+            whole = compose(lr, pictures, view.mixture)
             share = (view.mixture.covered / _SOME_TRUST).clamp(max=1)
             if float(share.min()) < 1:
                 whole = blend(CPU_KERNELS.upscale(lr), whole, share)

@@ -76,10 +76,14 @@ function heard(event) {
     emit("studio");
   } else if (event.event === "ready") {
     model.studio = { ...model.studio, ready: event };
+    model.previewing = null;
     emit("studio");
   } else if (event.event === "frame" && model.state) {
     model.state.previews[event.index] = event.key;
     if (event.share !== null) model.reach[event.index] = event.share;
+    emit("preview");
+  } else if (event.event === "previewing" || event.event === "previewed") {
+    model.previewing = event.event === "previewing" ? event : null;
     emit("preview");
   } else if (event.event === "analysis" && model.state) {
     model.state.analysis = event;
@@ -93,8 +97,10 @@ function heard(event) {
     setFrame(event.index);
     notice(`Frame ${event.index}: ${event.why}. Enter adds a keyframe.`);
   } else if (event.event === "exported") {
-    notice(`${event.name} is finished: ${event.rendered} of ${event.frames} frames were rendered now`);
-  } else if (event.event === "rendered") notice(`Rendered ${event.label}: ${event.frames} frames`);
+    const how = event.rendered ? `, ${event.rendered} of ${event.frames} frames were rendered for it` : "";
+    notice(`${event.name} is finished and lies in ${model.state.folder}/out${how}`);
+    byId("files").scrollIntoView({ block: "nearest" });
+  } else if (event.event === "rendered") notice(event.frames ? `Rendered ${event.label}: ${event.frames} frame${event.frames === 1 ? "" : "s"}` : `Nothing to render: ${event.label} is there already`);
   document.body.dataset.heard = event.event;
 }
 
@@ -102,6 +108,7 @@ function connection(isThere) {
   if (isThere === model.connected) return;
   model.connected = isThere;
   document.body.classList.toggle("offline", !isThere);
+  emit("studio");
   notice(isThere ? "Connected again" : "The server was stopped. Start it again with the same command; this page goes on by itself.", !isThere);
 }
 
