@@ -19,16 +19,16 @@ from sparkvsr.models.lite.cpu_kernels import to_numpy, to_tensor
 from sparkvsr.models.lite.network import SCALE
 from sparkvsr.models.lite.vivid import blend, box
 
-TRUSTED = 0.45
+TRUSTED = 0.5
 """Below this share, as a mean over 5x5 LR pixels, a place is made anew."""
 
 _BLOCK = 4
-_MARGIN = 6
+_MARGIN = 4
 _NEAR = 2
 _AROUND = 17
-_DENSE = 0.3
+_DENSE = 0.25
 _EFFICIENT = 0.25
-_ENOUGH = 0.85
+_ENOUGH = 0.75
 _WHOLE = 0.7
 
 
