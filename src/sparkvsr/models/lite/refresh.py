@@ -22,15 +22,18 @@ from sparkvsr.models.lite.vivid import blend, box
 TRUSTED = 0.5
 """Below this share, as a mean over 5x5 LR pixels, a place is made anew."""
 
+# A patch costs its surroundings too, so small ones hardly pay. Measured on Big Buck Bunny at 320x180: 3% of the pixels
+# are needed, 8% of a frame is computed; with half as strict limits 11%, with stricter ones a blurred car stays blurred.
 _BLOCK = 4
 _MARGIN = 4
 _NEAR = 2
 _AROUND = 17
 _DENSE = 0.25
 _EFFICIENT = 0.25
-_ENOUGH = 0.75
+# From here on the whole frame is no dearer.
 _WHOLE = 0.7
-
+# Above this share what is there stays; between it and TRUSTED both are blended.
+_ENOUGH = 0.75
 
 Part = tuple[int, int, int, int]
 """Top, bottom, left, right of a rectangle, LR pixels, half open."""
