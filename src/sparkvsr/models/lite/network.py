@@ -426,10 +426,15 @@ def _align(lr: Tensor, reference: Reference, kernels: Kernels, *, with_picture: 
     error = kernels.difference(there[:, :3], lr) * known
     agreement = there[:, 3:] * known
     picture = kernels.warp_by_lr_flow(reference.hr, flow)
+    detail = kernels.detail(picture)
+    if reference.plain_flow is flow:  # one estimate only, warped already
+        plain_detail = kernels.luma(detail)
+    else:
+        plain_detail = kernels.detail(kernels.warp_by_lr_flow(kernels.luma(reference.hr), reference.plain_flow))
     return _Aligned(
         picture=picture if with_picture else None,
-        detail=kernels.detail(picture),
-        plain_detail=kernels.detail(kernels.warp_by_lr_flow(kernels.luma(reference.hr), reference.plain_flow)),
+        detail=detail,
+        plain_detail=plain_detail,
         trust=geometric * trust(error, PHOTOMETRIC_LEVELS) * agreement,
         geometric=geometric,
         agreement=agreement,
