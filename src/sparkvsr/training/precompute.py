@@ -89,6 +89,7 @@ def _digest(config: DictConfig, adapter: TrainingAdapter, *, framewise: bool) ->
     values |= {"degradation": plain(config.degradation), "seed": config.seed}
     if adapter.keeps_motion:
         values |= {"keyframes": plain(config.keyframes.policy)}  # their motion is kept too
+        values |= {"crop_step": adapter.crop_step} if adapter.crop_step > 1 else {}
     if data["precompute"].get("teacher"):
         values |= {"teacher": teacher_identity(data["precompute"]["teacher"])}
     if data["precompute"]["latents"]:

@@ -4,6 +4,9 @@ One object carries everything that goes from a frame to the next, so the result 
 grouped. Where nobody gave a keyframe, the model makes one of its own every now and then with the keyframe upscaler:
 a heavier network costs little on one frame in 24, and its detail is carried like that of any keyframe.
 
+Frames are looked at on the grid of one pixel for 4x4 HR pixels. At x4 that is the LR frame; at x2 it is half of it a
+side, and what only the true LR frame shows goes into the network and into the flow that is matched on doubled frames.
+
 With guidance other than 1 there are two passes with states of their own, one that sees keyframes and one that does not;
 the motion between frames is estimated once for both.
 """
@@ -27,6 +30,7 @@ from sparkvsr.models.lite.motion import (
     Flow,
     Grey,
     KeyframeMotion,
+    doubled_grey,
     flow_between,
     grey_of,
     roughness,
@@ -37,11 +41,13 @@ from sparkvsr.models.lite.motion import (
 from sparkvsr.models.lite.network import (
     PHOTOMETRIC_LEVELS,
     ROUND_TRIP_LR_PX,
+    SCALE,
     Previous,
     Reference,
     StepResult,
     agreement_of,
     propagate_step,
+    shrink_area,
 )
 from sparkvsr.models.lite.resampling import content, difference, trust, warp
 from sparkvsr.models.lite.resemblance import is_cut, keyframe_weight, scene_weight
@@ -61,13 +67,39 @@ _MOTION_PARTS = ("to_key", "to_key_plain", "from_key")
 _OWN_PREFERENCE = 0.08
 
 
+@dataclass(frozen=True)
+class LrFrame:
+    """An LR frame as it is and as it is looked at.
+
+    Attributes:
+        fine: ``(1, 3, uh, uw)``, the true LR frame.
+        lr: ``(1, 3, h, w)``, on the grid; at x4 the same.
+        grey: ``(h, w)``.
+        twice: ``(2h, 2w)``, grey of the true LR frame, or of ``lr`` doubled.
+    """
+
+    fine: Tensor
+    lr: Tensor
+    grey: Grey
+    twice: Grey
+
+    @classmethod
+    def of(cls, fine: Tensor, unshuffle: int) -> LrFrame:
+        """Of a true LR frame ``(1, 3, uh, uw)``, with u from ``PropagatorConfig.unshuffle``."""
+        fine = fine.contiguous(memory_format=torch.channels_last)
+        if unshuffle == 1:
+            grey = _grey(fine)
+            return cls(fine, fine, grey, doubled_grey(grey))
+        lr = shrink_area(fine, unshuffle)
+        return cls(fine, lr, _grey(lr), _grey(fine))
+
+
 @dataclass
 class ActiveKeyframe:
     """A keyframe in use, ready for ``Reference``."""
 
-    lr: Tensor
+    frame: LrFrame
     hr: Tensor
-    grey: Grey
     agreement: Tensor
     weight: float
     motion: KeyframeMotion | None = None
@@ -86,13 +118,14 @@ class Observation:
     """All that is known of a frame before the network sees it.
 
     Attributes:
-        lr: ``(1, 3, h, w)``.
-        before: LR frame before it, None at the start, after a cut, and where too little of it is found again.
+        frame: itself.
+        before: LR frame before it ``(1, 3, h, w)``, None at the start, after a cut, and where too little of it is found
+            again.
         step_flow: flow to that frame.
         references: keyframes brought to this frame, by pass.
     """
 
-    lr: Tensor
+    frame: LrFrame
     before: Tensor | None
     step_flow: Flow | None
     references: dict[str, list[Reference]]
@@ -103,8 +136,8 @@ class ShotPropagator:
 
     Args:
         runner: runs the network.
-        upscale: ``(3, h, w)`` to ``(3, 4h, 4w)``, makes keyframes where none was given; None leaves that out.
-        keyframes: by frame index within the shot, HR images at 4 times the LR size; read when first needed.
+        upscale: ``(3, uh, uw)`` to ``(3, 4h, 4w)``, makes keyframes where none was given; None leaves that out.
+        keyframes: by frame index within the shot, true LR and HR images; read when first needed.
         guidance_scale: 0 blind, 1 keyframes, in between a mixture; above 1 further towards the keyframes themselves.
     """
 
@@ -120,6 +153,7 @@ class ShotPropagator:
         guidance_scale: float = 1.0,
     ) -> None:
         self._runner = runner
+        self._unshuffle = runner.net.config.unshuffle
         self._upscale = upscale
         self._own: dict[str, tuple[int, ActiveKeyframe]] = {}
         self._keyframes = keyframes
@@ -139,7 +173,7 @@ class ShotPropagator:
             self._pass_names.append("blind")
 
     def step(self, frame: Tensor) -> Tensor:
-        """Restore the next frame: ``(3, h, w)`` float in [0, 1] to ``(3, 4h, 4w)`` float32 in [0, 1]."""
+        """Restore the next frame: ``(3, uh, uw)`` float in [0, 1] to ``(3, 4h, 4w)`` float32 in [0, 1]."""
         return next(self.run([frame]))
 
     @torch.inference_mode()
@@ -159,10 +193,10 @@ class ShotPropagator:
                 yield self._render(waiting.popleft().result())
 
     @torch.inference_mode()
-    def _observe(self, frame: Tensor) -> Observation:
+    def _observe(self, picture: Tensor) -> Observation:
         """Motion of the next frame, and keyframes of our own where help is welcome."""
-        lr = frame.float()[None].contiguous(memory_format=torch.channels_last)
-        grey = _grey(lr)
+        frame = LrFrame.of(picture.float()[None], self._unshuffle)
+        lr, grey = frame.lr, frame.grey
         step_flow: Flow | None = None
         if self._lr is not None:
             before = _grey(self._lr)
@@ -174,17 +208,17 @@ class ShotPropagator:
         if previous is not None and step_flow is not None:
             error = CPU_KERNELS.difference(warp(previous, to_tensor(step_flow)), lr)
             previous = None if lost_share(lr, error) > _PREVIOUS_LOST else previous
-        given, share, is_poor = self._references(lr, grey, step_flow)
+        given, share, is_poor = self._references(frame, step_flow)
         self.keyframe_shares.append(share)
         references = {}
         for name in self._pass_names:
             found, poor = (given, is_poor) if name == "keyed" else ([], True)
             if poor:
-                found = found + self._own_reference(name, lr, grey, step_flow)
+                found = found + self._own_reference(name, frame, step_flow)
             elif name in self._own:
                 self._own[name][1].motion = None  # not followed meanwhile
             references[name] = found
-        observation = Observation(lr, previous, step_flow, references)
+        observation = Observation(frame, previous, step_flow, references)
         self._lr = lr
         self.next_index += 1
         return observation
@@ -194,9 +228,10 @@ class ShotPropagator:
         for name, references in seen.references.items():
             results[name] = propagate_step(
                 self._runner.net,
-                seen.lr,
+                seen.frame.lr,
                 self._previous(name, seen),
                 references[0] if references else None,
+                fine=seen.frame.fine,
                 others=references[1:],
                 kernels=CPU_KERNELS,
                 fuse=self._runner.fuse,
@@ -216,7 +251,7 @@ class ShotPropagator:
             state.update(_motion_tensors(f"key{index}", active.motion))
         for name, (index, active) in self._own.items():
             state[f"own.{name}.index"] = torch.tensor(index)
-            state[f"own.{name}.lr"], state[f"own.{name}.hr"] = active.lr.clone(), active.hr.clone()
+            state[f"own.{name}.lr"], state[f"own.{name}.hr"] = active.frame.fine.clone(), active.hr.clone()
             state.update(_motion_tensors(f"own.{name}", active.motion))
         return state
 
@@ -239,7 +274,8 @@ class ShotPropagator:
         self._own = {}
         for name in self._pass_names:
             if f"own.{name}.index" in state:
-                active = ready(state[f"own.{name}.lr"], state[f"own.{name}.hr"], 1.0)
+                frame = LrFrame.of(state[f"own.{name}.lr"], self._unshuffle)
+                active = ready(frame, state[f"own.{name}.hr"], 1.0)
                 active.motion = _motion_from(state, f"own.{name}")
                 self._own[name] = int(state[f"own.{name}.index"]), active
 
@@ -276,21 +312,21 @@ class ShotPropagator:
         # On a keyframe itself, or without anything behind, one is enough.
         return behind if behind == [self.next_index] else behind + ahead
 
-    def _own_reference(self, name: str, lr: Tensor, grey: Grey, step_flow: Flow | None) -> list[Reference]:
+    def _own_reference(self, name: str, frame: LrFrame, step_flow: Flow | None) -> list[Reference]:
         """The keyframe of the model's own making, made now if there is none or it is too old."""
         if self._upscale is None:
             return []
         index, key = self._own.get(name, (-self.own_every, None))
         if key is None or self.next_index - index >= self.own_every:
-            key = ready(lr, self._upscale(lr[0])[None], 1.0)
+            key = ready(frame, self._upscale(frame.fine[0])[None], 1.0)
             self._own[name] = self.next_index, key
         age = self.next_index - self._own[name][0]
-        reference = tracked(key, grey, step_flow, age)
-        if age >= self.renew_after and (reference is None or is_lost(lr, reference)):
+        reference = tracked(key, frame, step_flow, age)
+        if age >= self.renew_after and (reference is None or is_lost(frame.lr, reference)):
             # Water, fire, a crowd: nothing that lies back can be carried, and a fresh one is as good as a single image.
-            key = ready(lr, self._upscale(lr[0])[None], 1.0)
+            key = ready(frame, self._upscale(frame.fine[0])[None], 1.0)
             self._own[name] = self.next_index, key
-            reference = tracked(key, grey, step_flow, 0)
+            reference = tracked(key, frame, step_flow, 0)
         if reference is None:
             return []
         # A picture that somebody gave beats our own, unless it can hardly be trusted at a place.
@@ -298,7 +334,7 @@ class ShotPropagator:
         reference.decided = 0.0
         return [reference]
 
-    def _references(self, lr: Tensor, grey: Grey, step_flow: Flow | None) -> tuple[list[Reference], float, bool]:
+    def _references(self, frame: LrFrame, step_flow: Flow | None) -> tuple[list[Reference], float, bool]:
         """The given keyframes in use, the mean trust in the best of them, and whether help is welcome."""
         wanted = self._wanted()
         place = bisect_right(self._indices, self.next_index)
@@ -311,18 +347,18 @@ class ShotPropagator:
             key = self._active[index]
             if key.weight <= 0:
                 continue
-            reference = tracked(key, grey, step_flow, abs(index - self.next_index))
+            reference = tracked(key, frame, step_flow, abs(index - self.next_index))
             if reference is not None:
                 self._keyframe_fits(index)
                 references.append(reference)
-                best = max(best, mean_trust(lr, reference))
-                fits = fits or not is_lost(lr, reference)
+                best = max(best, mean_trust(frame.lr, reference))
+                fits = fits or not is_lost(frame.lr, reference)
         return references, best, best < _POOR_TRUST or not fits
 
     def _load(self, index: int) -> ActiveKeyframe:
         keyframe = self._keyframes[index]
-        lr, hr = keyframe.lr.float()[None], keyframe.hr.float()[None]
-        return ready(lr, hr, min(max(float(keyframe.weight), 0.0), 1.0) * keyframe_weight(hr, lr))
+        frame, hr = LrFrame.of(keyframe.lr.float()[None], self._unshuffle), keyframe.hr.float()[None]
+        return ready(frame, hr, min(max(float(keyframe.weight), 0.0), 1.0) * keyframe_weight(hr, frame.lr))
 
     def _guided(self, results: Mapping[str, StepResult]) -> Tensor:
         if "blind" in results and "keyed" in results:
@@ -331,41 +367,42 @@ class ShotPropagator:
         if self._guidance > 1 and result.key_picture is not None and result.key_geometric is not None:
             # A keyed result already has the keyframe's detail; what is left is its colours and brightness, so further
             # guidance moves onto the keyframe itself where the motion is sure. Extrapolating would overshoot it.
-            share = CPU_KERNELS.upscale(result.key_geometric).clamp(0, 1) * min(self._guidance - 1.0, 1.0)
+            share = CPU_KERNELS.upscale(result.key_geometric, SCALE).clamp(0, 1) * min(self._guidance - 1.0, 1.0)
             return torch.lerp(result.output, result.key_picture, share).clamp(0, 1)
         return result.output
 
 
-def ready(lr: Tensor, hr: Tensor, weight: float) -> ActiveKeyframe:
-    """A keyframe ``(1, 3, h, w)``, ``(1, 3, 4h, 4w)`` with all that is known of it alone."""
-    lr = lr.contiguous(memory_format=torch.channels_last)
+def ready(frame: LrFrame, hr: Tensor, weight: float) -> ActiveKeyframe:
+    """A keyframe, its picture ``(1, 3, 4h, 4w)``, with all that is known of it alone."""
     hr = hr.contiguous(memory_format=torch.channels_last)
-    return ActiveKeyframe(lr, hr, _grey(lr), agreement_of(hr, lr), weight)
+    return ActiveKeyframe(frame, hr, agreement_of(hr, frame.lr), weight)
 
 
 def tracked(
-    key: ActiveKeyframe, grey: Grey, step_flow: Flow | None, distance: int, *, doubled: bool = True
+    key: ActiveKeyframe, frame: LrFrame, step_flow: Flow | None, distance: int, *, doubled: bool = True
 ) -> Reference | None:
     """Follow a keyframe to the current frame; None if the frame shows another scene.
 
     Args:
         key: changed in place.
-        grey: ``(h, w)``, the current frame.
+        frame: the current one.
         step_flow: to the frame before.
         distance: in frames.
         doubled: see ``track_keyframe``.
     """
+    grey, key_grey = frame.grey, key.frame.grey
     if distance == 0:
         zero = np.zeros((*grey.shape, 2), np.float32)
         key.motion = KeyframeMotion(zero, zero, zero)
     else:
-        key.motion = track_keyframe(grey, key.grey, key.motion, step_flow, doubled=doubled)
-    weight = key.weight * scene_weight(grey, sample(key.grey.astype(np.float32), key.motion.to_key))
+        twice = frame.twice, key.frame.twice
+        key.motion = track_keyframe(grey, key_grey, key.motion, step_flow, doubled=doubled, twice=twice)
+    weight = key.weight * scene_weight(grey, sample(key_grey.astype(np.float32), key.motion.to_key))
     if weight <= 0:
         return None
     geometric = trust(to_tensor(round_trip_error(key.motion)), ROUND_TRIP_LR_PX) * weight
     return Reference(
-        key.lr,
+        key.frame.lr,
         key.hr,
         key.agreement,
         to_tensor(key.motion.to_key),

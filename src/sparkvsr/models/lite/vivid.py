@@ -79,7 +79,7 @@ def agreement(key_hr: Tensor, key_lr: Tensor) -> Tensor:
 
     Noise and blocking of the LR frame do not count against it.
     """
-    missed = blur(CPU_KERNELS.shrink(key_hr) - key_lr, _AGREEMENT_SIGMA).abs().amax(dim=1, keepdim=True)
+    missed = blur(CPU_KERNELS.shrink(key_hr, SCALE) - key_lr, _AGREEMENT_SIGMA).abs().amax(dim=1, keepdim=True)
     return trust(missed, _AGREEMENT_LEVELS)
 
 
@@ -103,10 +103,10 @@ def compose(lr: Tensor, base: Tensor, carried: Sequence[Carried], guidance: floa
         share = torch.lerp(share, _share(one, further), part)
         weight = weight + other
     if further < 1:
-        shown = CPU_KERNELS.shrink(picture)
+        shown = CPU_KERNELS.shrink(picture, SCALE)
         gain = torch.lerp(_gain(luma(lr), luma(shown)), torch.ones(()), further)
         light = blur(lr - shown * gain, LIGHT_SIGMA) * (1 - further)
-        picture = torch.addcmul(CPU_KERNELS.upscale(light), picture, _wide(gain))
+        picture = torch.addcmul(CPU_KERNELS.upscale(light, SCALE), picture, _wide(gain))
     return torch.lerp(base, picture, _wide(share)).clamp_(0, 1)
 
 

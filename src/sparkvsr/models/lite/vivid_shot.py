@@ -16,11 +16,12 @@ from torch import Tensor
 from sparkvsr.models.interface import Keyframe
 from sparkvsr.models.lite.cpu_kernels import CPU_KERNELS
 from sparkvsr.models.lite.execution import NetworkRunner
-from sparkvsr.models.lite.motion import Flow, Grey
+from sparkvsr.models.lite.motion import Flow
 from sparkvsr.models.lite.network import Reference, propagate_step
 from sparkvsr.models.lite.propagate import (
     REACH,
     ActiveKeyframe,
+    LrFrame,
     Observation,
     PassState,
     ShotPropagator,
@@ -74,7 +75,7 @@ class VividPropagator(ShotPropagator):
         # On a keyframe itself, or without anything behind, one is enough.
         return behind if behind == [self.next_index] else behind + ahead
 
-    def _references(self, lr: Tensor, grey: Grey, step_flow: Flow | None) -> tuple[list[Reference], float, bool]:
+    def _references(self, frame: LrFrame, step_flow: Flow | None) -> tuple[list[Reference], float, bool]:
         wanted = [index for kind in self._kinds for index in self._neighbours(kind)]
         for index in [index for index in self._active if index not in wanted]:
             del self._active[index]
@@ -92,12 +93,12 @@ class VividPropagator(ShotPropagator):
                 continue
             distance = abs(index - self.next_index)
             # One that lies clearly further only fills what the nearer one cannot show.
-            reference = tracked(key, grey, step_flow, distance, doubled=distance <= _MUCH_FURTHER * nearest[index])
+            reference = tracked(key, frame, step_flow, distance, doubled=distance <= _MUCH_FURTHER * nearest[index])
             if reference is not None:
                 if index in self._made_here:
                     reference.preference = _OWN_PREFERENCE
                 self._keyframe_fits(index)
-                reference.share = judge(lr, reference)
+                reference.share = judge(frame.lr, reference)
                 references.append(reference)
                 best = max(best, float(reference.share.mean()))
         return references, best, best < _POOR_TRUST
@@ -105,26 +106,27 @@ class VividPropagator(ShotPropagator):
     def _load(self, index: int) -> ActiveKeyframe:
         if index not in self._made_here:
             key = super()._load(index)
-            key.agreement = agreement(key.hr, key.lr)
+            key.agreement = agreement(key.hr, key.frame.lr)
             return key
         # Made from this very frame: it need not prove that it shows it.
         keyframe = self._keyframes[index]
-        return ready(keyframe.lr.float()[None], keyframe.hr.float()[None], 1.0)
+        return ready(LrFrame.of(keyframe.lr.float()[None], self._unshuffle), keyframe.hr.float()[None], 1.0)
 
     def _render(self, seen: Observation) -> Tensor:
         outputs = {}
         for name, references in seen.references.items():
             base = propagate_step(
                 self._runner.net,
-                seen.lr,
+                seen.frame.lr,
                 self._previous(name, seen),
                 None,
+                fine=seen.frame.fine,
                 kernels=CPU_KERNELS,
                 fuse=self._runner.fuse,
             )
             guidance = self._guidance if name == "keyed" else 1.0
-            carried = [carry(seen.lr, one) for one in references]
-            outputs[name] = compose(seen.lr, base.output, carried, max(guidance, 1.0))
+            carried = [carry(seen.frame.lr, one) for one in references]
+            outputs[name] = compose(seen.frame.lr, base.output, carried, max(guidance, 1.0))
             self._states[name] = PassState(outputs[name], base.hidden)
         if len(outputs) == 2:
             return torch.lerp(outputs["blind"], outputs["keyed"], self._guidance)[0].contiguous()
