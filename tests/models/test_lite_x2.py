@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,6 +17,7 @@ from sparkvsr.errors import KeyframeError, WeightsError
 from sparkvsr.models.interface import Keyframe, ShotRequest
 from sparkvsr.models.lite.doubling import doubling_propagator, doubling_upscaler
 from sparkvsr.models.lite.model import LiteModel, load_lite
+from sparkvsr.models.lite.motion import track_keyframe
 from sparkvsr.models.lite.network import shrink_area, to_pixels
 from sparkvsr.models.lite.weights import embedded_folder, fingerprint_of, load_networks, save_lite
 
@@ -178,3 +181,15 @@ def test_weights_for_x2_are_part_of_the_fingerprint(folder):
 def test_networks_for_another_factor_are_refused(folder):
     with pytest.raises(WeightsError, match="networks for x2 where those for x4 belong"):
         load_lite(folder / "x2", device="cpu", look="faithful")
+
+
+def test_flows_side_by_side_are_the_same_bits():
+    greys = [np.random.default_rng(seed).integers(0, 255, (48, 64)).astype(np.uint8) for seed in range(2)]
+    step = np.full((48, 64, 2), 0.3, np.float32)
+    alone = track_keyframe(greys[0], greys[1])
+    with ThreadPoolExecutor(2) as flows:
+        for before in (None, alone):
+            one = track_keyframe(greys[0], greys[1], before, step)
+            other = track_keyframe(greys[0], greys[1], before, step, flows=flows)
+            for part in ("to_key", "to_key_plain", "from_key"):
+                assert np.array_equal(getattr(one, part), getattr(other, part))

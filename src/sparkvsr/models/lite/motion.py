@@ -10,8 +10,9 @@ object is made for each call (well under a millisecond).
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import cv2
@@ -134,6 +135,7 @@ def track_keyframe(
     *,
     doubled: bool = True,
     twice: tuple[Grey, Grey] | None = None,
+    flows: Executor | None = None,
 ) -> KeyframeMotion:
     """Motion between ``frame`` and ``key``, started from what was known one frame earlier.
 
@@ -144,13 +146,16 @@ def track_keyframe(
         step: flow from the current frame to the one before, needed with ``previous``.
         doubled: match doubled frames as well; without it ``to_key`` is ``to_key_plain``, at half the time.
         twice: see ``flow_between``.
+        flows: where the flow back is matched meanwhile, as neither needs the other; None does one after the other. The
+            result is the same.
     """
     start = None if previous is None or step is None else _tamed(compose(step, previous.to_key))
-    plain = flow_between(frame, key, start)
     # The backward flow only serves the consistency check; last frame's flow is start enough.
-    from_key = flow_between(key, frame, None if previous is None else previous.from_key, precise=False)
+    back = partial(flow_between, key, frame, None if previous is None else previous.from_key, precise=False)
+    coming = None if flows is None else flows.submit(back)
+    plain = flow_between(frame, key, start)
     close = flow_between(frame, key, plain, doubled=True, twice=twice) if doubled else plain
-    return KeyframeMotion(close, plain, from_key)
+    return KeyframeMotion(close, plain, back() if coming is None else coming.result())
 
 
 def round_trip_error(motion: KeyframeMotion) -> NDArray[np.float32]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,6 +58,9 @@ REACH = 32
 OWN_EVERY = 24
 """Frames between two keyframes of the model's own making."""
 
+_FLOWS = 3
+"""Flows that are matched side by side: to the frame before, ahead of time, and to and from a keyframe."""
+
 _FLASH_FRAMES = 8
 _POOR_TRUST = 0.05
 _PREVIOUS_LOST = 0.25
@@ -92,6 +95,15 @@ class LrFrame:
             return cls(fine, fine, grey, doubled_grey(grey))
         lr = shrink_area(fine, unshuffle)
         return cls(fine, lr, _grey(lr), _grey(fine))
+
+
+@dataclass(frozen=True)
+class _Sight:
+    """A frame, the grey ``(h, w)`` of the one before it, and the flow to that; None at the start of a shot."""
+
+    frame: LrFrame
+    before: Grey | None
+    step_flow: Flow | None
 
 
 @dataclass
@@ -165,6 +177,8 @@ class ShotPropagator:
         self._flash_until = -1
         self.next_index = 0
         self._lr: Tensor | None = None
+        self._grey: Grey | None = None
+        self._flows: Executor | None = None
         self._states: dict[str, PassState] = {}
         self.keyframe_shares: list[float] = []
         """Of every frame since this object was made, how much trusted keyframes cover, 0 to 1."""
@@ -181,29 +195,39 @@ class ShotPropagator:
         """Restore frames in order, as ``step`` does each.
 
         What motion there is does not depend on what the network makes of it, so the next frame is looked at in a
-        second thread while the network works on this one. The order of both, and so the result, is always the same.
+        second thread while the network works on this one; flows that do not need each other are matched side by side.
+        The order of what depends on each other, and so the result, is always the same.
         """
-        with ThreadPoolExecutor(1, "sparkvsr-motion") as pool:
+        with (
+            ThreadPoolExecutor(1, "sparkvsr-motion") as pool,
+            ThreadPoolExecutor(_FLOWS, "sparkvsr-flow") as self._flows,
+        ):
             waiting: deque[Future[Observation]] = deque()
-            for frame in frames:
-                waiting.append(pool.submit(self._observe, frame))
+            sight: Future[_Sight] | None = None
+            for picture in frames:
+                sight = self._flows.submit(self._look, picture, sight)
+                waiting.append(pool.submit(self._observe, sight))
                 if len(waiting) > 1:
                     yield self._render(waiting.popleft().result())
             while waiting:
                 yield self._render(waiting.popleft().result())
 
     @torch.inference_mode()
-    def _observe(self, picture: Tensor) -> Observation:
-        """Motion of the next frame, and keyframes of our own where help is welcome."""
+    def _look(self, picture: Tensor, last: Future[_Sight] | None) -> _Sight:
+        """A frame, and the motion to the one before it."""
         frame = LrFrame.of(picture.float()[None], self._unshuffle)
+        before = self._grey if last is None else last.result().frame.grey
+        return _Sight(frame, before, None if before is None else flow_between(frame.grey, before, precise=False))
+
+    @torch.inference_mode()
+    def _observe(self, sight: Future[_Sight]) -> Observation:
+        """Motion of the next frame, and keyframes of our own where help is welcome."""
+        seen = sight.result()
+        frame, step_flow = seen.frame, seen.step_flow
         lr, grey = frame.lr, frame.grey
-        step_flow: Flow | None = None
-        if self._lr is not None:
-            before = _grey(self._lr)
-            step_flow = flow_between(grey, before, precise=False)
-            if is_cut(grey, before, step_flow):
-                self._start_anew()
-                step_flow = None
+        if step_flow is not None and seen.before is not None and is_cut(grey, seen.before, step_flow):
+            self._start_anew()
+            step_flow = None
         previous = None if step_flow is None else self._lr
         if previous is not None and step_flow is not None:
             error = CPU_KERNELS.difference(warp(previous, to_tensor(step_flow)), lr)
@@ -219,7 +243,7 @@ class ShotPropagator:
                 self._own[name][1].motion = None  # not followed meanwhile
             references[name] = found
         observation = Observation(frame, previous, step_flow, references)
-        self._lr = lr
+        self._lr, self._grey = lr, grey
         self.next_index += 1
         return observation
 
@@ -260,6 +284,7 @@ class ShotPropagator:
         self.next_index = next_index
         self._cut_at, self._cut_before, self._flash_until = (int(value) for value in state["cuts"])
         self._lr = state["lr"].contiguous(memory_format=torch.channels_last) if "lr" in state else None
+        self._grey = None if self._lr is None else _grey(self._lr)
         self._states = {
             name: PassState(state[f"{name}.output"], state[f"{name}.hidden"])
             for name in self._pass_names
@@ -321,7 +346,7 @@ class ShotPropagator:
             key = ready(frame, self._upscale(frame.fine[0])[None], 1.0)
             self._own[name] = self.next_index, key
         age = self.next_index - self._own[name][0]
-        reference = tracked(key, frame, step_flow, age)
+        reference = tracked(key, frame, step_flow, age, flows=self._flows)
         if age >= self.renew_after and (reference is None or is_lost(frame.lr, reference)):
             # Water, fire, a crowd: nothing that lies back can be carried, and a fresh one is as good as a single image.
             key = ready(frame, self._upscale(frame.fine[0])[None], 1.0)
@@ -347,7 +372,8 @@ class ShotPropagator:
             key = self._active[index]
             if key.weight <= 0:
                 continue
-            reference = tracked(key, frame, step_flow, abs(index - self.next_index))
+            distance = abs(index - self.next_index)
+            reference = tracked(key, frame, step_flow, distance, flows=self._flows)
             if reference is not None:
                 self._keyframe_fits(index)
                 references.append(reference)
@@ -379,7 +405,13 @@ def ready(frame: LrFrame, hr: Tensor, weight: float) -> ActiveKeyframe:
 
 
 def tracked(
-    key: ActiveKeyframe, frame: LrFrame, step_flow: Flow | None, distance: int, *, doubled: bool = True
+    key: ActiveKeyframe,
+    frame: LrFrame,
+    step_flow: Flow | None,
+    distance: int,
+    *,
+    doubled: bool = True,
+    flows: Executor | None = None,
 ) -> Reference | None:
     """Follow a keyframe to the current frame; None if the frame shows another scene.
 
@@ -388,7 +420,7 @@ def tracked(
         frame: the current one.
         step_flow: to the frame before.
         distance: in frames.
-        doubled: see ``track_keyframe``.
+        doubled, flows: see ``track_keyframe``.
     """
     grey, key_grey = frame.grey, key.frame.grey
     if distance == 0:
@@ -396,7 +428,7 @@ def tracked(
         key.motion = KeyframeMotion(zero, zero, zero)
     else:
         twice = frame.twice, key.frame.twice
-        key.motion = track_keyframe(grey, key_grey, key.motion, step_flow, doubled=doubled, twice=twice)
+        key.motion = track_keyframe(grey, key_grey, key.motion, step_flow, doubled=doubled, twice=twice, flows=flows)
     weight = key.weight * scene_weight(grey, sample(key_grey.astype(np.float32), key.motion.to_key))
     if weight <= 0:
         return None

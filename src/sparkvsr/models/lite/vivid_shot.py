@@ -93,7 +93,8 @@ class VividPropagator(ShotPropagator):
                 continue
             distance = abs(index - self.next_index)
             # One that lies clearly further only fills what the nearer one cannot show.
-            reference = tracked(key, frame, step_flow, distance, doubled=distance <= _MUCH_FURTHER * nearest[index])
+            doubled = distance <= _MUCH_FURTHER * nearest[index]
+            reference = tracked(key, frame, step_flow, distance, doubled=doubled, flows=self._flows)
             if reference is not None:
                 if index in self._made_here:
                     reference.preference = _OWN_PREFERENCE
