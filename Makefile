@@ -1,22 +1,22 @@
 # Targets a newcomer needs. `make` alone lists them.
 PYTHON ?= python3
 VENV ?= .venv
+# auto: torch's small build for CPUs where there is no NVIDIA GPU; cpu, default (what the package index has)
+TORCH ?= auto
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo test check constraints build clean
+.PHONY: help install dev demo test check docs man constraints build clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(VENV)/.installed: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -e .
+	@$(PYTHON) tools/install.py $(VENV) --torch $(TORCH)
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	@$(PYTHON) tools/install.py $(VENV) --torch $(TORCH) --extras dev
 	@touch $@
 
 install: $(VENV)/.installed ## make .venv and install sparkvsr into it
@@ -24,7 +24,7 @@ install: $(VENV)/.installed ## make .venv and install sparkvsr into it
 dev: $(VENV)/.dev ## the same with the tools for tests and checks
 
 demo: $(VENV)/.installed ## upscale a real clip and say where the result is
-	$(BIN)/python benchmarks/demo.py $(if $(CLIP),--clip "$(CLIP)")
+	@$(BIN)/python benchmarks/demo.py $(if $(CLIP),--clip "$(CLIP)")
 
 test: $(VENV)/.dev ## run the whole test suite
 	$(BIN)/python -m pytest
@@ -34,6 +34,12 @@ check: $(VENV)/.dev ## format, lint and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+docs: $(VENV)/.dev ## the documentation site into site/
+	$(BIN)/python -m mkdocs build --strict
+
+man: $(VENV)/.installed ## man pages into man/man1
+	$(BIN)/python tools/command_pages.py --man man/man1
+
 constraints: $(VENV)/.dev ## write the versions installed now into .ci/constraints.txt
 	$(BIN)/python .ci/constraints.py > .ci/constraints.txt
 
@@ -42,4 +48,4 @@ build: $(VENV)/.dev ## sdist and wheel into dist/
 	$(BIN)/python -m build
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) build dist demo .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) build dist demo site man .pytest_cache .ruff_cache .mypy_cache

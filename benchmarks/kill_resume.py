@@ -1,42 +1,42 @@
 """Kill `sparkvsr upscale` at random moments until it gets through, and compare with a run that nobody disturbed.
 
     python benchmarks/kill_resume.py [--trials 20] [--seed 0] [--model bicubic] [--clip CLIP] [--options "..."]
+    python benchmarks/kill_resume.py --kills 1000 --frames 48 --size 64x48      # as many trials as that takes
 
-Every trial starts the same command again and again. Each time it is ended with SIGKILL after a random part of the time
-that an undisturbed run takes, and between two attempts the work folder may be treated as a power failure or a bad disk
-would: random files in it are cut, emptied, filled with noise or zeros, changed in one bit, or deleted. Some attempts
-run against a full disk (a limit on the size of files). At the end the decoded frames and the sound have to equal those
-of the undisturbed run, bit for bit, and at no moment may anything lie under the output's name that is not complete.
-The undisturbed run itself is held against the clip, read by PyAV alone: as many frames, each of them the picture of its
-own number, at its own time, with every packet of the sound in its place (`--plant` puts a fault there to see it found).
+Every trial starts the same command again and again. Each time it is ended with SIGKILL: after a random part of the
+time that an undisturbed run takes, or right before one of the changes that it makes to the file system, whichever one
+(a file opened for writing, flushed, renamed, deleted). Between two attempts the work folder may be treated as a power
+failure or a bad disk would: random files in it are cut, emptied, filled with noise or zeros, changed in one bit, or
+deleted. Some attempts run against a full disk (a limit on the size of files). At the end the decoded frames and the
+sound have to equal those of the undisturbed run, bit for bit, and at no moment may anything lie under the output's
+name that is not complete. The undisturbed run itself is held against the clip, read by PyAV alone: as many frames,
+each of them the picture of its own number, at its own time, with every packet of the sound in its place (`--plant`
+puts a fault there to see it found).
 
-The command runs in a fork of this process, which has torch loaded: kills then fall into the work instead of the start.
-Prints one line a trial and the totals; exit code 1 when a result differed, a run gave up, or anything else was found.
+The command runs in a fork of this process, which has all modules loaded: kills then fall into the work instead of the
+start. Prints one line a trial and the totals; exit code 1 when a result differed, a run gave up, or anything else was
+found.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import importlib
-import os
 import random
-import resource
 import shlex
 import signal
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import av
 import cv2
 import numpy as np
+from forked import Command, Steps, load_everything
 from planted import VIDEO_FAULTS, plant_video_fault
 
 DAMAGES = ("cut", "empty", "noise", "bit", "delete", "head")
@@ -50,6 +50,7 @@ class Trial:
     """What happened in one trial."""
 
     kills: int = 0
+    steps: Counter[str] = field(default_factory=Counter)
     damages: Counter[str] = field(default_factory=Counter)
     full_disks: int = 0
     findings: list[str] = field(default_factory=list)
@@ -158,65 +159,6 @@ def damage(folder: Path, rng: random.Random) -> str | None:
     return how
 
 
-class Command:
-    """`sparkvsr upscale` in a fork of this process.
-
-    Args:
-        arguments: behind `upscale`.
-        log: gets its stderr.
-        limit: largest file in bytes, as on a full disk.
-    """
-
-    def __init__(self, arguments: list[str], log: Path, limit: int | None = None) -> None:
-        self._log = log
-        self.code: int | None = None
-        self.pid = os.fork()
-        if self.pid == 0:
-            self._run(arguments, limit)
-
-    def _run(self, arguments: list[str], limit: int | None) -> None:
-        """In the fork; does not come back."""
-        code = 1
-        try:
-            with self._log.open("w") as log, Path(os.devnull).open("w") as nothing:
-                os.dup2(log.fileno(), 2)
-                os.dup2(nothing.fileno(), 1)
-            if limit is not None:
-                signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-                resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-            sys.argv = ["sparkvsr", "upscale", *arguments]
-            sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
-            _entry_point()()
-            code = 0
-        except SystemExit as exc:
-            code = exc.code if isinstance(exc.code, int) else 1
-        finally:
-            sys.stderr.flush()
-            os._exit(code)
-
-    def wait(self, seconds: float) -> bool:
-        """Whether it ended within a time; ``code`` is known then."""
-        end = time.monotonic() + seconds
-        while True:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                self.code = os.waitstatus_to_exitcode(status)
-                return True
-            if time.monotonic() > end:
-                return False
-            time.sleep(0.005)
-
-    def kill(self) -> None:
-        """SIGKILL, to it and to workers that it started."""
-        os.kill(self.pid, signal.SIGKILL)
-        self.wait(60)
-
-    @property
-    def error(self) -> str:
-        """What it wrote to stderr."""
-        return self._log.read_text()
-
-
 class Runner:
     """Runs trials.
 
@@ -229,13 +171,15 @@ class Runner:
 
     def __init__(self, clip: Path, options: list[str], folder: Path, rng: random.Random) -> None:
         self._clip, self._options, self._folder, self._rng = clip, options, folder, rng
-        self._log = folder / "stderr.txt"
+        self._log = folder.parent / f"{folder.name}.stderr.txt"
         whole = folder / f"whole{clip.suffix}"
         started = time.monotonic()
-        command = self._start(whole)
+        steps = Steps(folder)
+        command = self._start(whole, steps)
         if not command.wait(3600) or command.code != 0:
             sys.exit(f"the undisturbed run failed: {command.error}")
         self.seconds = time.monotonic() - started
+        self.steps = steps.done
         self.strangers = strangers(clip, whole)
         self._expected = frames_digest(whole)
         self._bytes = whole.stat().st_size
@@ -247,12 +191,23 @@ class Runner:
         work = self._folder / f".{out.name}.work"
         for attempt in range(MOST_ATTEMPTS):
             is_disk_full = self._rng.random() < 0.15
-            command = self._start(out, limit=self._rng.randrange(500, self._bytes) if is_disk_full else None)
+            limit = self._rng.randrange(500, self._bytes) if is_disk_full else None
+            is_stopped = limit is None and self._rng.random() < 0.5
+            # Early ones more often: what is stored already shortens the run.
+            stop_before = int(self.steps * self._rng.random() ** 2) if is_stopped else None
+            steps = Steps(self._folder)
+            command = self._start(out, steps, limit, stop_before)
             # Later attempts get more and more time, so that it ends; a full disk ends it by itself.
             patience = self.seconds * self._rng.uniform(0.03, 0.5) * (1 + attempt / 10)
-            if not command.wait(patience if not is_disk_full else 600):
-                command.kill()
+            is_timed = limit is None and stop_before is None
+            is_over = command.wait(patience if is_timed else 600)
+            if not is_over or command.code == -signal.SIGKILL:
+                if not is_over:
+                    command.kill()
                 trial.kills += 1
+                trial.steps[f"before {steps.last}" if is_over else "by the clock"] += 1
+                if not is_over and not is_timed:
+                    trial.findings.append(f"attempt {attempt} hung")
                 self._check_name(out, trial)
                 if self._rng.random() < 0.6 and (how := damage(work, self._rng)):
                     trial.damages[how] += 1
@@ -260,7 +215,7 @@ class Runner:
             if command.code == 0:
                 break
             lines = [line for line in command.error.splitlines() if not line.startswith("Warning")]
-            if not is_disk_full or len(lines) != 1 or not lines[0].startswith("Error: "):
+            if limit is None or len(lines) != 1 or not lines[0].startswith("Error: "):
                 trial.findings.append(f"attempt {attempt} gave up ({command.code}): {command.error.strip()[-300:]}")
                 return trial
             trial.full_disks += 1
@@ -281,21 +236,17 @@ class Runner:
         if out.exists() and frames_digest(out) != self._expected:
             trial.findings.append("an incomplete file had the output's name")
 
-    def _start(self, out: Path, limit: int | None = None) -> Command:
+    def _start(self, out: Path, steps: Steps, limit: int | None = None, stop_before: int | None = None) -> Command:
         # A run that was killed behind the last rename left a complete output; the same command replaces it.
-        arguments = [str(self._clip), "-o", str(out), "--overwrite", *self._options]
-        return Command(arguments, self._log, limit)
-
-
-def _entry_point() -> Callable[[], None]:
-    entry: Callable[[], None] = next(iter(entry_points(group="console_scripts", name="sparkvsr"))).load()
-    return entry
+        arguments = ["upscale", str(self._clip), "-o", str(out), "--overwrite", *self._options]
+        return Command(arguments, self._log, steps, limit, stop_before)
 
 
 def main() -> int:
     """Run the trials; 0 when nothing was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=20)
+    parser.add_argument("--kills", type=int, help="go on until there were so many, instead of --trials")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--clip", type=Path, help="default: one is made, with six shots and sound")
     parser.add_argument("--frames", type=int, default=240, help="of the clip that is made")
@@ -304,28 +255,33 @@ def main() -> int:
     parser.add_argument("--options", default="", help="more options of sparkvsr upscale, in one string")
     parser.add_argument("--plant", choices=sorted(VIDEO_FAULTS), help="put a fault into the product, to see it found")
     arguments = parser.parse_args()
-    # Loaded once, before the first fork.
-    _entry_point()
-    importlib.import_module("sparkvsr.inference.batch")
+    # Once, before the first fork.
+    load_everything()
     if arguments.plant:
         plant_video_fault(arguments.plant)
     width, height = map(int, arguments.size.split("x"))
     options = ["--model", arguments.model, "--references", arguments.model, *shlex.split(arguments.options)]
     totals: Counter[str] = Counter()
     damages: Counter[str] = Counter()
+    places: Counter[str] = Counter()
     with tempfile.TemporaryDirectory(prefix="sparkvsr-kill-") as scratch:
-        folder = Path(scratch)
+        folder = Path(scratch).resolve() / "trials"
+        folder.mkdir()
         clip = arguments.clip or make_clip(folder / "in.mp4", arguments.frames, (height, width))
         runner = Runner(clip, options, folder, random.Random(arguments.seed))
         totals["findings"] += len(runner.strangers)
-        print(f"undisturbed: {runner.seconds:.1f} s, {'; '.join(runner.strangers[:8]) or 'as the clip'}", flush=True)
-        for number in range(arguments.trials):
+        first = "; ".join(runner.strangers[:8]) or "as the clip"
+        print(f"undisturbed: {runner.seconds:.1f} s, {runner.steps} changes of files, {first}", flush=True)
+        number = 0
+        while number < arguments.trials if arguments.kills is None else totals["kills"] < arguments.kills:
             trial = runner.trial(number)
+            number += 1
+            places += trial.steps
             totals.update(kills=trial.kills, full_disks=trial.full_disks, findings=len(trial.findings))
             damages += trial.damages
-            print(f"trial {number}: {trial.kills} kills, {trial.full_disks} full disks, damaged files "
+            print(f"trial {number - 1}: {trial.kills} kills, {trial.full_disks} full disks, damaged files "
                   f"{dict(trial.damages)}, {'; '.join(trial.findings) or 'equal'}", flush=True)  # fmt: skip
-    print(f"{arguments.trials} trials: {totals['kills']} kills, {totals['full_disks']} full disks, "
+    print(f"{number} trials: {totals['kills']} kills {dict(places)}, {totals['full_disks']} full disks, "
           f"{sum(damages.values())} damaged files {dict(damages)}; findings {totals['findings']}")  # fmt: skip
     return 1 if totals["findings"] else 0
 

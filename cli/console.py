@@ -123,7 +123,13 @@ class TextReporter:
         elif name == "progress":
             left = event["seconds_left"]
             text = f"{event['fps']:.2f} fps, {human_seconds(left)} left" if left is not None else "starting"
+            if event["total"] is None:
+                text = f"{event['fps']:.2f} fps"
             self._bar("restoring", event["done"], event["total"], text, event.get("input", ""))
+        elif name == "stream":
+            for line in stream_lines(event):
+                self._line(line)
+            self._notes(event)
         elif name == "resume":
             self._line(f"Resume   {event['kept']} of {event['total']} frames are in {event['work']} already")
             if event["damaged"]:
@@ -162,7 +168,7 @@ class TextReporter:
             sys.stdout.write(text + "\n")
             sys.stdout.flush()
 
-    def _bar(self, label: str, done: int, total: int, text: str, about: str = "") -> None:
+    def _bar(self, label: str, done: int, total: int | None, text: str, about: str = "") -> None:
         if not sys.stderr.isatty():
             return
         from rich.console import Console
@@ -198,6 +204,40 @@ class TextReporter:
         self._progress, self._tasks = None, {}
 
 
+class DownloadBar:
+    """A bar of bytes on stderr if that is a terminal; otherwise nothing."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._progress: Progress | None = None
+
+    def __enter__(self) -> DownloadBar:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            _live.remove(self._progress)
+            self._progress = None
+
+    def update(self, done: int, total: int) -> None:
+        """Show bytes so far and in all (0: nobody knows)."""
+        if not sys.stderr.isatty():
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+        if self._progress is None:
+            columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn())
+            self._progress = Progress(*columns, TransferSpeedColumn(), console=Console(stderr=True), transient=True)
+            self._progress.add_task(self._label, total=None)
+            self._progress.start()
+            _live.append(self._progress)
+        self._progress.update(self._progress.task_ids[0], completed=done, total=total or None)
+
+
 def plan_lines(event: dict[str, Any]) -> list[str]:
     """The plan, for people."""
     keyframes, shots = event["keyframes"], event["shots"]
@@ -217,6 +257,8 @@ def plan_lines(event: dict[str, Any]) -> list[str]:
         f"about {human_bytes(event['memory_bytes'])} of memory for the model"
     )
     disk = event["disk"]
+    if disk is None:
+        return lines
     free = disk["output_free_bytes"]
     lines.append(
         f"         about {human_bytes(disk['output_bytes'])} of disk for the result and "
@@ -224,6 +266,27 @@ def plan_lines(event: dict[str, Any]) -> list[str]:
     )
     if event["estimated_seconds"] is not None:
         lines.append(f"         takes about {human_seconds(event['estimated_seconds'])} on this machine")
+    return lines
+
+
+def stream_lines(event: dict[str, Any]) -> list[str]:
+    """The plan of frames that pass through a pipe, for people."""
+    frames = "frames until it ends" if event["frames"] is None else f"{event['frames']} frames"
+    tile = f"tiles of {event['tile']} px" if event["tile"] else "whole frames"
+    look = f" ({event['look']})" if event["look"] else ""
+    lines = [
+        f"Read     {event['input']}: {event['kind']}, {event['pixel_format']}, {event['input_width']}x"
+        f"{event['input_height']}, {event['fps']:.6g} fps, {frames}",
+        f"Plan     {event['width']}x{event['height']} (x{event['scale']:g}) into {event['output']}, model "
+        f"{event['model']}{look} on {event['device']} ({event['dtype']})",
+        f"         keyframes: {event['keyframe_method']}",
+    ]
+    if event["references"] is not None:
+        lines.append(f"         references: {event['references']}, guidance {event['guidance_scale']:g}")
+    lines.append(
+        f"         chunks of {event['chunk_frames']} frames, {tile}, "
+        f"about {human_bytes(event['memory_bytes'])} of memory for the model"
+    )
     return lines
 
 

@@ -234,6 +234,7 @@ def report(
     from sparkvsr.evaluation import side_by_side as sides
     from sparkvsr.evaluation.html_page import comparison_page
     from sparkvsr.evaluation.tables import text_table
+    from sparkvsr.evaluation.whole_files import write_whole
 
     if output is not None and output.suffix not in {".md", ".html", ".json"}:
         msg = f"-o {output}: the comparison is written as .md, .html or .json"
@@ -257,10 +258,10 @@ def report(
         }[output.suffix]()
         try:
             output.parent.mkdir(parents=True, exist_ok=True)
-            output.write_text(text, encoding="utf-8")
         except OSError as exc:
-            msg = f"cannot write {output} ({exc.strerror or exc}); choose another -o"
+            msg = f"-o {output}: its folder cannot be made ({exc.strerror or exc}); choose another"
             raise ConfigError(msg) from exc
+        write_whole(output, text)
 
 
 def _measure_files(

@@ -20,6 +20,14 @@ def export(
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing folder.")] = False,
+    model_path: Annotated[
+        Path | None,
+        typer.Option(
+            "--model-path",
+            help="Where the base model (model.path of the run) lies now, if it was moved.",
+            show_default=False,
+        ),
+    ] = None,
     trust_target: Annotated[
         list[str] | None,
         typer.Option(
@@ -33,6 +41,8 @@ def export(
     """Write a model folder that `sparkvsr upscale --model` takes, with a model card."""
     from sparkvsr.training.export import export_model
 
-    folder = export_model(run, output, ema=ema, overwrite=overwrite, own_targets=trust_target or ())
+    folder = export_model(
+        run, output, ema=ema, overwrite=overwrite, own_targets=trust_target or (), model_path=model_path
+    )
     name = printable(str(folder))
     typer.echo(f"wrote {name}; use it with: sparkvsr upscale CLIP --model {name}", err=True)

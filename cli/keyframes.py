@@ -15,8 +15,6 @@ from . import options as shared
 from .console import JsonReporter, TextReporter
 from .shown import printable
 
-MAKER = "References"
-
 
 def keyframes(
     clip: Annotated[Path, typer.Argument(metavar="INPUT", help="Video, folder of images or pattern.")],
@@ -49,42 +47,41 @@ def keyframes(
         typer.Option(
             "--references",
             help="Maker: auto (detail, or lite for --look faithful), detail, lite, bicubic, "
-            "realesrgan[:x4plus|:x4plus-anime|:animevideov3], a weight file that spandrel reads, a folder of images, "
+            "realesrgan[:x4plus|:x4plus-anime|:animevideov3], a weight file that spandrel reads, a folder of images, another video of the "
+            "clip, "
             "'command:PROGRAM {input} {output}', diffusers:PATH, or an endpoint's URL.",
-            rich_help_panel=MAKER,
+            rich_help_panel=shared.MAKER,
         ),
     ] = "auto",
     look: Annotated[
         str,
-        typer.Option("--look", help="vivid or faithful: which network --references auto means.", rich_help_panel=MAKER),
+        typer.Option(
+            "--look", help="vivid or faithful: which network --references auto means.", rich_help_panel=shared.MAKER
+        ),
     ] = "vivid",
     scale: Annotated[
-        float, typer.Option("--scale", help="Size of the references over the clip's, 1 to 4.", rich_help_panel=MAKER)
+        float,
+        typer.Option("--scale", help="Size of the references over the clip's, 1 to 4.", rich_help_panel=shared.MAKER),
     ] = 4.0,
-    prompt: Annotated[
-        str, typer.Option("--prompt", help="Words for makers that take them.", rich_help_panel=MAKER)
-    ] = "",
+    prompt: shared.Prompt = "",
     prompt_file: Annotated[
         Path | None,
         typer.Option(
-            "--prompt-file", help='Words for single keyframes, JSON: {"48": "a face"}.', rich_help_panel=MAKER
+            "--prompt-file", help='Words for single keyframes, JSON: {"48": "a face"}.', rich_help_panel=shared.MAKER
         ),
     ] = None,
     jobs: Annotated[
         int | None,
-        typer.Option("--jobs", help="Programs or requests at once (default: 2 or 4).", rich_help_panel=MAKER),
+        typer.Option("--jobs", help="Programs or requests at once (default: 2 or 4).", rich_help_panel=shared.MAKER),
     ] = None,
-    timeout: Annotated[
-        float, typer.Option("--timeout", help="Seconds for one image of a program or endpoint.", rich_help_panel=MAKER)
-    ] = 600.0,
-    api_key_env: Annotated[
-        str,
-        typer.Option("--api-key-env", help="Environment variable that holds an endpoint's key.", rich_help_panel=MAKER),
-    ] = "SPARKVSR_API_KEY",
+    timeout: shared.Timeout = shared.DEFAULT_TIMEOUT,
+    api_key_env: shared.KeyVariable = shared.DEFAULT_KEY_VARIABLE,
     keep_going: Annotated[
         bool,
         typer.Option(
-            "--keep-going", help="Leave a keyframe out when its reference fails, and say so.", rich_help_panel=MAKER
+            "--keep-going",
+            help="Leave a keyframe out when its reference fails, and say so.",
+            rich_help_panel=shared.MAKER,
         ),
     ] = False,
     device: shared.Device = "auto",
@@ -107,9 +104,7 @@ def keyframes(
     if jobs is not None and jobs < 1:
         msg = f"--jobs {jobs} is too small; give at least 1"
         raise ConfigError(msg)
-    if not timeout > 0:
-        msg = f"--timeout {timeout:g} is too short; give seconds above 0"
-        raise ConfigError(msg)
+    shared.check_timeout(timeout)
     prompts = {} if prompt_file is None else read_prompts(prompt_file)
     with JsonReporter() if json else KeyframeReporter() as report:
         from sparkvsr.inference.keyframe_job import KeyframeOptions, make_keyframes

@@ -1,12 +1,13 @@
 """The `sparkvsr` command: registers the subcommands and turns errors into text and exit codes.
 
-Exit codes: 0 done, 1 the work failed, 2 wrong usage, 130 interrupted. Importing this imports no torch;
+Exit codes: 0 done, 1 the work failed, 2 wrong usage, 130 interrupted, 141 nobody read the pipe any more. Importing this imports no torch;
 each command imports what it needs when it runs. An exception that nobody expected leaves a report in a file
 (crash.py) instead of a traceback on the screen.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -18,7 +19,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from sparkvsr.errors import ConfigError, SparkVSRError
+from sparkvsr.errors import ConfigError, ReaderGoneError, SparkVSRError
 from sparkvsr.spinning import sleep_between_tasks
 from sparkvsr.version import __version__
 
@@ -32,6 +33,7 @@ from .keyframes import keyframes
 from .logs import observed
 from .metrics import metrics
 from .models import models
+from .pipes import EXIT_READER_GONE
 from .profile import bench, profile
 from .schema import schema
 from .steady import steady_output
@@ -61,7 +63,7 @@ class ErrorBoundary(TyperGroup):
                 raise
             _log.debug("where it comes from", exc_info=exc)
             print_error(str(exc))
-            raise typer.Exit(2 if isinstance(exc, ConfigError) else 1) from None
+            raise typer.Exit(_exit_code(exc)) from None
         except KeyboardInterrupt:
             print_error("interrupted; nothing is left under an output's name, what was finished is kept")
             raise typer.Exit(EXIT_INTERRUPTED) from None
@@ -70,11 +72,20 @@ class ErrorBoundary(TyperGroup):
             if _is_out_of_memory(exc):
                 print_error("memory ran out; use a smaller --tile or --chunk-frames, or fewer --devices (`ulimit -v`?)")
                 raise typer.Exit(1) from None
+            if (place := _full_disk(exc)) is not None:
+                print_error(f"the disk is full{place}; free some space and run the same again")
+                raise typer.Exit(1) from None
             is_typers = type(exc).__module__.partition(".")[0] in ("typer", "click")
             if is_debugging or is_typers or isinstance(exc, BrokenPipeError):
                 raise
             print_error(crash_message(exc))
             raise typer.Exit(1) from None
+
+
+def _exit_code(error: SparkVSRError) -> int:
+    if isinstance(error, ReaderGoneError):
+        return EXIT_READER_GONE
+    return 2 if isinstance(error, ConfigError) else 1
 
 
 def _is_out_of_memory(exc: BaseException) -> bool:
@@ -84,13 +95,32 @@ def _is_out_of_memory(exc: BaseException) -> bool:
     )
 
 
+def _full_disk(exc: BaseException) -> str | None:
+    """Where the disk was full, as far as that is known; None if it was something else.
+
+    What writes for us (torch, safetensors, Lightning, TensorBoard) tells of it in kinds of errors of its own.
+    """
+    seen: list[BaseException] = []
+    cause: BaseException | None = exc
+    while cause is not None and cause not in seen:
+        seen.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    for error in seen:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return f" ({error.filename})" if error.filename else ""
+    is_told = any(os.strerror(code) in str(error) for error in seen for code in _FULL)
+    return "" if is_told or any("PytorchStreamWriter failed" in str(error) for error in seen) else None
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 _log = logging.getLogger("sparkvsr.cli")
 
 app = typer.Typer(
     name="sparkvsr",
     cls=ErrorBoundary,
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Keyframe-driven video super-resolution: upscale a few frames well, propagate them through the clip.",

@@ -10,7 +10,7 @@ import typer
 from sparkvsr.errors import ConfigError
 from sparkvsr.keyframes.select import parse_indices
 
-SIZE, KEYFRAMES, MODEL = "Output size", "Keyframes", "Model"
+SIZE, KEYFRAMES, MODEL, MAKER = "Output size", "Keyframes", "Model", "Makers of keyframes"
 
 # Which frames are keyframes
 Iframes = Annotated[bool, typer.Option("--iframes", help="The codec's I-frames.", rich_help_panel=KEYFRAMES)]
@@ -65,6 +65,17 @@ Seed = Annotated[
     int, typer.Option("--seed", help="For --random, and for models and makers that sample.", rich_help_panel=MODEL)
 ]
 
+# Makers of reference images
+Prompt = Annotated[str, typer.Option("--prompt", help="Words for makers that take them.", rich_help_panel=MAKER)]
+Timeout = Annotated[
+    float, typer.Option("--timeout", help="Seconds for one image of a program or endpoint.", rich_help_panel=MAKER)
+]
+KeyVariable = Annotated[
+    str,
+    typer.Option("--api-key-env", help="Environment variable that holds an endpoint's key.", rich_help_panel=MAKER),
+]
+DEFAULT_TIMEOUT, DEFAULT_KEY_VARIABLE = 600.0, "SPARKVSR_API_KEY"
+
 # Reading and reporting
 Start = Annotated[int, typer.Option("--start", help="First frame, counted from 0.")]
 Frames = Annotated[int | None, typer.Option("--frames", help="Number of frames (default: to the end).")]
@@ -110,3 +121,14 @@ def keyframe_choice(
         msg = f"{' and '.join(given)} exclude each other; give one of them"
         raise ConfigError(msg)
     return next(iter(given.values()), None)
+
+
+def check_timeout(timeout: float) -> None:
+    """Refuse a ``--timeout`` that no image can keep.
+
+    Raises:
+        ConfigError: not above 0.
+    """
+    if not timeout > 0:
+        msg = f"--timeout {timeout:g} is too short; give seconds above 0"
+        raise ConfigError(msg)

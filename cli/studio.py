@@ -13,9 +13,25 @@ from sparkvsr.errors import ConfigError
 
 from .console import private_paths, write_stderr
 from .crash import state_folder
-from .options import MODEL, SIZE, Deinterlace, Device, Dtype, Look, Model, Seed
+from .options import (
+    DEFAULT_KEY_VARIABLE,
+    DEFAULT_TIMEOUT,
+    MAKER,
+    MODEL,
+    SIZE,
+    Deinterlace,
+    Device,
+    Dtype,
+    KeyVariable,
+    Look,
+    Model,
+    Prompt,
+    Seed,
+    Timeout,
+    check_timeout,
+)
 
-ENCODER, MAKER, SERVER = "Encoder", "Makers of keyframes", "Server"
+ENCODER, SERVER = "Encoder", "Server"
 
 
 def studio(
@@ -57,16 +73,9 @@ def studio(
             rich_help_panel=MAKER,
         ),
     ] = None,
-    prompt: Annotated[
-        str, typer.Option("--prompt", help="Words for makers that take them.", rich_help_panel=MAKER)
-    ] = "",
-    timeout: Annotated[
-        float, typer.Option("--timeout", help="Seconds for one image of a program or endpoint.", rich_help_panel=MAKER)
-    ] = 600.0,
-    api_key_env: Annotated[
-        str,
-        typer.Option("--api-key-env", help="Environment variable that holds an endpoint's key.", rich_help_panel=MAKER),
-    ] = "SPARKVSR_API_KEY",
+    prompt: Prompt = "",
+    timeout: Timeout = DEFAULT_TIMEOUT,
+    api_key_env: KeyVariable = DEFAULT_KEY_VARIABLE,
     guidance: Annotated[
         float,
         typer.Option("--guidance", help="Of a new project: 0 blind, 1 plain, above closer.", rich_help_panel=MODEL),
@@ -92,9 +101,7 @@ def studio(
     if port is not None and not 0 <= port <= 65535:
         msg = f"--port {port} is out of range; use 1 to 65535"
         raise ConfigError(msg)
-    if not timeout > 0:
-        msg = f"--timeout {timeout:g} is too short; give seconds above 0"
-        raise ConfigError(msg)
+    check_timeout(timeout)
     values: dict[str, Any] = {
         "scale": scale,
         "height": height,
@@ -110,40 +117,38 @@ def studio(
         "pixel_format": pixel_format,
         "deinterlace": deinterlace,
     }
-    from sparkvsr.inference.batch import find_inputs
-    from sparkvsr.inference.options import check_options
-    from sparkvsr.inference.upscale import make_options
-    from sparkvsr.keyframes.makers.interface import MakerOptions
-    from sparkvsr.models.registry import LOOKS, own_references
+    # Nothing of this imports torch: it lives in the render process, which is started first and answers meanwhile.
+    from sparkvsr.studio.render_client import RenderClient
     from sparkvsr.studio.serve import bind, serve
     from sparkvsr.studio.studio import Studio, StudioOptions
 
-    check_options(make_options(**values))
-    found = find_inputs(inputs)
-    private_paths.update(map(str, found.paths))
-    if not found.paths:
-        msg = "there is no clip; name a video or a folder of videos"
-        raise ConfigError(msg)
-    options = StudioOptions(
-        clips=[path.absolute() for path in found.paths],
-        values=values,
-        makers=tuple(dict.fromkeys([*(maker or []), own_references(look or LOOKS[0]), "lite"])),
-        maker=MakerOptions(prompt=prompt, timeout_seconds=timeout, key_variable=api_key_env, seed=seed),
-        project=None if project is None else project.expanduser().absolute(),
-    )
-    listener = bind(host, port)
+    render = RenderClient()
+    render.start()
+    try:
+        begun = render.ask("begin", inputs=inputs, values=values)
+        private_paths.update(begun["clips"])
+        if not begun["clips"]:
+            msg = "there is no clip; name a video or a folder of videos"
+            raise ConfigError(msg)
+        options = StudioOptions(
+            clips=[Path(clip) for clip in begun["clips"]],
+            values=values,
+            makers=tuple(dict.fromkeys([*(maker or []), begun["own"], "lite"])),
+            maker={"prompt": prompt, "timeout_seconds": timeout, "key_variable": api_key_env, "seed": seed},
+            project=None if project is None else project.expanduser().absolute(),
+        )
+        listener = bind(host, port)
+        made = Studio(options, render)
+        made.start()
+        if len(options.clips) == 1:
+            made.clip(0)  # what is wrong with the clip or the folder is said here
+    except BaseException:
+        render.close()
+        raise
     if host not in ("127.0.0.1", "::1", "localhost"):
         write_stderr(
             f"Warning: {host} can be reached from other machines; whoever sees the address below can use the studio"
         )
-    made = Studio(options)
-    made.start()
-    try:
-        if len(options.clips) == 1:
-            made.clip(0)  # what is wrong with the clip or the folder is said here
-    except BaseException:
-        made.close()
-        raise
 
     def told(address: str) -> None:
         sys.stdout.write(f"Studio   {address}\n         everything is kept in {options.folder(0)}\n")

@@ -13,6 +13,7 @@ from sparkvsr.errors import SparkVSRError
 from . import options as shared
 from .console import JsonReporter, Reporter, TextReporter, print_error, private_paths
 from .crash import crash_message
+from .pipes import InputFormat, OutputFormat, check_pipes, kept_stdout, upscale_pipe
 
 if TYPE_CHECKING:
     from sparkvsr.inference.batch import Inputs, Outcome
@@ -27,7 +28,8 @@ def upscale(
         list[str],
         typer.Argument(
             metavar="INPUT...",
-            help="Videos, images, folders of videos or of images, patterns like 'clips/*.mp4' or frames/%05d.png.",
+            help="Videos, images, folders of videos or of images, patterns like 'clips/*.mp4' or frames/%05d.png; "
+            "- for a pipe (y4m, raw frames, or a container).",
         ),
     ],
     output: Annotated[
@@ -35,7 +37,7 @@ def upscale(
         typer.Option(
             "-o",
             "--output",
-            help="Output file; folder/ or %05d.png for an image sequence; a folder for several inputs. "
+            help="Output file; folder/ or %05d.png for an image sequence; a folder for several inputs; - for a pipe. "
             "Default: in_x4.mp4 beside the input (mkv and mov keep their container).",
         ),
     ] = None,
@@ -70,7 +72,7 @@ def upscale(
         typer.Option(
             "--references",
             help="HR images of the keyframes: auto (by model and look), a folder of images named by frame number, "
-            "or a maker: detail, lite, bicubic, realesrgan, a weight file that spandrel reads, "
+            "another video of the same clip (what any upscaler made of it), or a maker: detail, lite, bicubic, realesrgan, a weight file that spandrel reads, "
             "'command:PROGRAM {input} {output}', diffusers:PATH, or an endpoint's URL.",
             rich_help_panel=shared.KEYFRAMES,
         ),
@@ -162,6 +164,8 @@ def upscale(
             rich_help_panel=SCALE_OUT,
         ),
     ] = None,
+    input_format: InputFormat = None,
+    output_format: OutputFormat = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say the plan, with the time and the disk it takes, and stop.")
     ] = False,
@@ -169,7 +173,8 @@ def upscale(
 ) -> None:
     """Upscale videos or images, guided by keyframes.
 
-    Example: sparkvsr upscale in.mp4 --iframes
+    Example: sparkvsr upscale in.mp4 --iframes; in a pipe: ffmpeg -i in.mkv -f yuv4mpegpipe - | sparkvsr upscale - -o -
+    | ffmpeg -i - out.mkv
     """
     blind = {"--no-keyframes": "none" if no_keyframes else None}
     choice = shared.keyframe_choice(iframes, keyframes, random, every, scenes, blind)
@@ -182,14 +187,13 @@ def upscale(
         "slot": slot,
         "lora": lora or None,
     }
+    several = devices is not None or ray is not None or dry_run
+    is_pipe = check_pipes(inputs, output, input_format, output_format, several=several)
     reporter: Reporter = JsonReporter() if json else TextReporter()
-    with reporter as report:
+    with kept_stdout(output) as descriptor, reporter as report:
         # Torch and all that is imported only now: help and usage errors stay quick.
-        from sparkvsr.inference.batch import find_inputs
         from sparkvsr.inference.upscale import make_options
 
-        found = find_inputs(inputs)
-        private_paths.update(map(str, found.paths))
         options = make_options(
             scale=scale,
             height=height,
@@ -219,6 +223,13 @@ def upscale(
             keep_work=not no_work,
             work_limit_bytes=round(work_limit * 1e9),
         )
+        if is_pipe:
+            upscale_pipe(inputs[0], output, descriptor, options, (input_format, output_format), report)
+            return
+        from sparkvsr.inference.batch import find_inputs
+
+        found = find_inputs(inputs)
+        private_paths.update(map(str, found.paths))
         for path in found.left_out:
             report(
                 {"event": "note", "text": f"{path} was made by an earlier run and is left out; name it alone to use it"}

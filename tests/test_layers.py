@@ -20,7 +20,9 @@ LAYERS = {
     "pages": 1,
     "shapes": 1,
     "hooks": 1,
+    "plain_json": 1,
     "threads": 1,
+    "child_processes": 1,
     "spinning": 1,
     "unpickling": 1,
     "pretrained": 2,
@@ -115,6 +117,15 @@ def test_files_are_short_and_well_named() -> None:
     assert not long, long
     banned = {"utils.py", "common.py", "helpers.py", "core.py"}
     assert not [str(path) for path in files if path.name in banned]
+
+
+def test_the_server_of_the_studio_holds_no_torch() -> None:
+    code = (
+        "import sys, sparkvsr.studio.serve, sparkvsr.studio.render_client\n"
+        "heavy = {'torch', 'numpy', 'cv2', 'av'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -2,6 +2,7 @@
 
     import sparkvsr
     result = sparkvsr.upscale("in.mp4", "out.mp4", keyframes="iframes")
+    sr = sparkvsr.upscale_frames(lr)  # (F, 3, h, w) to (F, 3, H, W), float in [0, 1]
 
 The public names are loaded on first use, so that importing sparkvsr imports no torch.
 """
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sparkvsr.version import __version__
 
 if TYPE_CHECKING:
+    from sparkvsr.inference.frames import MadeKeyframes, make_keyframes, upscale_frames
     from sparkvsr.inference.options import UpscaleOptions
     from sparkvsr.inference.upscale import UpscaleResult, upscale
     from sparkvsr.models.interface import RestorationModel
@@ -24,14 +26,27 @@ if TYPE_CHECKING:
 logging.getLogger("sparkvsr").addHandler(logging.NullHandler())
 
 _HOMES = {
+    "MadeKeyframes": "sparkvsr.inference.frames",
     "RestorationModel": "sparkvsr.models.interface",
     "UpscaleOptions": "sparkvsr.inference.options",
     "UpscaleResult": "sparkvsr.inference.upscale",
     "load_model": "sparkvsr.models.registry",
+    "make_keyframes": "sparkvsr.inference.frames",
     "upscale": "sparkvsr.inference.upscale",
+    "upscale_frames": "sparkvsr.inference.frames",
 }
 
-__all__ = ["RestorationModel", "UpscaleOptions", "UpscaleResult", "__version__", "load_model", "upscale"]
+__all__ = [
+    "MadeKeyframes",
+    "RestorationModel",
+    "UpscaleOptions",
+    "UpscaleResult",
+    "__version__",
+    "load_model",
+    "make_keyframes",
+    "upscale",
+    "upscale_frames",
+]
 
 
 def __getattr__(name: str) -> Any:

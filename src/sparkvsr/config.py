@@ -10,6 +10,7 @@ import difflib
 import re
 from collections.abc import Iterator, Sequence
 from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from sparkvsr.errors import ConfigError
@@ -27,7 +28,9 @@ from sparkvsr.user_cache import user_cache
 OmegaConf.register_new_resolver("user_cache", lambda: str(user_cache()), replace=True)
 
 CONFIG_MODULE = "sparkvsr.conf"
+CONFIG_ENTRY_POINTS = "sparkvsr.config"
 NEAREST = 3
+_QUOTED_NUMBER = r"'\1'"
 _PATH_ENDINGS = ("root", "path", "dir", "list", "folder", "file", "ckpt", "init")
 """Last words of keys whose values are files or folders."""
 # What other trainers call things.
@@ -60,7 +63,8 @@ def compose_config(
         config_dir: folder with the user's own groups, searched before the shipped ones.
 
     Returns:
-        The composed configuration in struct mode; interpolations resolve on access.
+        The composed configuration in struct mode; interpolations resolve on access. ``choices`` in it says which
+        option of each group it was made of.
 
     Raises:
         ConfigError: an override cannot be parsed, or its key, group option or value does not exist; with the
@@ -68,21 +72,64 @@ def compose_config(
     """
     parsed = [_parse(text) for text in overrides]
     texts = [_quote_group_numbers(override) for override in parsed]
-    if config_dir is not None:
-        folder = Path(config_dir).expanduser().resolve()
-        if not folder.is_dir():
-            msg = f"--config-dir {config_dir}: no such folder; it holds groups like data/mine.yaml for data=mine"
-            raise ConfigError(msg)
-        texts.append(f"hydra.searchpath=[{_quoted(f'file://{folder}')}]")
+    search = search_path(config_dir)
+    texts += search
     try:
-        config = _compose(name, texts)
+        config, choices = _compose_with_choices(name, texts)
+        with open_dict(config):
+            config.choices = choices
         _check_types(parsed, name, texts)
         OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except MissingConfigException as exc:
         raise ConfigError(_unknown_option(exc, parsed)) from exc
     except (ConfigCompositionException, OmegaConfBaseException, HydraException, ValueError) as exc:
-        raise ConfigError(_explain(exc, name, parsed)) from exc
+        raise ConfigError(_explain(exc, name, parsed, tuple(search))) from exc
+    except Exception as exc:
+        if config_dir is None:
+            raise
+        # A file of the user's that is no YAML: whatever the parsers make of it.
+        msg = f"--config-dir {config_dir}: a file in it cannot be read ({_first_words(exc)})"
+        raise ConfigError(msg) from exc
     return config
+
+
+def search_path(config_dir: str | Path | None) -> list[str]:
+    """Where groups are looked for besides the shipped ones, as an override for Hydra; none if nowhere.
+
+    Args:
+        config_dir: folder with the user's own groups; it comes first. Then come the packages that installed
+            distributions name by entry points of the group ``sparkvsr.config``.
+
+    Raises:
+        ConfigError: there is no such folder.
+    """
+    places = [f"pkg://{package}" for package in config_packages()]
+    if config_dir is not None:
+        folder = Path(config_dir).expanduser().resolve()
+        if not folder.is_dir():
+            msg = f"--config-dir {config_dir}: no such folder; it holds groups like data/mine.yaml for data=mine"
+            raise ConfigError(msg)
+        places.insert(0, f"file://{folder}")
+    return [f"hydra.searchpath=[{','.join(_quoted(place) for place in places)}]"] if places else []
+
+
+def config_packages() -> list[str]:
+    """Packages with groups of configurations that installed distributions name: ``mine = "my_lab.conf"``."""
+    return sorted({entry.value for entry in entry_points(group=CONFIG_ENTRY_POINTS)})
+
+
+def sweep_texts(overrides: Sequence[str]) -> list[str]:
+    """Overrides with several values (``a=1,2``, ``range(1,4)``) for Hydra's sweeper, paths and stages quoted.
+
+    Raises:
+        ConfigError: one cannot be parsed, or is a setting of Hydra's.
+    """
+    return [_quote_group_numbers(_parse(text, is_sweep=True)) for text in overrides]
+
+
+def _first_words(exc: Exception) -> str:
+    text = " ".join(str(exc).split())
+    return (text if len(text) <= 300 else f"{text[:297]}...") or type(exc).__name__
 
 
 def config_text(config: DictConfig) -> str:
@@ -142,15 +189,25 @@ def override_key(text: str) -> str:
 
 
 def _compose(name: str, texts: Sequence[str]) -> DictConfig:
+    return _compose_with_choices(name, texts)[0]
+
+
+def _compose_with_choices(name: str, texts: Sequence[str]) -> tuple[DictConfig, dict[str, str]]:
+    """The configuration, and which option of each group it was made of."""
     GlobalHydra.instance().clear()
     try:
         with initialize_config_module(config_module=CONFIG_MODULE, version_base="1.3"):
-            return compose(config_name=name, overrides=list(texts))
+            config = compose(config_name=name, overrides=list(texts), return_hydra_config=True)
     finally:
         GlobalHydra.instance().clear()
+    made_of = config.hydra.runtime.choices
+    choices = {str(k): str(v) for k, v in made_of.items() if v is not None and not str(k).startswith("hydra")}
+    with open_dict(config):
+        del config["hydra"]
+    return config, choices
 
 
-def _parse(text: str) -> Override:
+def _parse(text: str, *, is_sweep: bool = False) -> Override:
     parser = OverridesParser.create()
     try:
         override = parser.parse_override(_with_quoted_path(text))
@@ -164,8 +221,8 @@ def _parse(text: str) -> Override:
     if override.key_or_group.startswith("hydra"):
         msg = f"override {text!r}: Hydra's own settings are not used here; add configuration folders with --config-dir"
         raise ConfigError(msg)
-    if override.is_sweep_override():
-        msg = f"override {text!r} names several values, but sweeps are not supported; run the command once per value"
+    if override.is_sweep_override() and not is_sweep:
+        msg = f"override {text!r} names several values; train --multirun makes one run of each"
         raise ConfigError(msg)
     return override
 
@@ -201,18 +258,21 @@ def _quoted(value: str) -> str:
 def _quote_group_numbers(override: Override) -> str:
     """Hydra refuses the integer 2 as a group choice, and ``stage=2`` is what everybody types."""
     line = override.input_line or ""
+    if override.key_or_group == "stage" and override.is_sweep_override():
+        key, _, values = line.partition("=")
+        return f"{key}={re.sub(r'(?<![0-9])([0-9]+)(?![0-9])', _QUOTED_NUMBER, values)}"
     if override.key_or_group == "stage" and isinstance(override.value(), int):
         return line.replace(f"={override.value()}", f"='{override.value()}'", 1)
     return line
 
 
-def _explain(error: Exception, name: str, overrides: Sequence[Override]) -> str:
+def _explain(error: Exception, name: str, overrides: Sequence[Override], search: tuple[str, ...]) -> str:
     text = str(error)
     unknown = re.search(r"Could not (?:override|delete)[^']*'([^']+)'", text) or re.search(
         r"Key '([^']+)' is not in struct", text
     )
     if unknown:
-        return _unknown_key(unknown[1], name, overrides)
+        return _unknown_key(unknown[1], name, overrides, search)
     if "Config group override must be a string" in text:
         for override in overrides:
             if override.key_or_group in _groups() and not isinstance(override.value(), str):
@@ -220,7 +280,7 @@ def _explain(error: Exception, name: str, overrides: Sequence[Override]) -> str:
                 return f"{override.key_or_group}={_shown(override)} is unknown; there is {options}"
     group = re.search(r"Could not override '?([\w/@.]+)'?\.?\s*No match in the defaults list", text)
     if group:
-        return _unknown_key(group[1], name, overrides)
+        return _unknown_key(group[1], name, overrides, search)
     missing = re.search(r"Missing mandatory value: ([\w.]+)", text)
     key = getattr(error, "full_key", None)
     if missing or "MissingMandatoryValue" in type(error).__name__:
@@ -230,14 +290,14 @@ def _explain(error: Exception, name: str, overrides: Sequence[Override]) -> str:
     return f"configuration: {' '.join(text.split())[:300]}"
 
 
-def _unknown_key(key: str, name: str, overrides: Sequence[Override]) -> str:
+def _unknown_key(key: str, name: str, overrides: Sequence[Override], search: tuple[str, ...]) -> str:
     choices = tuple(o.input_line or "" for o in overrides if o.key_or_group in _groups())
-    known = _hinted(_known_keys(name, choices))
+    known = _hinted(_known_keys(name, choices, search))
     # Another stage has other keys: those of its loss, say.
     other: dict[str, str] = {}
     for stage in _groups().get("stage", ()):
         with_stage = (*(text for text in choices if override_key(text) != "stage"), f"stage={stage}")
-        other |= {found: f"{found} (of stage={stage})" for found in _hinted(_known_keys(name, with_stage))}
+        other |= {found: f"{found} (of stage={stage})" for found in _hinted(_known_keys(name, with_stage, search))}
     if not difflib.get_close_matches(key, known, n=1, cutoff=0.9):
         better = [found for found in difflib.get_close_matches(key, other, n=1, cutoff=0.9) if found not in known]
         if better:
@@ -298,10 +358,10 @@ def _groups() -> dict[str, tuple[str, ...]]:
 
 
 @cache
-def _known_keys(name: str, group_choices: tuple[str, ...]) -> tuple[str, ...]:
+def _known_keys(name: str, group_choices: tuple[str, ...], search: tuple[str, ...] = ()) -> tuple[str, ...]:
     quoted = [_quote_group_numbers(_parse(choice)) for choice in group_choices if choice]
     try:
-        keys = list(_flatten(_compose(name, quoted)))
+        keys = list(_flatten(_compose(name, [*quoted, *search])))
     except (HydraException, OmegaConfBaseException):
         keys = list(_flatten(_compose(name, ())))
     return tuple(dict.fromkeys([*keys, *_groups()]))

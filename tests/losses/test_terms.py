@@ -11,7 +11,20 @@ from torch import Tensor
 
 from sparkvsr.errors import ConfigError, MetricError
 from sparkvsr.losses.adversarial import UNetDiscriminator, artefact_map, looks_fake, looks_real
-from sparkvsr.losses.terms import L1, Artefacts, Charbonnier, Dists, Frequency, Lpips, piece
+from sparkvsr.losses.given import LossInputs
+from sparkvsr.losses.terms import (
+    L1,
+    Artefacts,
+    Charbonnier,
+    Dists,
+    FrameDifference,
+    Frequency,
+    FromModule,
+    Latent,
+    Lpips,
+    Mse,
+    piece,
+)
 from sparkvsr.losses.weighted import WeightedLoss
 
 TOLERANCE = 1e-5
@@ -62,18 +75,20 @@ def test_the_sum_takes_each_target_and_only_what_is_due(pair: tuple[Tensor, Tens
     assert loss.taught == ["teacher"]
     to_truth, to_teacher = float((sr - truth).abs().mean()), float((sr - 0.5).abs().mean())
     expected = {0: 2 * to_truth + 0.5 * 2 * to_teacher, 1: 2 * to_truth}
+
+    def at(step: int) -> dict[str, Tensor]:
+        return dict(loss(LossInputs(restored=sr, truth=truth, teacher=teacher, step=step)))
+
     for step, value in expected.items():
-        loss.step = step
-        assert float(loss(sr, truth, teacher)["loss"]) == pytest.approx(value, abs=TOLERANCE)
-    assert set(loss(sr, truth, teacher)) == {"l1", "loss"}
-    loss.step = 3
-    assert set(loss(sr, truth, teacher)) == {"l1", "late", "loss"}
+        assert float(at(step)["loss"]) == pytest.approx(value, abs=TOLERANCE)
+    assert set(at(1)) == {"l1", "loss"}
+    assert set(at(3)) == {"l1", "late", "loss"}
 
 
 def test_a_term_without_its_teacher_names_the_key(pair: tuple[Tensor, Tensor]) -> None:
     loss = WeightedLoss({"l1": L1(target="teacher")})
     with pytest.raises(ConfigError, match="data.precompute.teacher=FILE"):
-        loss(pair[0][:, None], pair[1][:, None])
+        loss(LossInputs(restored=pair[0][:, None], truth=pair[1][:, None]))
 
 
 @pytest.mark.parametrize(
@@ -137,3 +152,25 @@ def test_adversarial_losses_equal_torchs_cross_entropy() -> None:
     entropy = torch.nn.functional.binary_cross_entropy_with_logits
     assert float(looks_real(logits)) == pytest.approx(float(entropy(logits, torch.ones_like(logits))), abs=TOLERANCE)
     assert float(looks_fake(logits)) == pytest.approx(float(entropy(logits, torch.zeros_like(logits))), abs=TOLERANCE)
+
+
+def test_pixels_and_latents_are_summed_together() -> None:
+    torch.manual_seed(4)
+    restored, truth = torch.rand(2, 3, 3, 8, 8), torch.rand(2, 3, 3, 8, 8)
+    latents, wanted = torch.rand(2, 1, 16, 1, 1), torch.rand(2, 1, 16, 1, 1)
+    terms = {"latent": Latent(weight=3.0), "mse": Mse(2.0), "steps": FrameDifference(0.5)}
+    loss = WeightedLoss({**terms, "huber": FromModule(torch.nn.SmoothL1Loss(reduction="none"), weight=0.25)})
+    assert (loss.domain, loss.needs_pixels, loss.needs_latents) == ("pixel", True, True)
+    given = LossInputs(restored=restored, truth=truth, restored_latents=latents, truth_latents=wanted)
+    values = loss(given)
+    steps = ((restored.diff(dim=1) - truth.diff(dim=1)).abs()).mean()
+    expected = 3 * ((latents - wanted) ** 2).mean() + 2 * ((restored - truth) ** 2).mean() + 0.5 * steps
+    expected = expected + 0.25 * torch.nn.functional.smooth_l1_loss(restored, truth)
+    assert float(values["loss"]) == pytest.approx(float(expected), rel=1e-5)
+    assert WeightedLoss(terms, frames="clip").domain == "latent"
+    only = WeightedLoss({"latent": Latent()})
+    assert (only.domain, only.needs_pixels) == ("latent", False)
+    with pytest.raises(ConfigError, match="frames=pairs"):
+        WeightedLoss(terms, frames="pairs")
+    with pytest.raises(ConfigError, match=r"loss\.terms\.odd is a SmoothL1Loss"):
+        WeightedLoss({"odd": torch.nn.SmoothL1Loss()})  # type: ignore[dict-item]

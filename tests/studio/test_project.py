@@ -23,6 +23,8 @@ from sparkvsr.studio.export_options import checked_export, command_line, default
 from sparkvsr.studio.fixes import aligned, composed, findings, with_colours_of
 from sparkvsr.studio.frames import FrameSource, PictureCache, encoded
 from sparkvsr.studio.history import History
+from sparkvsr.studio.images import load_image
+from sparkvsr.studio.pictures import Pictures
 from sparkvsr.studio.preview import preview_frames
 from sparkvsr.studio.project import Project
 from sparkvsr.studio.references import used_indices
@@ -41,7 +43,11 @@ def studio(tmp_path: Path) -> Iterator[Studio]:
 
 def reopened(studio: Studio) -> Studio:
     studio.close()
-    return Studio(studio.options)
+    return Studio(studio.options, ask=Pictures().ask)
+
+
+def image_of(clip: ClipSession, image: str) -> Tensor:
+    return load_image(clip.project.image_path(image))
 
 
 def refs(clip: ClipSession) -> dict[str, bytes]:
@@ -121,7 +127,7 @@ def test_what_other_programs_do_to_the_folder_is_taken_over(studio: Studio) -> N
     assert clip.watch(0)
     table = clip.history.table
     assert sorted(table["keyframes"]) == ["12", "5"]
-    assert torch.equal(clip.project.load_image(table["keyframes"]["5"]["image"]), read_image(folder / "00005.png"))
+    assert torch.equal(image_of(clip, table["keyframes"]["5"]["image"]), read_image(folder / "00005.png"))
     assert clip.history.undo_label == "2 changes outside"
     edits.undo(clip, {})
     assert (folder / "00005.png").read_bytes() == reference(5)
@@ -140,13 +146,55 @@ def test_what_other_programs_do_to_the_folder_is_taken_over(studio: Studio) -> N
     assert not clip.watch(0)
 
 
+def test_a_keyframe_has_a_guidance_of_its_own_or_that_of_all(studio: Studio) -> None:
+    clip = studio.clip(0)
+    edits.upload(clip, 5, reference(5))
+    edits.keyframe_guidance(clip, {"index": 5, "guidance": 1.7})
+    folder = clip.project.path("refs")
+    assert FolderMaker(folder).guidance == {5: 1.7}
+    edits.upload(clip, 5, reference(5, 30))  # another image keeps it
+    assert FolderMaker(folder).guidance == {5: 1.7}
+    content = json.loads((folder / "keyframes.json").read_text())
+    content["keyframes"][0]["guidance"] = 1.2
+    (folder / "keyframes.json").write_text(json.dumps(content))
+    assert clip.watch(0)
+    assert clip.history.table["keyframes"]["5"]["guidance"] == 1.2
+    edits.keyframe_guidance(clip, {"index": 5, "guidance": None})
+    assert FolderMaker(folder).guidance == {}
+    with pytest.raises(ConfigError, match="1 to 10"):
+        edits.keyframe_guidance(clip, {"index": 5, "guidance": 0.5})
+    content["keyframes"][0]["guidance"] = 0.5
+    (folder / "keyframes.json").write_text(json.dumps(content))
+    with pytest.raises(KeyframeError, match='lower "weight"'):
+        read_manifest(folder)
+
+
+def test_a_clip_that_is_replaced_is_noticed_and_nothing_wrong_is_shown(studio: Studio) -> None:
+    clip = studio.clip(0)
+    told: list[dict[str, object]] = []
+    clip.tell = told.append  # type: ignore[method-assign]
+    clip.look_after_clip()
+    assert told == []
+    clip.clip.rename(kept := clip.clip.with_name("kept.mp4"))
+    write_clip(clip.clip, frames=30)
+    clip.look_after_clip()
+    assert "was changed" in str(told[0]["text"])
+    assert clip.state()["error"] == told[0]["text"]
+    with pytest.raises(KeyframeError, match="put it back"):
+        clip.source(3)
+    kept.replace(clip.clip)
+    clip.look_after_clip()
+    assert clip.state()["error"] is None
+    assert clip.source(3)["index"] == 3
+
+
 def test_changes_made_while_the_studio_was_closed_are_taken_over(studio: Studio) -> None:
     clip = studio.clip(0)
     edits.upload(clip, 5, reference(5))
     folder = clip.project.path("refs")
     studio.close()
     (folder / "00005.png").write_bytes(reference(5, 40))
-    studio = Studio(studio.options)
+    studio = Studio(studio.options, ask=Pictures().ask)
     assert (folder / "00005.png").read_bytes() == reference(5, 40) or studio.clip(0)
     clip = studio.clip(0)
     assert (folder / "00005.png").read_bytes() == reference(5, 40)
@@ -230,7 +278,7 @@ def test_damaged_files_of_the_project_lose_no_image(studio: Studio) -> None:
     studio.close()
     for name in ("history.json", "state.json", "candidates.json", "refs.json", "analysis.json", "reach.json"):
         (folder / name).write_text('{"steps": [{"label": 3')
-    studio = Studio(studio.options)
+    studio = Studio(studio.options, ask=Pictures().ask)
     clip = studio.clip(0)
     assert used_indices(clip.history.table) == [5]  # taken from refs/
     assert clip.project.path("refs", "00005.png").read_bytes() == reference(5)
@@ -239,13 +287,13 @@ def test_damaged_files_of_the_project_lose_no_image(studio: Studio) -> None:
 
 def test_a_folder_of_another_clip_or_with_other_files_is_refused(tmp_path: Path) -> None:
     clip, other = write_clip(tmp_path / "in.mp4"), write_clip(tmp_path / "other.mp4")
-    Project(tmp_path / "p", clip).close()
+    Project(tmp_path / "p", clip, Pictures().ask).close()
     with pytest.raises(ConfigError, match="belongs to in.mp4"):
-        Project(tmp_path / "p", other)
+        Project(tmp_path / "p", other, Pictures().ask)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.doc").write_text("x")
     with pytest.raises(ConfigError, match="thesis.doc"):
-        Project(tmp_path / "full", clip)
+        Project(tmp_path / "full", clip, Pictures().ask)
 
 
 def test_a_mask_takes_only_its_part(studio: Studio) -> None:
@@ -259,9 +307,9 @@ def test_a_mask_takes_only_its_part(studio: Studio) -> None:
     edits.mask(clip, 5, encoded(mask, "png"), over, base)
     entry = clip.history.table["keyframes"]["5"]
     assert entry["mask"] == {"over": over, "base": base, "mask": entry["mask"]["mask"]}
-    joined = clip.project.load_image(entry["image"])
-    assert torch.equal(joined[..., :120], clip.project.load_image(base)[..., :120])
-    assert torch.equal(joined[..., 136:], clip.project.load_image(over)[..., 136:])
+    joined = image_of(clip, entry["image"])
+    assert torch.equal(joined[..., :120], image_of(clip, base)[..., :120])
+    assert torch.equal(joined[..., 136:], image_of(clip, over)[..., 136:])
     with pytest.raises(KeyframeError, match="no fresh result"):
         edits.mask(clip, 5, encoded(mask, "png"), over, "output")
     with pytest.raises(KeyframeError, match="do not belong"):
@@ -321,7 +369,7 @@ def test_the_fix_is_a_version_of_its_own(studio: Studio) -> None:
 def test_frames_are_those_of_the_reader_in_any_order(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "in.mp4", frames=40)
     wanted = read_frames(path, range(40))
-    source = FrameSource(path, PictureCache(200_000), "x")  # room for 21 pictures
+    source = FrameSource(path, PictureCache(200_000))  # room for 21 pictures
     for index in [39, 0, 20, 19, 18, 5, 6, 7, 39, 38, 0, 33]:
         expected = (wanted[index] * 255).round().byte().permute(1, 2, 0).numpy()
         assert np.array_equal(source.get(index), expected), index
@@ -344,6 +392,10 @@ def test_previews_begin_at_the_keyframe_or_shortly_before() -> None:
     assert preview_frames(shot, [5, 70], 10, 3) == ([], [10, 11, 12])
     assert preview_frames(shot, [], 99, 4) == ([93, 94, 95], [96, 97, 98, 99])
     assert preview_frames(Shot(0, 3), [], 1, 25) == ([], [0, 1, 2])
+    # Of the keyframes of the model's own kind the one before is gone through as well.
+    assert preview_frames(shot, [20], 60, 2, [40, 80]) == ([20, 40, 57, 58, 59], [60, 61])
+    assert preview_frames(shot, [20], 60, 2, [58]) == ([20, 58, 59], [60, 61])
+    assert preview_frames(shot, [59], 60, 2, [58]) == ([58, 59], [60, 61])
 
 
 def test_the_suggestion_lies_where_keyframes_do_not_reach() -> None:

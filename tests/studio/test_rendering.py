@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from studio_clips import BICUBIC, reference, studio_of, until, write_clip
@@ -20,7 +21,9 @@ from sparkvsr.inference.upscale import load_for, make_options, upscale
 from sparkvsr.studio import edits
 from sparkvsr.studio.clip_plan import ClipPlanner, analyse, analysis_from_json, analysis_to_json, clip_identity
 from sparkvsr.studio.clip_session import ClipSession
-from sparkvsr.studio.studio import Studio
+from sparkvsr.studio.frames import encoded
+from sparkvsr.studio.pictures import Pictures
+from sparkvsr.studio.studio import Studio, StudioOptions
 from sparkvsr.video import read_frames
 
 LITE = {**BICUBIC, "model": "lite"}
@@ -34,6 +37,7 @@ class Events(list[dict[str, Any]]):
 
 
 def started(studio: Studio) -> tuple[ClipSession, Events]:
+    studio.render.start()
     studio.start()
     clip = studio.clip(0)
     events = Events()
@@ -44,7 +48,7 @@ def started(studio: Studio) -> tuple[ClipSession, Events]:
 
 @pytest.fixture
 def lite(tmp_path: Path) -> Iterator[Studio]:
-    studio = studio_of(write_clip(tmp_path / "in.mp4"), values=LITE)
+    studio = Studio(StudioOptions(clips=[write_clip(tmp_path / "in.mp4")], values=LITE))
     yield studio
     studio.close()
 
@@ -70,6 +74,7 @@ def test_the_plan_is_that_of_upscale(tmp_path: Path, guidance: float, weights: t
         edits.upload(clip, index, reference(index))
         if weight:
             edits.weight(clip, {"index": index, "weight": weight})
+            edits.keyframe_guidance(clip, {"index": index, "guidance": 1.5})
         else:
             edits.enable(clip, {"index": index})
     options = make_options(**values)
@@ -145,7 +150,8 @@ def test_from_keyframe_to_file_as_the_command_line_does_it(lite: Studio, tmp_pat
     for index, pixels in frames.items():
         key = next(key for start, stop, key, *_ in clip.shown.listed() if start <= index < stop)
         expected = (pixels * 255).round().byte().permute(1, 2, 0).numpy()
-        assert np.array_equal(clip.result(key, index), expected)
+        data = clip.ask("frame", place=clip.result(key, index), kind="png")
+        assert np.array_equal(cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), 1), cv2.COLOR_BGR2RGB), expected)
 
 
 def test_a_preview_shows_frames_and_enters_no_store(lite: Studio) -> None:
@@ -163,6 +169,11 @@ def test_a_preview_shows_frames_and_enters_no_store(lite: Studio) -> None:
     edits.weight(clip, {"index": 5, "weight": 0.5})
     settled(clip)
     assert clip.shown.best(shown[0]) is None  # old now
+    # A file that is written records the reach, too.
+    lite.export(clip, {"output": "out.mp4"})
+    until(lambda: events.named("exported"))
+    settled(clip)
+    assert all(share is not None for share in clip.shown.shares(24))
 
 
 def test_previews_come_between_and_a_render_can_be_cancelled(tmp_path: Path) -> None:
@@ -186,14 +197,30 @@ def test_an_edit_while_rendering_begins_anew_and_nothing_wrong_is_stored(lite: S
     edits.upload(clip, 3, reference(3))
     lite.render_range(clip, {"what": "all", "here": 0})
     until(lambda: events.named("frame"))
+    # Everything that a keyframe can have: a mask, a weight, a guidance of its own, being left out.
+    before = clip.history.table["keyframes"]["3"]["image"]
     edits.upload(clip, 3, reference(3, 70))
-    until(lambda: events.named("rendered"))
+    mask = np.zeros((48, 64, 3), np.uint8)
+    mask[:, :40] = 255
+    edits.mask(clip, 3, encoded(mask, "png"), clip.history.table["keyframes"]["3"]["image"], before)
+    edits.upload(clip, 9, reference(9, 20))
+    edits.enable(clip, {"index": 9, "enabled": False})
+    edits.upload(clip, 18, reference(18, 25, scene=1))
+    edits.weight(clip, {"index": 18, "weight": 0.6})
+    edits.keyframe_guidance(clip, {"index": 18, "guidance": 1.5})
+    until(lambda: idle(lite) and clip.is_planned)
+    lite.render_range(clip, {"what": "all", "here": 0})
     until(lambda: idle(lite))
     settled(clip)
     assert all(stored for *_, stored, _ in clip.shown.listed())
     lite.export(clip, {"output": "out.mp4"})
     until(lambda: events.named("exported"))
     upscale(clip.clip, tmp_path / "cli.mp4", references=clip.project.path("refs"), keep_work=False, device="cpu")
+    assert {index: one["enabled"] for index, one in clip.history.table["keyframes"].items()} == {
+        "3": True,
+        "9": False,
+        "18": True,
+    }
     assert clip.project.path("out", "out.mp4").read_bytes() == (tmp_path / "cli.mp4").read_bytes()
 
 
@@ -203,6 +230,8 @@ def test_a_render_process_that_dies_is_started_again_and_goes_on(lite: Studio) -
     assert first is not None
     lite.render_range(clip, {"what": "all", "here": 0})
     os.kill(first, signal.SIGKILL)
+    # Whoever asks for a picture now waits for the next process and gets it.
+    assert clip.ask("frame", place=clip.source(3), kind="jpg").startswith(b"\xff\xd8")
     until(lambda: events.named("rendered"), 90)
     assert lite.render.pid != first
     assert events.named("problem")
@@ -231,7 +260,7 @@ def test_an_image_that_was_being_made_is_made_after_a_restart(tmp_path: Path) ->
     clip = studio.clip(0)
     studio.add(clip, {"index": 3, "maker": 0})  # there is no process to make it yet
     studio.close()
-    studio = Studio(studio.options)
+    studio = Studio(studio.options, ask=Pictures().ask)
     clip, _ = started(studio)
     until(lambda: clip.history.table["keyframes"])
     assert list(clip.history.table["keyframes"]) == ["3"]
@@ -250,7 +279,13 @@ def test_a_clip_that_cannot_be_opened_says_why(tmp_path: Path) -> None:
 def test_a_model_that_cannot_be_loaded_is_told(tmp_path: Path) -> None:
     studio = studio_of(write_clip(tmp_path / "in.mp4"))
     studio = Studio(replace(studio.options, values={**BICUBIC, "model": str(tmp_path / "nothing")}))
+    studio.render.start()
     studio.start()
     until(lambda: studio.error, 60)
     assert "nothing" in str(studio.error)
+    # There are pictures to look at all the same.
+    clip = studio.clip(0)
+    assert clip.ask("frame", place=clip.source(3), kind="jpg").startswith(b"\xff\xd8")
+    until(lambda: clip.error, 20)
+    assert "nothing" in str(clip.error)
     studio.close()

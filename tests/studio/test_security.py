@@ -15,8 +15,8 @@ from starlette.testclient import TestClient
 from studio_clips import studio_of, write_clip
 
 from sparkvsr.errors import ConfigError
-from sparkvsr.keyframes.makers.interface import MakerOptions
 from sparkvsr.studio.frames import encoded
+from sparkvsr.studio.pictures import Pictures
 from sparkvsr.studio.project import MAX_UPLOAD_BYTES, Project
 from sparkvsr.studio.security import Guard, allowed_hosts, lasting_secret
 from sparkvsr.studio.serve import bind
@@ -34,7 +34,7 @@ def studio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Studio]:
     made = studio_of(
         write_clip(tmp_path / "in.mp4"),
         makers=("https://user:pw@example.org/v1/images?key=abc", "command:upscale {input} {output} --key xyz", "lite"),
-        maker=MakerOptions(key_variable="STUDIO_TEST_KEY"),
+        maker={"key_variable": "STUDIO_TEST_KEY"},
     )
     yield made
     made.close()
@@ -197,7 +197,7 @@ def test_a_project_with_a_link_for_a_folder_is_refused(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "refs").symlink_to(elsewhere)
     with pytest.raises(ConfigError, match="is a link"):
-        Project(folder, clip)
+        Project(folder, clip, Pictures().ask)
     assert list(elsewhere.iterdir()) == []
 
 

@@ -214,3 +214,16 @@ def test_refusals(tmp_path: Path) -> None:
     adapter: CogVideoXAdapter = build_nano_adapter()
     with pytest.raises(ConfigError, match="8n"):
         adapter.check_data(12, (64, 64), framewise=False)
+
+
+def test_tables_made_while_restoring_can_be_trained_with() -> None:
+    from sparkvsr.models.cogvideox.networks.transformer import rotary_embedding
+
+    sizes = (1, 3, 5), (6, 8), 16
+    with torch.inference_mode():
+        rotary_embedding(*sizes, torch.device("cpu"))
+    cos, sin = rotary_embedding(*sizes, torch.device("cpu"))
+    query = torch.ones(15, 16, requires_grad=True)
+    (query * cos + query * sin).sum().backward()
+    assert query.grad is not None
+    assert torch.equal(query.grad, cos + sin)

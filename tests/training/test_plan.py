@@ -102,3 +102,16 @@ def test_refusals(folder: Path, tmp_path: Path) -> None:
         plan_memory(compose_config(["stage=1"]))
     with pytest.raises(WeightsError, match="needs the configuration files"):
         plan_memory(config_of(tmp_path, "stage=1"))
+
+
+def test_without_peft_only_its_column_is_left_out(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sparkvsr.training import lora, plan
+
+    monkeypatch.setattr(plan, "has_peft", lambda: False)
+    monkeypatch.setattr(lora, "has_peft", lambda: False)
+    config = config_of(folder, "stage=1")
+    plans = plan_memory(config)
+    assert [plan.trainer.split()[0] for plan in plans] == ["gpu,", "fsdp", "deepspeed"]
+    assert "LoRA is left out: to plan it, pip install 'sparkvsr[lora]'" in plan_text(plans, config)
+    with pytest.raises(ConfigError, match="needs the package peft"):
+        plan_memory(config_of(folder, "stage=1", "optimizer.lora.rank=4"))

@@ -81,7 +81,12 @@ class ClipFolder:
         wanted = min(num_frames, info.num_frames - start)
         window = crop_window((info.height, info.width), size, rng)
         part = self._readers[index].part(start, wanted)
+        known = len(part.warnings)
         frames = [frame.pixels[..., window[0], window[1]].clone() for frame in part]
+        # The reader repeats what it cannot decode, so that a clip keeps its length: frozen frames are no training data.
+        if damage := [text for text in part.warnings[known:] if "damaged" in text]:
+            msg = f"{damage[0]} (frames {start} to {start + wanted - 1})"
+            raise DatasetError(msg)
         if not frames:
             msg = f"no frame could be decoded from frame {start} on"
             raise DatasetError(msg)

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from sparkvsr.errors import ConfigError
+from sparkvsr.evaluation.plain_values import misfit
 from sparkvsr.metrics.catalogue import METRICS, select_metrics
 
 KINDS = ("paired", "no-reference", "generated")
@@ -25,6 +26,32 @@ _OPTIONAL = {
     "folder", "clips", "num_clips", "frames", "gt_size", "gt_sizes", "fps", "lr_required", "channel",
     "border", "published", "look",
 }  # fmt: skip
+
+
+PUBLISHED_SHAPE: Any = [
+    {"title": str, "source": str, "warning?": (str, None), "same_as?": {"*": str}, "rows": {"*": {"*": (float, None)}}}
+]
+"""Of tables of published values, in a bench and in ``results.json``."""
+
+_SIZE = ([int], None)
+_SHAPE: dict[str, Any] = {
+    **dict.fromkeys(("title", "kind", "degradation", "metrics", "primary", "get"), str),
+    "scale": int,
+    "gt_folders": [str],
+    "lr_folders": [str],
+    "folder?": str,
+    "clips?": ([(str, int)], None),
+    "num_clips?": (int, None),
+    "frames?": ({"*": int}, int, None),
+    "gt_size?": _SIZE,
+    "gt_sizes?": ({"*": [int]}, None),
+    "fps?": float,
+    "lr_required?": bool,
+    "channel?": str,
+    "border?": int,
+    "look?": str,
+    "published?": (PUBLISHED_SHAPE, None),
+}
 
 
 @dataclass(frozen=True)
@@ -115,8 +142,9 @@ def load_bench(name: str) -> Bench:
     if path.suffix in {".yaml", ".yml"}:
         try:
             text = path.read_text(encoding="utf-8")
-        except OSError as exc:
-            msg = f"--bench {name} cannot be read ({exc.strerror}); give a YAML file like those of `--bench list`"
+        except (OSError, UnicodeDecodeError) as exc:
+            reason = exc.strerror if isinstance(exc, OSError) else "not UTF-8 text"
+            msg = f"--bench {name} cannot be read ({reason}); give a YAML file like those of `--bench list`"
             raise ConfigError(msg) from exc
         return parse_bench(path.stem, text)
     names = bench_names()
@@ -137,13 +165,16 @@ def parse_bench(name: str, text: str) -> Bench:
     """
     try:
         data = yaml.safe_load(text)
-    except yaml.YAMLError as exc:
+    except (yaml.YAMLError, RecursionError, ValueError) as exc:  # ValueError: a date that is none, say
         msg = f"bench {name}: not valid YAML ({str(exc).splitlines()[0]})"
         raise ConfigError(msg) from exc
     keys = set(data) if isinstance(data, dict) else set()
-    wrong = sorted(keys - _REQUIRED - _OPTIONAL) + sorted(_REQUIRED - keys)
+    wrong = sorted(map(str, keys - _REQUIRED - _OPTIONAL)) + sorted(_REQUIRED - keys)
     if wrong:
         msg = f"bench {name}: unknown or missing keys: {', '.join(wrong)}; see the shipped files in conf/bench"
+        raise ConfigError(msg)
+    if (line := misfit(data, _SHAPE)) or (line := _wrong_size(data)):
+        msg = f"bench {name}: {line}; see the shipped files in conf/bench"
         raise ConfigError(msg)
     _check_choice(name, "kind", data["kind"], KINDS)
     _check_choice(name, "degradation", data["degradation"], tuple(DEGRADATIONS))
@@ -183,6 +214,12 @@ def parse_bench(name: str, text: str) -> Bench:
         get=str(data["get"]),
         published=tuple(data.get("published") or ()),
     )
+
+
+def _wrong_size(data: dict[str, Any]) -> str | None:
+    sizes = {"gt_size": data.get("gt_size"), **(data.get("gt_sizes") or {})}
+    wrong = next((name for name, size in sizes.items() if size and (len(size) != 2 or min(size) < 1)), None)
+    return None if wrong is None else f"the size of {wrong} is {sizes[wrong]}, not [height, width]"
 
 
 def _check_choice(bench: str, key: str, value: object, allowed: tuple[str, ...]) -> None:

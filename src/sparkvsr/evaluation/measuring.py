@@ -25,6 +25,7 @@ from sparkvsr.metrics.clip_meter import ClipMeter
 from sparkvsr.metrics.colour import Image8
 from sparkvsr.metrics.readiness import package_versions
 from sparkvsr.metrics.toolbox import Toolbox
+from sparkvsr.plain_json import read_object
 from sparkvsr.pretrained.weights import WeightStore
 from sparkvsr.threads import ByteQueue
 
@@ -305,10 +306,10 @@ def _fingerprint(task: ClipTask, options: MeasureOptions, basis: str) -> str:
 def _read_kept(folder: Path, task: ClipTask, options: MeasureOptions, basis: str) -> dict[str, Any] | None:
     file = folder / f"{safe_name(task.name)}.json"
     try:
-        kept = json.loads(file.read_text(encoding="utf-8"))
+        kept = read_object(file)
     except (OSError, ValueError):
         return None
-    if not isinstance(kept, dict) or kept.get("fingerprint") != _fingerprint(task, options, basis):
+    if kept.get("fingerprint") != _fingerprint(task, options, basis):
         return None
     record = kept.get("record")
     return record if isinstance(record, dict) else None

@@ -17,15 +17,37 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sparkvsr.errors import ConfigError
+from sparkvsr.errors import ConfigError, EncodeError
+from sparkvsr.evaluation.bench import PUBLISHED_SHAPE
 from sparkvsr.evaluation.measuring import MeasureOptions
+from sparkvsr.evaluation.plain_values import misfit
 from sparkvsr.evaluation.scores import summary
+from sparkvsr.evaluation.whole_files import write_whole
 from sparkvsr.metrics.catalogue import MetricSpec
 from sparkvsr.metrics.readiness import Readiness, package_versions
+from sparkvsr.plain_json import read_object
 from sparkvsr.pretrained.weights import WeightStore
 
 FORMAT = "sparkvsr-eval/1"
 RECORD_FILE = "results.json"
+
+_NUMBER = (float, None)
+_SHAPE: dict[str, Any] = {
+    "run": {"kind": str, "subset?": (str, None), "bench?": str},
+    "protocol": str,
+    "metrics": {
+        "*": {"status": str, "mean": _NUMBER, "protocol": str, "higher_is_better?": (bool, None), "gt_mean?": _NUMBER}
+    },
+    "clips": [{"name": str, "frames": int, "metrics": {"*": {"mean": _NUMBER}}}],
+    "warnings": [str],
+    "published": PUBLISHED_SHAPE,
+}
+"""What others read of a record."""
+
+_RUNS: dict[str, Any] = {
+    "files": {"pred": str, "gt": str},
+    "bench": {"bench": str, "keyframes": str, "references": str, "model": {"name": str}},
+}
 
 
 def build_record(
@@ -98,11 +120,18 @@ def _weights(specs: Sequence[MetricSpec], store: WeightStore) -> dict[str, Any]:
 
 
 def write_json(record: dict[str, Any], path: Path) -> None:
-    """Write a record; NaN and infinity are refused rather than written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    partial.replace(path)
+    """Write a record; NaN and infinity are refused rather than written.
+
+    Raises:
+        EncodeError: the disk is full, or the folder cannot be written.
+    """
+    text = json.dumps(record, indent=1, allow_nan=False) + "\n"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        msg = f"{path.parent} cannot be made ({exc.strerror}); give another -o"
+        raise EncodeError(msg) from exc
+    write_whole(path, text)
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -113,12 +142,27 @@ def read_record(path: Path) -> dict[str, Any]:
     """
     file = path / RECORD_FILE if path.is_dir() else path
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
+        record = read_object(file)
     except (OSError, ValueError) as exc:
         msg = f"{file} cannot be read as the result of `sparkvsr eval` ({exc}); give a results.json"
         raise ConfigError(msg) from exc
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
-        found = record.get("format") if isinstance(record, dict) else type(record).__name__
+    if record.get("format") != FORMAT:
+        found = str(record.get("format"))[:60]
         msg = f"{file} is not a result of this version of `sparkvsr eval` (format {found!r}, expected {FORMAT!r})"
         raise ConfigError(msg)
+    wrong = misfit(record, _SHAPE) or misfit(record["run"], _RUNS.get(record["run"]["kind"], _RUNS["bench"]), "run")
+    wrong = wrong or _unknown_metric(record)
+    if wrong:
+        msg = f"{file} is not a whole result of `sparkvsr eval`: {wrong}; measure again, or give another results.json"
+        raise ConfigError(msg)
     return record
+
+
+def _unknown_metric(record: dict[str, Any]) -> str | None:
+    """A metric that the run has and a clip has not."""
+    names = [name for name, item in record["metrics"].items() if item["status"] != "skipped"]
+    for index, clip in enumerate(record["clips"]):
+        for name in names:
+            if name not in clip["metrics"]:
+                return f"clips[{index}].metrics.{name} is missing"
+    return None

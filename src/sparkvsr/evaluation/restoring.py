@@ -71,7 +71,14 @@ def load_maker(options: RunOptions) -> ReferenceMaker | None:
     """What ``--references`` stands for, ``auto`` resolved already; None for ``gt``."""
     if options.references == GROUND_TRUTH or options.references is None:
         return None
-    return make_reference_maker(options.references, resolve_device(options.device))
+    maker = make_reference_maker(options.references, resolve_device(options.device))
+    if maker.covers_clip:
+        msg = (
+            f"--references {options.references} is one video, and eval has many clips; write its frames out with "
+            "sparkvsr keyframes, or restore with sparkvsr upscale and measure the result"
+        )
+        raise ConfigError(msg)
+    return maker
 
 
 def describe_model(model: RestorationModel) -> dict[str, str]:
@@ -141,7 +148,7 @@ def restored_frames(
     """
     loader = None
     if maker is not None:
-        loader = KeyframeLoader(lr.open, maker, settings.working_size, maker.weights)
+        loader = KeyframeLoader(lr.open, maker, settings.working_size, maker.weights, guidance=maker.guidance)
     restoring = restore_shots(model, lr.open(), shots, keyframes, loader, settings)
     try:
         while True:

@@ -152,6 +152,11 @@ def make_keyframes(
     maker.check(selection.indices, (info.height, info.width))
     notes = [size.note] if size.note else []
     notes += selection_notes(selection)
+
+    def read_lr(wanted: Sequence[int]) -> dict[int, Tensor]:
+        return read_frames(path, wanted, deinterlace=options.deinterlace, stream=options.stream)
+
+    notes += content_notes(maker, read_lr, selection.indices)
     hook(_plan_event(folder, selection, analysis.shots, maker))
 
     # 3. Their images, beside the final folder.

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sparkvsr.colour import GREY_WEIGHTS
-from sparkvsr.errors import KeyframeError
-from sparkvsr.keyframes.folder import FolderMaker
 from sparkvsr.keyframes.makers.interface import ReferenceMaker
 from sparkvsr.video.pixels import resize_image
 
@@ -125,10 +123,10 @@ def shift(first: Tensor, second: Tensor) -> tuple[float, float, float]:
 def content_notes(
     maker: ReferenceMaker, read_lr: Callable[[Sequence[int]], Mapping[int, Tensor]], indices: Sequence[int]
 ) -> list[str]:
-    """What is odd about the images of a reference folder; empty for makers that start from the frame itself.
+    """What is odd about images that somebody made; empty for makers that start from the frame itself.
 
     Args:
-        maker: only a ``FolderMaker`` is looked at.
+        maker: only one that ``holds_images`` is looked at.
         read_lr: gives some LR frames, ``(3, h, w)`` in [0, 1], like ``lambda wanted: read_frames(path, wanted)``.
         indices: keyframes that will be used.
 
@@ -138,20 +136,19 @@ def content_notes(
     Raises:
         KeyframeError: an image is missing, unreadable or of another aspect ratio.
     """
-    if not isinstance(maker, FolderMaker):
+    if not maker.holds_images:
         return []
-    notes = []
+    notes = maker.settle(read_lr, indices)
     structures: dict[int, Tensor] = {}
     suspects: dict[int, tuple[Tensor, float]] = {}
     # A few at a time, so that many keyframes of a large clip do not fill the memory.
     for start in range(0, len(indices), 8):
         batch = list(indices[start : start + 8])
         for index, lr in sorted(read_lr(batch).items()):
-            if index not in maker.paths:
-                msg = f"{maker.folder} has no reference image for keyframe {index}; add {index:05d}.png"
-                raise KeyframeError(msg)
-            hr = maker.load(index, (lr.shape[-2], lr.shape[-1]))
-            name = maker.paths[index].name
+            hr = maker.original(index, (lr.shape[-2], lr.shape[-1]))
+            if hr is None:
+                continue
+            name = maker.label(index)
             notes += [f"{name} {note}" for note in check_content(lr, hr)]
             small_lr, small_hr = _reduced(lr, hr)
             structures[index] = resize_image(small_lr, _cells(small_lr))
@@ -162,8 +159,9 @@ def content_notes(
         others = [(correlation(lr, image), other) for other, lr in structures.items() if other != index]
         best, other = max(others, default=(0.0, -1))
         if best > fit + FAR_BETTER:
-            name = maker.paths[index].name
-            notes.append(f"{name} looks like frame {other} (correlation {best:.2f}) rather than {index} ({fit:.2f})")
+            notes.append(
+                f"{maker.label(index)} looks like frame {other} (correlation {best:.2f}) rather than {index} ({fit:.2f})"
+            )
     return notes
 
 

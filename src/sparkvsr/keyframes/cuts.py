@@ -54,36 +54,82 @@ def detect_cuts(frames: Iterable[Tensor], *, on_frame: Callable[[int], None] | N
     Returns:
         The positions of the first frames of new shots within ``frames`` (never 0), and the number of frames.
     """
-    from scenedetect import AdaptiveDetector, FrameTimecode
-
-    # Thresholds are the library's own; how short a shot may be is decided after the second look.
-    detector = AdaptiveDetector(min_scene_len=1)
-    thumbs: dict[int, Thumb] = {}
-    waiting: list[int] = []
-    cuts: list[int] = []
-    count = 0
-
-    def look_again(seen: int, *, is_end: bool) -> None:
-        while waiting and (is_end or waiting[0] + LOOK_FRAMES < seen):
-            candidate = waiting.pop(0)
-            if 0 < candidate < seen and is_cut(candidate, thumbs):
-                cuts.append(candidate)
-        oldest = min([*waiting, seen]) - 2 * LOOK_FRAMES
-        for index in [index for index in thumbs if index < oldest]:
-            del thumbs[index]
-
-    for count, pixels in enumerate(frames, start=1):
-        small = reduced(pixels, ANALYSIS_LONG_SIDE)
-        thumbs[count - 1] = reduced(small, THUMB_LONG_SIDE).numpy().astype(np.float32)
-        bgr = small.flip(0).mul(255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
-        waiting += [cut.frame_num for cut in detector.process_frame(FrameTimecode(count - 1, fps=25.0), bgr)]
-        look_again(count, is_end=False)
+    finder = CutFinder()
+    for pixels in frames:
+        finder.push(pixels)
         if on_frame is not None:
-            on_frame(count)
-    if count:
-        waiting += [cut.frame_num for cut in detector.post_process(FrameTimecode(count - 1, fps=25.0))]
-    look_again(count, is_end=True)
-    return _far_enough(cuts, count), count
+            on_frame(finder.count)
+    finder.finish()
+    return finder.cuts, finder.count
+
+
+class CutFinder:
+    """Takes the frames of a clip in order and says where its shots begin, a little later.
+
+    Attributes:
+        cuts: positions of the first frames of new shots, never 0. Those up to ``known_until`` stay as they are.
+        count: frames seen.
+    """
+
+    def __init__(self) -> None:
+        from scenedetect import AdaptiveDetector, FrameTimecode
+
+        # Thresholds are the library's own; how short a shot may be is decided after the second look.
+        self._detector = AdaptiveDetector(min_scene_len=1)
+        self._timecode = FrameTimecode
+        self._thumbs: dict[int, Thumb] = {}
+        self._waiting: list[int] = []
+        self._is_finished = False
+        self.cuts: list[int] = []
+        self.count = 0
+
+    @property
+    def known_until(self) -> int:
+        """The last frame of which it is known whether a shot begins there; -1 before the first."""
+        if self._is_finished:
+            return self.count - 1
+        # The detector compares a change with those on both sides of it.
+        decided = self.count - 1 - self._detector.window_width
+        decided = min([decided, *(candidate - 1 for candidate in self._waiting)])
+        if self.cuts and decided < self.cuts[-1] + MIN_SHOT_FRAMES - 1:
+            # Another one close behind it would take its place.
+            return self.cuts[-1] - 1
+        return max(decided, -1)
+
+    def push(self, pixels: Tensor) -> None:
+        """The next frame, ``(3, h, w)`` float in [0, 1]."""
+        small = reduced(pixels, ANALYSIS_LONG_SIDE)
+        index = self.count
+        self.count += 1
+        self._thumbs[index] = reduced(small, THUMB_LONG_SIDE).numpy().astype(np.float32)
+        bgr = small.flip(0).mul(255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+        self._waiting += [cut.frame_num for cut in self._detector.process_frame(self._timecode(index, fps=25.0), bgr)]
+        self._look_again(is_end=False)
+
+    def finish(self) -> None:
+        """The clip has ended: everything is known."""
+        if self.count:
+            last = self._timecode(self.count - 1, fps=25.0)
+            self._waiting += [cut.frame_num for cut in self._detector.post_process(last)]
+        self._look_again(is_end=True)
+        self._is_finished = True
+
+    def _look_again(self, *, is_end: bool) -> None:
+        while self._waiting and (is_end or self._waiting[0] + LOOK_FRAMES < self.count):
+            candidate = self._waiting.pop(0)
+            if 0 < candidate < self.count and is_cut(candidate, self._thumbs):
+                self._keep(candidate)
+        oldest = min([*self._waiting, self.count]) - 2 * LOOK_FRAMES
+        for index in [index for index in self._thumbs if index < oldest]:
+            del self._thumbs[index]
+
+    def _keep(self, cut: int) -> None:
+        """Leave shots to propagate in; of two that are too close the later one begins the longer shot."""
+        if cut < MIN_SHOT_FRAMES:
+            return
+        if self.cuts and cut - self.cuts[-1] < MIN_SHOT_FRAMES:
+            self.cuts.pop()
+        self.cuts.append(cut)
 
 
 def is_cut(candidate: int, thumbs: dict[int, Thumb]) -> bool:
@@ -93,44 +139,82 @@ def is_cut(candidate: int, thumbs: dict[int, Thumb]) -> bool:
         candidate: first frame after the change.
         thumbs: ``(3, h, w)`` thumbnails by frame, up to `LOOK_FRAMES` on both sides.
     """
-    last, first = thumbs[candidate - 1], thumbs[candidate]
-    if _is_lit_alike(last, first) or _is_fade(candidate, thumbs):
-        return False
-    jump = _distance(last, first)
-    for start in range(candidate - 1, candidate - LOOK_FRAMES - 1, -1):
-        for stop in range(candidate, min(candidate + LOOK_FRAMES, start + LOOK_FRAMES + 1)):
-            if stop - start < 2 or start not in thumbs or stop not in thumbs:
-                continue
-            if not _is_passing(start, stop, thumbs):
-                continue
-            if _is_same(thumbs[start], thumbs[stop], jump):
-                return False
-    return True
+    return _Surroundings(thumbs).is_cut(candidate)
+
+
+class _Surroundings:
+    """The thumbnails around a change. Each frame and each pair is judged once, as the same ones are asked for often.
+
+    Args:
+        thumbs: see `is_cut`.
+    """
+
+    def __init__(self, thumbs: dict[int, Thumb]) -> None:
+        self._thumbs = thumbs
+        self._centred: dict[int, tuple[Thumb, float]] = {}
+        self._flat: dict[int, bool] = {}
+        self._lit_alike: dict[tuple[int, int], bool] = {}
+
+    def is_cut(self, candidate: int) -> bool:
+        """See the function of this name."""
+        before = candidate - 1
+        if self._is_lit_as(before, candidate) or _is_fade(candidate, self._thumbs):
+            return False
+        jump = _distance(self._thumbs[before], self._thumbs[candidate])
+        for start in range(before, candidate - LOOK_FRAMES - 1, -1):
+            for stop in range(candidate, min(candidate + LOOK_FRAMES, start + LOOK_FRAMES + 1)):
+                if stop - start < 2 or start not in self._thumbs or stop not in self._thumbs:
+                    continue
+                if self._is_passing(start, stop) and self._is_same(start, stop, jump):
+                    return False
+        return True
+
+    def _is_passing(self, start: int, stop: int) -> bool:
+        """Whether the frames between two are no shot of their own: few, empty, or one of the two in another light."""
+        between = [k for k in range(start + 1, stop) if k in self._thumbs]
+        if len(between) < MIN_SHOT_FRAMES:
+            return True
+        return all(self._is_empty(k) or self._is_lit_as(start, k) or self._is_lit_as(stop, k) for k in between)
+
+    def _is_same(self, start: int, stop: int, jump: float) -> bool:
+        one, other = self._thumbs[start], self._thumbs[stop]
+        flat = (self._is_empty(start), self._is_empty(stop))
+        if all(flat):
+            return _distance(one, other) < _SAME_SHARE * jump
+        if any(flat):
+            return False
+        if _distance(one, other) < _SAME_SHARE * jump and self._correlated(start, stop) > _SAME_CORRELATION:
+            return True
+        return _is_moved(one, other, jump)
+
+    def _is_empty(self, index: int) -> bool:
+        if index not in self._flat:
+            self._flat[index] = is_flat(self._thumbs[index])
+        return self._flat[index]
+
+    def _is_lit_as(self, one: int, other: int) -> bool:
+        """Whether two frames show the same structure, whatever their brightness."""
+        if (one, other) not in self._lit_alike:
+            is_seen = not self._is_empty(one) and not self._is_empty(other)
+            self._lit_alike[one, other] = is_seen and self._correlated(one, other) > _LIT_CORRELATION
+        return self._lit_alike[one, other]
+
+    def _correlated(self, one: int, other: int) -> float:
+        x, x_norm = self._of(one)
+        y, y_norm = self._of(other)
+        return float((x * y).sum()) / (x_norm * y_norm) if x_norm * y_norm > 0 else 0.0
+
+    def _of(self, index: int) -> tuple[Thumb, float]:
+        if index not in self._centred:
+            luma = _luma(self._thumbs[index])
+            centred = luma - luma.mean()
+            self._centred[index] = centred, float(np.sqrt((centred * centred).sum()))
+        return self._centred[index]
 
 
 def is_flat(thumb: Thumb) -> bool:
     """Whether a picture shows nothing."""
     return float(_luma(thumb).std()) < FLAT_SPREAD
-
-
-def _is_passing(start: int, stop: int, thumbs: dict[int, Thumb]) -> bool:
-    """Whether the frames between two are no shot of their own: few, or empty, or one of the two in another light."""
-    between = [thumbs[k] for k in range(start + 1, stop) if k in thumbs]
-    if len(between) < MIN_SHOT_FRAMES:
-        return True
-    ends = (thumbs[start], thumbs[stop])
-    return all(is_flat(thumb) or any(_is_lit_alike(end, thumb) for end in ends) for thumb in between)
-
-
-def _is_same(one: Thumb, other: Thumb, jump: float) -> bool:
-    flat = (is_flat(one), is_flat(other))
-    if all(flat):
-        return _distance(one, other) < _SAME_SHARE * jump
-    if any(flat):
-        return False
-    if _distance(one, other) < _SAME_SHARE * jump and _correlation(one, other) > _SAME_CORRELATION:
-        return True
-    return _is_moved(one, other, jump)
 
 
 def _is_moved(one: Thumb, other: Thumb, jump: float) -> bool:
@@ -146,10 +230,6 @@ def _is_moved(one: Thumb, other: Thumb, jump: float) -> bool:
     return False
 
 
-def _is_lit_alike(one: Thumb, other: Thumb) -> bool:
-    return not is_flat(one) and not is_flat(other) and _correlation(one, other) > _LIT_CORRELATION
-
-
 def _is_fade(candidate: int, thumbs: dict[int, Thumb]) -> bool:
     """Whether an empty picture turns into one that is still growing, or one that was shrinking into an empty one."""
     for edge, step, empty in ((candidate, 1, candidate - 1), (candidate - 1, -1, candidate)):
@@ -162,18 +242,6 @@ def _is_fade(candidate: int, thumbs: dict[int, Thumb]) -> bool:
         if len(shown) > _RAMP_FRAMES and is_rising and spreads[0] < _RAMP * spreads[-1]:
             return _correlation(shown[0], shown[-1]) > _SAME_CORRELATION
     return False
-
-
-def _far_enough(cuts: Iterable[int], count: int) -> list[int]:
-    """Cuts that leave shots to propagate in; of two that are too close the later one begins the longer shot."""
-    kept: list[int] = []
-    for cut in sorted(set(cuts)):
-        if cut < MIN_SHOT_FRAMES or cut >= count:
-            continue
-        if kept and cut - kept[-1] < MIN_SHOT_FRAMES:
-            kept.pop()
-        kept.append(cut)
-    return kept
 
 
 def reduced(pixels: Tensor, long_side: int) -> Tensor:

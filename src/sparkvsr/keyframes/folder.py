@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from torch import Tensor
 
 from sparkvsr.errors import KeyframeError, SparkVSRError
+from sparkvsr.keyframes.frame_names import frame_of_name
 from sparkvsr.keyframes.makers.interface import ReferenceMaker, file_identity
 from sparkvsr.keyframes.makers.judged_size import judge_declared
 from sparkvsr.keyframes.manifest import (
     MANIFEST_NAME,
-    MAX_INDEX,
     Manifest,
     clip_fingerprint,
     is_same_clip,
@@ -39,6 +38,7 @@ class FolderMaker(ReferenceMaker):
     Attributes:
         paths: image of each frame that is used.
         weights: influence of each frame that is used, above 0 to 1.
+        guidance: of the frames that have one of their own.
         left_out: frames with weight 0.
         manifest: contents of ``keyframes.json``, or None.
 
@@ -76,6 +76,11 @@ class FolderMaker(ReferenceMaker):
         self.paths = {index: path for index, path in sorted(found.items()) if index not in self.left_out}
         self.weights: Mapping[int, float] = {
             index: entries[index].weight if index in entries else 1.0 for index in self.paths
+        }
+        self.guidance: Mapping[int, float] = {
+            index: entry.guidance
+            for index, entry in entries.items()
+            if index in self.paths and entry.guidance is not None
         }
         if not self.paths:
             why = "only weight 0" if found else "no reference images; name them by frame index, like 00048.png"
@@ -133,9 +138,21 @@ class FolderMaker(ReferenceMaker):
         """See ``ReferenceMaker.make``."""
         return resize_image(self.load(index, (lr.shape[-2], lr.shape[-1])), size)
 
+    def original(self, index: int, lr_size: tuple[int, int]) -> Tensor:
+        """See ``ReferenceMaker.original``."""
+        if index not in self.paths:
+            msg = f"{self.folder} has no reference image for keyframe {index}; add {index:05d}.png"
+            raise KeyframeError(msg)
+        return self.load(index, lr_size)
+
+    def label(self, index: int) -> str:
+        """See ``ReferenceMaker.label``: the file's name."""
+        return self.paths[index].name if index in self.paths else super().label(index)
+
     def identity(self, index: int) -> str:
-        """See ``ReferenceMaker.identity``: the image's bytes and the weight."""
-        return f"{file_identity(self.paths[index])}*{self.weights[index]}"
+        """See ``ReferenceMaker.identity``: the image's bytes, the weight, and the guidance where it has its own."""
+        own = f"^{self.guidance[index]}" if index in self.guidance else ""
+        return f"{file_identity(self.paths[index])}*{self.weights[index]}{own}"
 
     def load(self, index: int, lr_size: tuple[int, int]) -> Tensor:
         """The image of a frame as it is, ``(3, a, b)`` float32 in [0, 1].
@@ -161,11 +178,3 @@ class FolderMaker(ReferenceMaker):
             )
             raise KeyframeError(msg)
         return image
-
-
-def frame_of_name(path: Path) -> int | None:
-    """The last number in a file's name, None when there is none or it cannot be a frame."""
-    numbers = re.findall(r"\d+", path.stem)
-    if not numbers or len(numbers[-1]) > len(str(MAX_INDEX)) + 8:
-        return None
-    return int(numbers[-1])

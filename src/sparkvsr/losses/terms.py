@@ -1,11 +1,15 @@
 """Single loss terms, to be weighted and summed by ``WeightedLoss``.
 
+A term of your own is a class like these: derive from ``LossTerm`` and write ``forward`` for two batches of images, or
+``measure`` where it needs more (neighbouring frames, LR, keyframes, the step). docs/training.md has an example.
+
 Shapes: images ``(N, 3, H, W)`` float32; a term gives a scalar.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,8 +17,9 @@ from torch import Tensor, nn
 
 from sparkvsr.errors import ConfigError
 from sparkvsr.losses.adversarial import artefact_map
-from sparkvsr.losses.fidelity import charbonnier
-from sparkvsr.losses.perceptual import dists_network
+from sparkvsr.losses.fidelity import charbonnier, fidelity, frame_difference, mse
+from sparkvsr.losses.given import LossInputs
+from sparkvsr.losses.perceptual import EdgeAware, dists_network
 from sparkvsr.losses.pixel import lpips_network_checked
 
 TARGETS = ("truth", "teacher")
@@ -23,6 +28,8 @@ _DISTS_LEAST = 32
 
 class LossTerm(nn.Module):
     """A distance with its weight.
+
+    ``domain`` says what it looks at: ``pixel`` or ``latent``.
 
     Args:
         weight: factor in the sum, not negative.
@@ -33,6 +40,8 @@ class LossTerm(nn.Module):
     Raises:
         ConfigError: a value is out of range.
     """
+
+    domain = "pixel"
 
     def __init__(self, weight: float = 1.0, target: str = "truth", every: int = 1, start_step: int = 0) -> None:
         super().__init__()
@@ -52,6 +61,25 @@ class LossTerm(nn.Module):
         """Whether the term is taken in a step."""
         return self.weight > 0 and step >= self.start_step and step % self.every == 0
 
+    def measure(self, given: LossInputs) -> Tensor:
+        """Unweighted value for a micro-batch; here ``forward`` of all its frames in float32.
+
+        Args:
+            given: what there is; pixels for a term of that domain, latents for the other.
+        """
+        if self.domain == "latent":
+            assert given.restored_latents is not None
+            assert given.truth_latents is not None  # the sum asks for them
+            return self(given.restored_latents.float(), given.truth_latents.float())
+        return self(*(frames.flatten(0, 1) for frames in self.compared(given)))
+
+    def compared(self, given: LossInputs) -> tuple[Tensor, Tensor]:
+        """The restored clips and what this term measures them against, both ``(B, F, 3, H, W)`` float32."""
+        against = given.truth if self.target == "truth" else given.teacher
+        assert given.restored is not None
+        assert against is not None  # the sum has checked
+        return given.restored.float(), against.float()
+
     def forward(self, sr: Tensor, target: Tensor) -> Tensor:
         """Unweighted distance."""
         raise NotImplementedError
@@ -65,12 +93,70 @@ class L1(LossTerm):
         return (sr - target).abs().mean()
 
 
+class Mse(LossTerm):
+    """Mean squared difference."""
+
+    def forward(self, sr: Tensor, target: Tensor) -> Tensor:
+        """See ``LossTerm``."""
+        return mse(sr, target)
+
+
 class Charbonnier(LossTerm):
     """Smooth absolute difference."""
 
     def forward(self, sr: Tensor, target: Tensor) -> Tensor:
         """See ``LossTerm``."""
         return charbonnier(sr, target)
+
+
+class FrameDifference(LossTerm):
+    """Mean absolute error of the change from frame to frame (docs/method.md 4.7); 0 for stills."""
+
+    def measure(self, given: LossInputs) -> Tensor:
+        """See ``LossTerm``."""
+        return frame_difference(*self.compared(given))
+
+
+class Latent(LossTerm):
+    """Distance of restored latents to those of the ground truth (docs/method.md 4.5).
+
+    Args:
+        kind: ``mse`` (paper) or ``charbonnier``.
+        weight, every, start_step: see ``LossTerm``.
+
+    Raises:
+        ConfigError: unknown ``kind``.
+    """
+
+    domain = "latent"
+
+    def __init__(self, kind: str = "mse", weight: float = 1.0, every: int = 1, start_step: int = 0) -> None:
+        super().__init__(weight, "truth", every, start_step)
+        self._distance = fidelity(kind)
+
+    def forward(self, sr: Tensor, target: Tensor) -> Tensor:
+        """See ``LossTerm``; two batches of latents."""
+        return self._distance(sr, target)
+
+
+class FromModule(LossTerm):
+    """Any module that maps two batches of images to a distance, such as those of ``kornia.losses``.
+
+    Args:
+        module: ``(N, 3, H, W)``, ``(N, 3, H, W)`` to a tensor, of which the mean is taken.
+        weight, target, every, start_step: see ``LossTerm``.
+    """
+
+    def __init__(
+        self, module: Any, weight: float = 1.0, target: str = "truth", every: int = 1, start_step: int = 0
+    ) -> None:
+        super().__init__(weight, target, every, start_step)
+        self.module = module
+
+    def forward(self, sr: Tensor, target: Tensor) -> Tensor:
+        """See ``LossTerm``."""
+        value: Tensor = self.module(sr, target).mean()
+        return value
 
 
 class Frequency(LossTerm):
@@ -88,6 +174,7 @@ class Lpips(LossTerm):
     Args:
         network: ``alex`` or ``vgg``.
         weights: folder searched first for backbone and heads.
+        edge_aware: the mean of the images' distance and that of their edges (docs/method.md 4.7).
         weight, target, every, start_step: see ``LossTerm``.
 
     Raises:
@@ -102,9 +189,12 @@ class Lpips(LossTerm):
         target: str = "truth",
         every: int = 1,
         start_step: int = 0,
+        edge_aware: bool = False,
     ) -> None:
         super().__init__(weight, target, every, start_step)
-        self.distance = lpips_network_checked(network, weights) if weight > 0 else None
+        self.distance: nn.Module | None = lpips_network_checked(network, weights) if weight > 0 else None
+        if edge_aware and self.distance is not None:
+            self.distance = EdgeAware(self.distance)
 
     def forward(self, sr: Tensor, target: Tensor) -> Tensor:
         """See ``LossTerm``."""
@@ -118,6 +208,7 @@ class Dists(LossTerm):
 
     Args:
         weights: folder searched first for VGG16 and the DISTS weights.
+        edge_aware: see ``Lpips``.
         crop: side of a piece to compare, elsewhere in every step, for speed; None takes the whole images.
         weight, target, every, start_step: see ``LossTerm``.
 
@@ -133,13 +224,16 @@ class Dists(LossTerm):
         target: str = "truth",
         every: int = 1,
         start_step: int = 0,
+        edge_aware: bool = False,
     ) -> None:
         super().__init__(weight, target, every, start_step)
         if crop is not None and crop < _DISTS_LEAST:
             msg = f"loss term: crop={crop} must be at least {_DISTS_LEAST}, or null"
             raise ConfigError(msg)
         self.crop = crop
-        self.distance = dists_network(weights) if weight > 0 else None
+        self.distance: nn.Module | None = dists_network(weights) if weight > 0 else None
+        if edge_aware and self.distance is not None:
+            self.distance = EdgeAware(self.distance)
 
     def forward(self, sr: Tensor, target: Tensor) -> Tensor:
         """See ``LossTerm``."""

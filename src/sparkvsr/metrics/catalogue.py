@@ -101,9 +101,8 @@ _SPECS = (
                decimals=3, weights=("alexnet", "lpips_lin_alex"), seconds=1.2, slow=True),
     MetricSpec("cvvdp", "offline", "clip", "ColorVideoVDP, just-objectionable differences",
                "cvvdp[standard_fhd]", True, unit="JOD", decimals=3,
-               packages=(("pycvvdp", "pip install --no-deps cvvdp"), ("ffmpeg", "pip install --no-deps ffmpeg-python"),
-                         ("past", "pip install future"), ("imageio", "pip install imageio"),
-                         ("scipy", "pip install scipy"), ("einops", "pip install einops")), seconds=1.4,
+               packages=tuple((name, _METRICS_EXTRA)
+                              for name in ("pycvvdp", "ffmpeg", "past", "imageio", "scipy", "einops")), seconds=1.4,
                licence="MIT"),
     MetricSpec("ms_ssim", "offline", "frame", "multi-scale SSIM, RGB", "ms_ssim[rgb,5-scales,valid,u8]", True,
                seconds=0.1),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import resource
+import sys
 
 import psutil
 import torch
@@ -23,11 +23,19 @@ def free_memory(device: torch.device) -> int:
         return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
     # Apple's GPUs share the main memory.
     free = int(psutil.virtual_memory().available)
+    limit = _address_space_limit()
+    # `ulimit -v`: what goes beyond ends the process, within libraries that cannot say why.
+    return free if limit is None else min(free, max(0, limit - psutil.Process().memory_info().vms))
+
+
+def _address_space_limit() -> int | None:
+    """Bytes, None where there is no such limit."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if limit != resource.RLIM_INFINITY:
-        # `ulimit -v`: what goes beyond ends the process, within libraries that cannot say why.
-        free = min(free, max(0, limit - psutil.Process().memory_info().vms))
-    return free
+    return None if limit == resource.RLIM_INFINITY else limit
 
 
 def working_memory(device: torch.device) -> int:

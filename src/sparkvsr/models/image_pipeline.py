@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from sparkvsr.errors import WeightsError
+from sparkvsr.plain_json import read_object
 from sparkvsr.unpickling import weights_only
 
 # Packages whose classes a pipeline may be made of.
@@ -68,9 +68,8 @@ def _refuse_own_code(folder: Path) -> None:
     """
     file = folder / "model_index.json"
     try:
-        parts = json.loads(file.read_text(encoding="utf-8"))
-        entries = [(str(name), entry) for name, entry in parts.items()]
-    except (OSError, ValueError, AttributeError) as exc:
+        entries = list(read_object(file).items())
+    except (OSError, ValueError) as exc:
         msg = f"{file} cannot be read as the list of a pipeline's parts ({type(exc).__name__}); copy it again"
         raise WeightsError(msg) from exc
     for name, entry in entries:

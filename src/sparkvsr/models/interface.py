@@ -32,11 +32,14 @@ class Keyframe:
         lr: ``(3, h, w)`` float32 in [0, 1], the clip's own frame.
         hr: ``(3, H, W)`` float32 in [0, 1], at the model's working size (``RestorationModel.working_size``).
         weight: influence, 0 (none) to 1 (full, default).
+        guidance: for this keyframe instead of the request's: 1 plain, above 1 closer to its picture; None for the
+            request's. Only of models with ``has_keyframe_guidance``.
     """
 
     lr: Tensor
     hr: Tensor
     weight: float = 1.0
+    guidance: float | None = None
 
 
 @dataclass(frozen=True)
@@ -135,6 +138,7 @@ class RestorationModel(ABC):
         is_thread_invariant: whether the result on a CPU is the same, bit for bit, with any number of threads.
         look: ``vivid`` or ``faithful`` (``LOOKS``); None for models that know only one.
         own_references: what ``--references auto`` stands for with this model.
+        has_keyframe_guidance: whether single keyframes may have a guidance of their own.
         wants_own_keyframes: whether it gains from keyframes made by ``own_references`` on both sides of every frame.
     """
 
@@ -147,6 +151,7 @@ class RestorationModel(ABC):
     is_thread_invariant: bool = False
     look: str | None = None
     own_references: str = "lite"
+    has_keyframe_guidance: bool = False
     wants_own_keyframes: bool = False
 
     @abstractmethod

@@ -25,6 +25,7 @@ from sparkvsr.keyframes.makers.mixed import MixedMaker
 from sparkvsr.keyframes.references import FolderMaker, ReferenceMaker, make_reference_maker
 from sparkvsr.keyframes.shots import Shot
 from sparkvsr.models.interface import RestorationModel
+from sparkvsr.studio.remembered import RememberingMaker
 from sparkvsr.video import probe
 
 Analysis = tuple[list[Shot], ClipRecord]
@@ -149,7 +150,8 @@ class ClipPlanner:
         if not own or is_own_kind(maker):
             return maker
         if self._own_maker is None:
-            self._own_maker = make_reference_maker(self.base.model.own_references, self.base.model.device)
+            own_kind = make_reference_maker(self.base.model.own_references, self.base.model.device)
+            self._own_maker = RememberingMaker(own_kind)
         return MixedMaker(maker, self._own_maker, own)
 
 

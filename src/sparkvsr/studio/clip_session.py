@@ -6,30 +6,21 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from sparkvsr.errors import KeyframeError, SparkVSRError
-from sparkvsr.keyframes.manifest import clip_fingerprint
 from sparkvsr.studio.event_stream import EventStream
 from sparkvsr.studio.export_options import command_line, default_output
-from sparkvsr.studio.fixes import findings
-from sparkvsr.studio.frames import FrameSource, Picture, PictureCache
 from sparkvsr.studio.history import History, Table
 from sparkvsr.studio.messages import Message
-from sparkvsr.studio.project import Project
+from sparkvsr.studio.project import Ask, Project
 from sparkvsr.studio.references import SETTLE_SECONDS, ReferenceFolder, used_indices
 from sparkvsr.studio.shown import Shown
-from sparkvsr.video import probe
 
 MAX_CANDIDATES = 24
 """Of one keyframe; the oldest ones that nobody chose are forgotten."""
 
-OPEN_SEGMENTS = 6
 STATE, CANDIDATES = "state.json", "candidates.json"
 PREVIEW_SECONDS = 1.0
 
@@ -50,7 +41,7 @@ class ClipSession:
         clip: the video.
         folder: of the project.
         values: as given to ``make_options``.
-        cache: of decoded pictures, shared by all clips.
+        ask: see ``Pictures.ask``.
         send: passes a message to the render process.
 
     Raises:
@@ -63,33 +54,32 @@ class ClipSession:
         clip: Path,
         folder: Path,
         values: Mapping[str, Any],
-        cache: PictureCache,
+        ask: Ask,
         send: Callable[[Message], None],
     ) -> None:
         self.number, self.clip, self.values = number, clip, values
+        self._ask = ask
         self._send = send
-        self._cache = cache
         self.lock = threading.RLock()
-        self.info = probe(clip)
-        self.project = Project(folder, clip)
-        deinterlace = str(values.get("deinterlace") or "auto")
-        status = clip.stat() if clip.exists() else self.info.files[0].stat()
-        self.version = f"{status.st_mtime_ns:x}-{status.st_size:x}"
-        self.frames = FrameSource(clip, cache, f"{number}", deinterlace)
-        self._thumbs = FrameSource(clip, cache, f"{number}", deinterlace)
+        self.deinterlace = str(values.get("deinterlace") or "auto")
+        self.info: dict[str, Any] = ask("look", clip=str(clip), deinterlace=self.deinterlace)
+        self.project = Project(folder, clip, ask)
+        self._file = clip if self.info["first_file"] is None else Path(self.info["first_file"])
+        self.version = _version(self._file)
         kept = self.project.load(STATE)
         self.saved: dict[str, Any] = kept if isinstance(kept, dict) else {}
         self.history = History(self.project, float(values.get("guidance_scale") or 1.0))
         self.shown = Shown(self.project, self.saved.get("shown"))
         candidates = self.project.load(CANDIDATES)
         self._candidates: dict[str, list[dict[str, Any]]] = candidates if isinstance(candidates, dict) else {}
-        self.num_frames = self.info.num_frames
+        self.num_frames: int = self.info["frames"]
         self.shots: list[list[int]] = []
         self.iframes: list[int] = []
         self.size: list[int] | None = None
         self.notes: list[str] = []
         self.analysis: dict[str, int] | None = {"done": 0, "total": self.num_frames}
         self.error: str | None = None
+        self._is_changed = False
         self.held: list[Message] = []
         self.making: dict[int, dict[str, Any]] = {}
         self.queue_items: Callable[[], list[dict[str, Any]]] = list
@@ -97,11 +87,8 @@ class ClipSession:
         self._checker = ThreadPoolExecutor(1, "sparkvsr-check")
         self._serial = 0
         self.planned = 0
-        self._segment_sources = lru_cache(OPEN_SEGMENTS)(self._open_segment)
-        self._seconds = self.frames.seconds()
-        self.references = ReferenceFolder(
-            self.project, (self.info.height, self.info.width), self.num_frames, self._facts, clip_fingerprint(clip)
-        )
+        lr_size = (self.info["height"], self.info["width"])
+        self.references = ReferenceFolder(self.project, lr_size, self.num_frames, self._facts, self.info["fingerprint"])
         self.events = EventStream(self.state)
         self._told = threading.Event()
         self._closed = threading.Event()
@@ -123,18 +110,13 @@ class ClipSession:
         """Everything the page shows, besides pictures."""
         with self.lock:
             table = self.history.table
-            info = self.info
+            shown = ("width", "height", "fps", "variable", "summary", "sound")
             return {
                 "clip": {
                     "name": self.clip.name,
                     "version": self.version,
-                    "width": info.width,
-                    "height": info.height,
                     "frames": self.num_frames,
-                    "fps": float(info.average_fps) if info.average_fps else 24.0,
-                    "variable": info.is_vfr,
-                    "summary": info.summary(),
-                    "sound": info.num_audio > 0,
+                    **{name: self.info[name] for name in shown},
                 },
                 "size": self.size,
                 "shots": self.shots,
@@ -193,28 +175,38 @@ class ClipSession:
 
     def seconds(self) -> list[float]:
         """When each frame is shown."""
-        if self._seconds is not None and len(self._seconds) >= self.num_frames:
-            return self._seconds[: self.num_frames]
-        rate = float(self.info.average_fps) if self.info.average_fps else 24.0
-        return [round(index / rate, 5) for index in range(self.num_frames)]
+        known: list[float] | None = self.info["seconds"]
+        if known is not None and len(known) >= self.num_frames:
+            return known[: self.num_frames]
+        return [round(index / self.info["fps"], 5) for index in range(self.num_frames)]
 
     # Pictures
 
-    def result(self, key: str, index: int) -> Picture:
-        """A frame of a rendered segment.
+    def ask(self, name: str, /, **values: Any) -> Any:
+        """See ``Pictures.ask``."""
+        return self._ask(name, **values)
+
+    def source(self, index: int) -> dict[str, Any]:
+        """Where a frame of the clip is, for ``Pictures``.
+
+        Raises:
+            KeyframeError: the clip is another one now.
+        """
+        if self._is_changed:
+            raise KeyframeError(self.error or "the clip was changed")
+        return {"file": str(self.clip), "index": index, "deinterlace": self.deinterlace}
+
+    def result(self, key: str, index: int) -> dict[str, Any]:
+        """Where a frame of a rendered segment is.
 
         Raises:
             SparkVSRError: it is not there.
         """
         path, start = self.shown.segment_of(key)
-        return self._segment_sources(key, str(path)).get(index - start)
+        return {"file": str(path), "index": index - start}
 
-    def thumb(self, index: int) -> Picture:
-        """A source frame for the filmstrip, by a reader of its own."""
-        return self._thumbs.get(index)
-
-    def best_picture(self, index: int) -> Tensor:
-        """The newest result of a frame, ``(3, H, W)`` float32 in [0, 1].
+    def best(self, index: int) -> dict[str, Any]:
+        """Where the newest result of a frame is.
 
         Raises:
             KeyframeError: it was not rendered.
@@ -225,14 +217,24 @@ class ClipSession:
             raise KeyframeError(msg)
         kind, key = found
         if kind == "preview":
-            from sparkvsr.video import read_image
+            return {"image": str(self.shown.preview_path(index, key))}
+        return self.result(key, index)
 
-            return read_image(self.shown.preview_path(index, key))
-        return torch.from_numpy(self.result(key, index).copy()).permute(2, 0, 1).float() / 255
-
-    def lr_frame(self, index: int) -> Tensor:
-        """A source frame ``(3, h, w)`` float32 in [0, 1]."""
-        return torch.from_numpy(self.frames.get(index).copy()).permute(2, 0, 1).float() / 255
+    def look_after_clip(self) -> None:
+        """Notice that the clip was replaced: its keyframes and everything rendered are of the old one."""
+        is_changed = _version(self._file) != self.version
+        if is_changed == self._is_changed:
+            return
+        with self.lock:
+            self._is_changed = is_changed
+            self.error = None
+            if is_changed:
+                self.error = (
+                    f"{self.clip.name} was changed, moved or deleted on the disk: put it back, or stop the studio and "
+                    "start it again to go on with the file as it is now"
+                )
+                self.tell({"event": "problem", "text": self.error})
+            self.changed()
 
     # Versions
 
@@ -340,9 +342,6 @@ class ClipSession:
         shot = next((number for number, (start, stop) in enumerate(self.shots) if start <= index < stop), None)
         return seconds, shot
 
-    def _open_segment(self, key: str, path: str) -> FrameSource:
-        return FrameSource(Path(path), self._cache, f"{self.number}/{key}")
-
     def _known_findings(self, index: int, image: str) -> list[dict[str, str | None]] | None:
         known = self._findings.get((index, image))
         if known is None and not self._closed.is_set():
@@ -352,9 +351,9 @@ class ClipSession:
 
     def _check(self, index: int, image: str) -> None:
         try:
-            found = findings(self.lr_frame(index), self.project.load_image(image))
-        except SparkVSRError as exc:
-            found = [{"text": str(exc), "fix": None}]
+            found = self._ask("check", frame=self.source(index), image=str(self.project.image_path(image)))
+        except (SparkVSRError, RuntimeError) as exc:
+            found = [{"text": f"could not be checked: {exc}", "fix": None}]
         with self.lock:
             self._findings[index, image] = found
         self.changed()
@@ -370,3 +369,12 @@ class ClipSession:
                 self.events.send({"event": "state", "state": self.state()})
             except (OSError, RuntimeError, SparkVSRError):
                 _log.exception("the state of %s could not be told", self.clip)
+
+
+def _version(file: Path) -> str:
+    """Changes when the file does."""
+    try:
+        status = file.stat()
+    except OSError:
+        return "gone"
+    return f"{status.st_mtime_ns:x}-{status.st_size:x}"

@@ -6,14 +6,13 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch import Tensor
-
 from sparkvsr.errors import ConfigError, KeyframeError
-from sparkvsr.keyframes.references import resize_image
 from sparkvsr.studio.clip_session import ClipSession
-from sparkvsr.studio.fixes import apply_fix, composed
 
 MAX_GUIDANCE = 10.0
+FIXES = {"align": "aligned", "colours": "colours matched"}
+"""What mends an image, and what the mended one is called."""
+
 _IMAGE = re.compile(r"[0-9a-f]{32}")
 
 Values = Mapping[str, Any]
@@ -35,6 +34,18 @@ def weight(clip: ClipSession, values: Values) -> None:
         table, index = clip.history.table, clip.check_index(values.get("index"))
         _entry(table, index)["weight"] = round(value, 3)
         clip.commit(f"weight of {index}", table)
+
+
+def keyframe_guidance(clip: ClipSession, values: Values) -> None:
+    """How closely the result follows this keyframe, from 1; None for as closely as all."""
+    value = None if values.get("guidance") is None else round(number(values, "guidance", 1.0, MAX_GUIDANCE), 3)
+    with clip.lock:
+        table, index = clip.history.table, clip.check_index(values.get("index"))
+        entry = _entry(table, index)
+        entry.pop("guidance", None)
+        if value is not None:
+            entry["guidance"] = value
+        clip.commit(f"guidance of {index}", table)
 
 
 def enable(clip: ClipSession, values: Values) -> None:
@@ -100,7 +111,7 @@ def redo(clip: ClipSession, values: Values) -> None:  # noqa: ARG001
 def output_frame(clip: ClipSession, values: Values) -> None:
     """Take the result of a frame as its keyframe, to mend it."""
     index = clip.check_index(values.get("index"))
-    image = clip.project.keep_tensor(clip.best_picture(index))
+    image = clip.ask("keep_frame", project=str(clip.project.folder), place=clip.best(index))
     clip.add_candidate(index, image, "output")
     use_image(clip, index, image, "output", f"take output of {index}")
 
@@ -108,17 +119,20 @@ def output_frame(clip: ClipSession, values: Values) -> None:
 def fix(clip: ClipSession, values: Values) -> None:
     """Mend what the checks found."""
     index, name = clip.check_index(values.get("index")), str(values.get("fix"))
+    if name not in FIXES:
+        msg = f"fix {name[:20]!r} is unknown; use {' or '.join(FIXES)}"
+        raise ConfigError(msg)
     entry = _entry(clip.history.table, index)
-    mended = apply_fix(name, clip.lr_frame(index), clip.project.load_image(entry["image"]))
-    image = clip.project.keep_tensor(mended)
-    clip.add_candidate(index, image, {"align": "aligned", "colours": "colours matched"}[name])
+    before = str(clip.project.image_path(entry["image"]))
+    image = clip.ask("fix", project=str(clip.project.folder), name=name, frame=clip.source(index), image=before)
+    clip.add_candidate(index, image, FIXES[name])
     use_image(clip, index, image, entry.get("maker") or "", f"{name} {index}", entry.get("prompt"))
 
 
 def upload(clip: ClipSession, index: int, data: bytes) -> None:
     """An image from outside becomes the keyframe of a frame."""
     index = clip.check_index(index)
-    image = clip.project.keep_bytes(data, (clip.info.height, clip.info.width))
+    image = clip.project.keep_bytes(data, (clip.info["height"], clip.info["width"]))
     clip.add_candidate(index, image, "upload")
     use_image(clip, index, image, "upload", f"upload {index}")
 
@@ -140,9 +154,9 @@ def mask(clip: ClipSession, index: int, data: bytes, over: str, base: str) -> No
         msg = f"these images do not belong to frame {index}"
         raise KeyframeError(msg)
     name = clip.project.keep_bytes(data)
-    top = clip.project.load_image(over)
-    joined = composed(top, _base(clip, index, base, top), clip.project.mask(name))
-    image = clip.project.keep_tensor(joined)
+    clip.project.image_path(over)
+    below = _base(clip, index, base)
+    image = clip.ask("paint", project=str(clip.project.folder), over=over, base=below, mask=name)
     source = {"over": over, "base": base, "mask": name}
     clip.add_candidate(index, image, "painted", mask=source)
     use_image(clip, index, image, "painted", f"paint {index}", mask=source)
@@ -161,6 +175,8 @@ def use_image(
             "enabled": old.get("enabled", True),
             "maker": maker,
         }
+        if old.get("guidance") is not None:
+            entry["guidance"] = old["guidance"]
         if prompt:
             entry["prompt"] = prompt
         if mask:
@@ -172,6 +188,7 @@ def use_image(
 EDITS: dict[str, Callable[[ClipSession, Values], None]] = {
     "remove": remove,
     "weight": weight,
+    "keyframe_guidance": keyframe_guidance,
     "enable": enable,
     "choose": choose,
     "guidance": guidance,
@@ -216,9 +233,9 @@ def _entry(table: dict[str, Any], index: int) -> dict[str, Any]:
     return entry
 
 
-def _base(clip: ClipSession, index: int, base: str, like: Tensor) -> Tensor:
+def _base(clip: ClipSession, index: int, base: str) -> dict[str, Any]:
     if base == "output":
-        return clip.best_picture(index)
+        return clip.best(index)
     if base == "source":
-        return resize_image(clip.lr_frame(index), (like.shape[-2], like.shape[-1])).clamp(0, 1)
-    return clip.project.load_image(base)
+        return {**clip.source(index), "enlarge": True}
+    return {"image": str(clip.project.image_path(base))}

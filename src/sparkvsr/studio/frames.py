@@ -64,18 +64,19 @@ class FrameSource:
     Args:
         path: the video.
         cache: shared with other sources.
-        name: tells this source's pictures from others in the cache.
         deinterlace: see ``VideoReader``.
 
     Raises:
         DecodeError: the video cannot be read.
     """
 
-    def __init__(self, path: Path, cache: PictureCache, name: str, deinterlace: str = "auto") -> None:
+    def __init__(self, path: Path, cache: PictureCache, deinterlace: str = "auto") -> None:
+        self._path = path
+        self._version = _version(path)
         self._reader = VideoReader(path, deinterlace=deinterlace)
         self.info = self._reader.info
         self._cache = cache
-        self._name = name
+        self._name = f"{path}@{self._version}/{deinterlace}"
         self._frames: Generator[Frame, None, None] | None = None
         self._next = 0
         self._decoded = 0
@@ -93,6 +94,10 @@ class FrameSource:
         with self._lock:
             picture = self._cache.get((self._name, index))  # another thread may have come by
             return self._decode(index) if picture is None else picture
+
+    def is_current(self) -> bool:
+        """Whether the file is still the one that was opened."""
+        return _version(self._path) == self._version
 
     def seconds(self) -> list[float] | None:
         """When each frame is shown, from the first; None when the file has no times."""
@@ -133,6 +138,14 @@ class FrameSource:
             with closing(self._frames):
                 self._frames = None
         self._next = 0
+
+
+def _version(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0  # a pattern of images
+    return status.st_mtime_ns, status.st_size
 
 
 def to_bytes(frame: Frame) -> Picture:

@@ -104,4 +104,5 @@ def _is_entry(index: str, entry: Any) -> bool:
         and isinstance(entry.get("image"), str)
         and isinstance(entry.get("weight"), int | float)
         and isinstance(entry.get("enabled"), bool)
+        and isinstance(entry.get("guidance", 1.0), int | float)
     )

@@ -1,12 +1,13 @@
-"""A few frames around a place, at once: not from the start of the shot but from the keyframe before.
+"""A few frames around a place, at once: not from the start of the shot but from the keyframes before.
 
-The result is close to the final one, not equal to it: what the frames before would have carried is missing. So it is
-shown as a preview, and never enters the store.
+The keyframes are those of the final result, the model's own between the given ones included. What the frames before
+would have carried is missing, so the result is close to the final one, not equal to it: it is shown as a preview, and
+never enters the store.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 
 import torch
@@ -23,13 +24,16 @@ RUN_UP = 3
 """Frames before the wanted one when the keyframe lies further back; the state settles quickly."""
 
 
-def preview_frames(shot: Shot, keyframes: list[int], here: int, length: int) -> tuple[list[int], list[int]]:
+def preview_frames(
+    shot: Shot, keyframes: Sequence[int], here: int, length: int, own: Sequence[int] = ()
+) -> tuple[list[int], list[int]]:
     """Which frames a preview goes through.
 
     Args:
-        keyframes: of the clip, rising.
+        keyframes: given ones of the clip, rising.
         here: frame that is looked at.
         length: how many frames to show from it on.
+        own: keyframes of the model's own kind, rising.
 
     Returns:
         Frames that are only gone through, and those that are shown: from ``here`` on, to the shot's end at most; near
@@ -37,12 +41,18 @@ def preview_frames(shot: Shot, keyframes: list[int], here: int, length: int) -> 
     """
     first = max(shot.start, min(here, shot.stop - length))
     shown = list(range(first, min(shot.stop, first + length)))
-    behind = [index for index in keyframes if shot.start <= index <= first]
-    begin = max(shot.start, first - RUN_UP)
-    if behind and behind[-1] >= begin:
-        return list(range(behind[-1], first)), shown
-    # With the keyframe far behind, the frames between are left out: its motion to here is found all the same.
-    return ([behind[-1]] if behind else []) + list(range(begin, first)), shown
+    behind = [max((index for index in kind if shot.start <= index <= first), default=None) for kind in (keyframes, own)]
+    last = [index for index in behind if index is not None]
+    run_up = max(shot.start, first - RUN_UP)
+    begin = min((index for index in last if index >= run_up), default=run_up)
+    # With a keyframe far behind, the frames between are left out: its motion to here is found all the same.
+    return sorted({index for index in last if index < begin}) + list(range(begin, first)), shown
+
+
+def shown_frames(job: UpscaleJob, here: int, length: int) -> list[int]:
+    """The frames that ``render_preview`` gives."""
+    shot = next(shot for shot in job.clip.shots if here in shot)
+    return preview_frames(shot, [], here, length)[1]
 
 
 class _Placed(Mapping[int, Keyframe]):
@@ -78,21 +88,24 @@ def render_preview(
         Frame number, pixels ``(3, H, W)`` float32 in [0, 1] at the output size, and how much keyframes cover, if known.
     """
     shot = next(shot for shot in job.clip.shots if here in shot)
-    # Those of the model's own kind are left out: making their images would take longer than the preview.
+    keyframes = list(job.clip.selection.indices)
     own = job.clip.settings.own_keyframes
-    keyframes = [index for index in job.clip.selection.indices if index not in own]
-    passed, shown = preview_frames(shot, keyframes, here, length)
+    chosen = [index for index in keyframes if index not in own]
+    passed, shown = preview_frames(shot, chosen, here, length, sorted(own))
     frames = [*passed, *shown]
     ahead = model.keyframe_lookahead or 0
-    known = [*frames, *range(frames[-1] + 1, min(shot.stop, frames[-1] + 1 + ahead))]
+    # A model that cannot stop in the middle of a shot gets no more than it is to restore.
+    further = range(frames[-1] + 1, min(shot.stop, frames[-1] + 1 + ahead)) if model.is_resumable else ()
+    known = [*frames, *further]
     settings = job.clip.settings
     with closing(keyframe_loader(job)) as loader:
         session = model.open_session(
             ShotRequest(
-                num_frames=len(known) if model.is_resumable else len(frames),
+                num_frames=len(known),
                 lr_size=(job.clip.info.height, job.clip.info.width),
                 size=settings.working_size,
-                keyframes=_Placed(known if model.is_resumable else frames, keyframes, loader.load),
+                keyframes=_Placed(known, keyframes, loader.load),
+                own_keyframes=frozenset(place for place, index in enumerate(known) if index in own),
                 guidance_scale=settings.guidance_scale,
                 chunk_frames=settings.chunk_frames,
                 tile=settings.tile,

@@ -13,28 +13,24 @@ analysis.json     cuts and hashes of the clip's frames
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from torch import Tensor
 
-from sparkvsr.errors import ConfigError, DecodeError, KeyframeError
-from sparkvsr.shapes import ASPECT_TOLERANCE
+from sparkvsr.errors import ConfigError, KeyframeError
 from sparkvsr.studio.files import inside, read_json, write_file, write_json
-from sparkvsr.video import read_image
-from sparkvsr.video.images import encode_image
 
 FORMAT, VERSION = "sparkvsr-studio", 1
 MARKER = "studio.json"
 FOLDERS = ("refs", "candidates", "masks", "store", "previews", "out")
 
 MAX_UPLOAD_BYTES = 64 * 2**20
-MAX_UPLOAD_PIXELS = 40_000_000
-"""8K has 33 million; decoding takes 12 bytes of memory for each."""
+Ask = Callable[..., Any]
+"""``Pictures.ask``, here or in the render process."""
 
 LOCK_WAIT_SECONDS = 6.0
 """A process that was killed takes a moment to let go."""
@@ -53,12 +49,14 @@ class Project:
     Args:
         folder: made if missing.
         clip: the video.
+        ask: see ``Pictures.ask``.
 
     Raises:
         ConfigError: the folder holds something else, belongs to another clip, or another studio has it open.
     """
 
-    def __init__(self, folder: Path, clip: Path) -> None:
+    def __init__(self, folder: Path, clip: Path, ask: Ask) -> None:
+        self._ask = ask
         self.folder = folder
         self.clip = clip
         self._lock: FileLock | None = None
@@ -130,20 +128,8 @@ class Project:
             raise KeyframeError(msg)
         return path
 
-    def load_image(self, image: str) -> Tensor:
-        """``(3, a, b)`` float32 in [0, 1]."""
-        return read_image(self.image_path(image), MAX_UPLOAD_PIXELS)
-
-    def keep_tensor(self, pixels: Tensor) -> str:
-        """Keep an image ``(3, a, b)`` in [0, 1]; its name."""
-        return keep_png(self.folder, "candidates", encode_image(pixels, ".png", bits=8))
-
     def keep_bytes(self, data: bytes, lr_size: tuple[int, int] | None = None) -> str:
-        """Keep an image file that somebody sent: decoded within bounds, PNG as it is, others made PNG.
-
-        Args:
-            data: PNG, JPEG, WebP, TIFF or BMP.
-            lr_size: ``(h, w)`` of the clip, whose aspect ratio the image must have; None keeps any (masks).
+        """Keep an image file that somebody sent, see ``images.keep_file``; its name.
 
         Raises:
             KeyframeError: too large, not an image, or of another shape than the clip.
@@ -154,38 +140,12 @@ class Project:
         waiting = self.path("candidates", f"upload-{os.getpid()}-{time.monotonic_ns()}.part")
         write_file(waiting, data)
         try:
-            pixels = read_image(waiting, MAX_UPLOAD_PIXELS)
-        except DecodeError as exc:
-            msg = (
-                f"this is not an image that can be used: PNG, JPEG, WebP, TIFF or BMP of up to "
-                f"{MAX_UPLOAD_PIXELS // 10**6} million pixels; save it as PNG"
+            name: str = self._ask(
+                "keep",
+                project=str(self.folder),
+                waiting=str(waiting),
+                lr_size=None if lr_size is None else list(lr_size),
             )
-            raise KeyframeError(msg) from exc
         finally:
             waiting.unlink(missing_ok=True)
-        height, width = pixels.shape[-2:]
-        if height * width > MAX_UPLOAD_PIXELS:
-            msg = f"the image is {width}x{height}; up to {MAX_UPLOAD_PIXELS // 10**6} million pixels are taken"
-            raise KeyframeError(msg)
-        if lr_size is not None and abs(width / height / (lr_size[1] / lr_size[0]) - 1) > ASPECT_TOLERANCE:
-            msg = (
-                f"the image is {width}x{height}, the clip {lr_size[1]}x{lr_size[0]}: another shape; "
-                f"crop or pad it, for example to {4 * lr_size[1]}x{4 * lr_size[0]}"
-            )
-            raise KeyframeError(msg)
-        if not data.startswith(b"\x89PNG\r\n\x1a\n"):
-            data = encode_image(pixels, ".png", bits=8)
-        return keep_png(self.folder, "candidates" if lr_size is not None else "masks", data)
-
-    def mask(self, name: str) -> Tensor:
-        """A mask ``(1, a, b)`` in [0, 1]."""
-        return read_image(self.path("masks", f"{name}.png"), MAX_UPLOAD_PIXELS)[:1]
-
-
-def keep_png(project: Path, folder: str, data: bytes) -> str:
-    """Keep a PNG file in one of a project's folders under its hash, which is given back."""
-    name = hashlib.sha256(data).hexdigest()[:32]
-    path = inside(project, folder, f"{name}.png")
-    if not path.is_file():
-        write_file(path, data)
-    return name
+        return name

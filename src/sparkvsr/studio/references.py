@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from sparkvsr.errors import SparkVSRError
-from sparkvsr.keyframes.folder import frame_of_name
+from sparkvsr.keyframes.frame_names import frame_of_name
 from sparkvsr.keyframes.manifest import MANIFEST_NAME, KeyframeEntry, Manifest, read_manifest, write_manifest
 from sparkvsr.studio.files import write_file
 from sparkvsr.studio.history import Table
 from sparkvsr.studio.project import Project
-from sparkvsr.video import IMAGE_SUFFIXES
+from sparkvsr.suffixes import IMAGE_SUFFIXES
 
 WRITTEN = "refs.json"
 SETTLE_SECONDS = 0.4
@@ -192,6 +192,11 @@ class ReferenceFolder:
             elif entry.weight > 0 and (entry.weight != own["weight"] or not own["enabled"]):
                 own["weight"], own["enabled"] = entry.weight, True
                 done.append(f"weight of {entry.index} outside")
+            if entry.guidance != own.get("guidance"):
+                own.pop("guidance", None)
+                if entry.guidance is not None:
+                    own["guidance"] = entry.guidance
+                done.append(f"guidance of {entry.index} outside")
             if entry.maker and own.get("maker") == "edited outside":
                 own["maker"] = entry.maker
 
@@ -226,6 +231,7 @@ class ReferenceFolder:
                     shot=shot,
                     maker=entry.get("maker"),
                     weight=float(entry["weight"]) if entry["enabled"] else 0.0,
+                    guidance=entry.get("guidance"),
                     prompt=entry.get("prompt") or None,
                     file=image_name(index),
                 )

@@ -39,7 +39,8 @@ class RenderQueue:
     def of(self, clip: int) -> list[Item]:
         """The items of a clip, the running one first."""
         own = [item for item in self._items if item["clip"] == clip]
-        return [*([self.running] if self.running and self.running["clip"] == clip else []), *own]
+        running = self.running
+        return [*([{**running, "running": True}] if running and running["clip"] == clip else []), *own]
 
     def add(self, item: Item, *, first: bool = False) -> Item:
         """Add an item; one that asks for the same is not added twice."""
@@ -104,7 +105,7 @@ class RenderQueue:
             self.running = None
             if item.get("again"):
                 self._number += 1
-                fresh = {name: value for name, value in item.items() if name not in ("again", "state")}
+                fresh = {name: value for name, value in item.items() if name not in ("again", "state", "running")}
                 self._items.insert(0, {**fresh, "id": self._number, "done": 0, "total": 0})
             self.advance()
             self._changed(item["clip"])

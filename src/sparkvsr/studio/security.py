@@ -11,6 +11,7 @@ import logging
 import os
 import secrets
 import stat
+import sys
 from collections.abc import Iterable
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
@@ -59,7 +60,7 @@ def lasting_secret(folder: Path) -> str:
         if path.is_file() and not path.is_symlink():
             status = path.stat()
             kept = path.read_text(encoding="ascii").strip()
-            if len(kept) >= 40 and status.st_uid == os.getuid() and not status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            if len(kept) >= 40 and _is_private(status):
                 return kept
         path.unlink(missing_ok=True)
         made = secrets.token_urlsafe(32)
@@ -70,6 +71,13 @@ def lasting_secret(folder: Path) -> str:
         _log.info("no place for the studio's secret in %s; open pages end with the server", folder)
         return secrets.token_urlsafe(32)
     return made
+
+
+def _is_private(status: os.stat_result) -> bool:
+    """Whether a file is this user's own and closed to all others; Windows says that in the folder's access list."""
+    if sys.platform == "win32":
+        return True
+    return status.st_uid == os.getuid() and not status.st_mode & (stat.S_IRWXG | stat.S_IRWXO)
 
 
 class Guard:

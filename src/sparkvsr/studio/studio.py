@@ -12,14 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from sparkvsr.errors import ConfigError, KeyframeError, SparkVSRError
-from sparkvsr.keyframes.makers.interface import MakerOptions
 from sparkvsr.studio.clip_session import PREVIEW_SECONDS, ClipSession
 from sparkvsr.studio.edits import number, use_image
 from sparkvsr.studio.export_options import SUFFIXES, checked_export, default_output
 from sparkvsr.studio.files import inside
-from sparkvsr.studio.frames import PictureCache
 from sparkvsr.studio.messages import Message
-from sparkvsr.studio.project import default_folder
+from sparkvsr.studio.project import Ask, default_folder
 from sparkvsr.studio.render_client import RenderClient
 from sparkvsr.studio.render_queue import Item, RenderQueue, saved_items
 
@@ -36,14 +34,14 @@ class StudioOptions:
         clips: the videos.
         values: as for ``make_options``: model, size, codec, guidance.
         makers: what ``--references`` takes, the first one is used when a keyframe is added.
-        maker: prompts, timeout, key variable of the makers.
+        maker: fields of ``MakerOptions``: prompt, timeout, key variable.
         project: folder of the project; with several clips a folder for their projects; None for beside the clips.
     """
 
     clips: Sequence[Path]
     values: Mapping[str, Any] = field(default_factory=dict)
     makers: Sequence[str] = ("lite",)
-    maker: MakerOptions = field(default_factory=MakerOptions)
+    maker: Mapping[str, Any] = field(default_factory=dict)
     project: Path | None = None
 
     def folder(self, number: int) -> Path:
@@ -59,38 +57,30 @@ class Studio:
 
     Args:
         options: of the command line.
+        render: the render process.
+        ask: see ``Pictures.ask``; None asks the render process.
     """
 
-    def __init__(self, options: StudioOptions) -> None:
+    def __init__(self, options: StudioOptions, render: RenderClient | None = None, ask: Ask | None = None) -> None:
         self.options = options
+        self.render = render or RenderClient()
+        self._ask = ask or self.render.ask
         self._sessions: dict[int, ClipSession] = {}
         self._lock = threading.RLock()
-        self._cache = PictureCache()
         self.ready: dict[str, Any] | None = None
         self.error: str | None = None
         self._heres: dict[int, int] = {}
         self._number = 0
         self._running_keys: list[str] = []
         self._closing = threading.Event()
-        maker = options.maker
-        settings = {
-            "options": dict(options.values),
-            "makers": list(options.makers),
-            "maker": {
-                "prompt": maker.prompt,
-                "timeout_seconds": maker.timeout_seconds,
-                "jobs": maker.jobs,
-                "key_variable": maker.key_variable,
-                "seed": maker.seed,
-            },
-        }
-        self.render = RenderClient(settings, self._heard)
         self.queue = RenderQueue(self.render.send, self._render_message, self._queue_changed)
-        self.queue.can_run = lambda item: bool(self._sessions.get(item["clip"]) and self._sessions[item["clip"]].shots)
+        self.queue.can_run = self._can_run
 
     def start(self) -> None:
-        """Start the render process and the watch over the reference folders."""
-        self.render.start()
+        """Have the model loaded, and watch over the reference folders."""
+        options = self.options
+        settings = {"options": dict(options.values), "makers": list(options.makers), "maker": dict(options.maker)}
+        self.render.load(settings, self._heard)
         threading.Thread(target=self._watch, name="sparkvsr-watch", daemon=True).start()
 
     def close(self) -> None:
@@ -121,7 +111,7 @@ class Studio:
                     raise KeyframeError(msg)
                 options = self.options
                 path, folder = options.clips[number], options.folder(number)
-                session = ClipSession(number, path, folder, options.values, self._cache, self.render.send)
+                session = ClipSession(number, path, folder, options.values, self._ask, self.render.send)
                 session.queue_items = lambda: self.queue.of(number)
                 waiting, making = saved_items(session.saved.get("queue"), number), session.saved.get("making")
                 self._sessions[number] = session
@@ -208,8 +198,7 @@ class Studio:
         """Render around a frame, now."""
         here = clip.check_index(values.get("here"))
         self._heres[clip.number] = here
-        rate = float(clip.info.average_fps) if clip.info.average_fps else 24.0
-        length = 1 if values.get("single") else max(2, min(120, round(rate * PREVIEW_SECONDS)))
+        length = 1 if values.get("single") else max(2, min(120, round(clip.info["fps"] * PREVIEW_SECONDS)))
         self._number += 1
         guidance = clip.history.table["guidance"]
         message = {"do": "preview", "id": -self._number, "clip": clip.number, "here": here, "length": length}
@@ -285,6 +274,10 @@ class Studio:
         self._running_keys = clip.shown.keys_between(item["start"], item["stop"])
         return {**item, "do": "render", "guidance": clip.history.table["guidance"]}
 
+    def _can_run(self, item: Item) -> bool:
+        session = self._sessions.get(item["clip"])
+        return session is not None and bool(session.shots) and session.error is None
+
     def _queue_changed(self, number: int) -> None:
         session = self._sessions.get(number)
         if session is not None:
@@ -295,6 +288,8 @@ class Studio:
         while not self._closing.wait(WATCH_SECONDS):
             for session in list(self._sessions.values()):
                 try:
+                    session.look_after_clip()
+                    self.queue.advance()  # a clip that was put back goes on
                     if session.watch() and session.number in self._heres:
                         self.preview(session, {"here": self._heres[session.number]})
                 except Exception:  # noqa: BLE001  (the watch goes on whatever one project has)
@@ -303,10 +298,10 @@ class Studio:
     def _heard(self, message: Message) -> None:
         event = message["event"]
         if event == "ready":
-            self.ready = {"model": message["model"], "device": message["device"]}
+            self.ready = {name: value for name, value in message.items() if name != "event"}
             self._tell_all({"event": "ready", **self.ready})
         elif event in ("failed_to_load", "gave_up"):
-            self.error = str(message.get("error") or f"the render process ended again and again ({message['code']})")
+            self.error = str(message["error"])
             self._tell_all({"event": "problem", "text": f"Nothing can be rendered: {self.error}"})
         elif event == "died":
             self._start_again()

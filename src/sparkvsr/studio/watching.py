@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import copy
+from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
-from sparkvsr.models.interface import ModelPlan, RestorationModel, Session, ShotRequest
+from sparkvsr.models.interface import RestorationModel, Session, ShotRequest
 
 Watcher = Callable[[Tensor, list[float] | None], None]
 """Gets restored frames ``(n, 3, H, W)`` in order, and of each how much keyframes cover it, if the model knows."""
@@ -16,60 +17,21 @@ class Cancelled(Exception):  # noqa: N818  (nothing is wrong)
     """The user does not want it any more."""
 
 
-class WatchedModel(RestorationModel):
-    """Another model, the same in everything that decides pixels and keys.
+def watched(model: RestorationModel, before: Callable[[], None], watcher: Watcher) -> RestorationModel:
+    """The model itself, the same in everything that decides pixels and keys, with sessions that are looked at.
 
     Args:
         model: the one that works.
         before: called before each chunk; may raise ``Cancelled``.
         watcher: gets what was restored.
     """
+    seen = copy.copy(model)
 
-    def __init__(self, model: RestorationModel, before: Callable[[], None], watcher: Watcher) -> None:
-        self._model = model
-        self._before = before
-        self._watcher = watcher
-        self.name, self.device, self.dtype = model.name, model.device, model.dtype
-        self.keyframe_lookahead = model.keyframe_lookahead
-        self.keyframe_multiple = model.keyframe_multiple
-        self.is_resumable = model.is_resumable
-        self.is_thread_invariant = model.is_thread_invariant
-        self.look, self.own_references = model.look, model.own_references
-        self.wants_own_keyframes = model.wants_own_keyframes
+    def open_session(request: ShotRequest) -> Session:
+        return _WatchedSession(model.open_session(request), before, watcher)
 
-    def working_size(self, lr_size: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
-        """See ``RestorationModel.working_size``."""
-        return self._model.working_size(lr_size, size)
-
-    def restore(
-        self,
-        lr: Tensor,
-        keyframes: Tensor | None = None,
-        keyframe_indices: Sequence[int] = (),
-        *,
-        scale: float = 4.0,
-        guidance_scale: float = 1.0,
-    ) -> Tensor:
-        """See ``RestorationModel.restore``."""
-        return self._model.restore(lr, keyframes, keyframe_indices, scale=scale, guidance_scale=guidance_scale)
-
-    def open_session(self, request: ShotRequest) -> Session:
-        """See ``RestorationModel.open_session``."""
-        return _WatchedSession(self._model.open_session(request), self._before, self._watcher)
-
-    def plan(
-        self, lr_size: tuple[int, int], size: tuple[int, int], num_frames: int, *, guided_passes: int, memory_bytes: int
-    ) -> ModelPlan:
-        """See ``RestorationModel.plan``."""
-        return self._model.plan(lr_size, size, num_frames, guided_passes=guided_passes, memory_bytes=memory_bytes)
-
-    def state_bytes(self, lr_size: tuple[int, int]) -> int:
-        """See ``RestorationModel.state_bytes``."""
-        return self._model.state_bytes(lr_size)
-
-    def fingerprint(self) -> str:
-        """See ``RestorationModel.fingerprint``."""
-        return self._model.fingerprint()
+    seen.open_session = open_session  # type: ignore[method-assign]
+    return seen
 
 
 class _WatchedSession(Session):
@@ -90,6 +52,10 @@ class _WatchedSession(Session):
         if len(restored):
             self._watcher(restored, None)
         return restored
+
+    @property
+    def keyframe_shares(self) -> list[float] | None:
+        return self._session.keyframe_shares
 
     def export_state(self) -> dict[str, Tensor] | None:
         return self._session.export_state()

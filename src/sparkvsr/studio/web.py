@@ -19,8 +19,8 @@ from starlette.routing import Route
 from sparkvsr.errors import SparkVSRError
 from sparkvsr.studio.clip_session import ClipSession
 from sparkvsr.studio.edits import EDITS, image_of, mask, upload
+from sparkvsr.studio.export_options import checked_export
 from sparkvsr.studio.files import OutsideError, inside
-from sparkvsr.studio.frames import encoded, reduced
 from sparkvsr.studio.project import MAX_UPLOAD_BYTES
 from sparkvsr.studio.studio import Studio
 
@@ -132,19 +132,20 @@ class Web:
         """A frame of the clip."""
         clip = self._clip(request)
         index = clip.check_index(request.path_params["index"])
-        return _picture(clip.frames.get(index), request.path_params["kind"])
+        return _picture(clip, clip.source(index), request.path_params["kind"])
 
     def thumb(self, request: Request) -> Response:
         """A small frame of the clip."""
         clip = self._clip(request)
         index = clip.check_index(request.path_params["index"])
-        return _picture(reduced(clip.thumb(index), THUMB_HEIGHT), "jpg")
+        # The filmstrip jumps about; by a reader of its own it does not disturb the one that steps.
+        return _picture(clip, clip.source(index), "jpg", height=THUMB_HEIGHT, reader="filmstrip")
 
     def result(self, request: Request) -> Response:
         """A frame of the result."""
         clip = self._clip(request)
         index = clip.check_index(request.path_params["index"])
-        return _picture(clip.result(request.path_params["key"], index), request.path_params["kind"])
+        return _picture(clip, clip.result(request.path_params["key"], index), request.path_params["kind"])
 
     def preview(self, request: Request) -> Response:
         """A previewed frame."""
@@ -160,9 +161,9 @@ class Web:
 
     def small(self, request: Request) -> Response:
         """A reference image, small."""
-        pixels = self._clip(request).project.load_image(_name(request))
-        picture = (pixels * 255).round().clamp(0, 255).byte().permute(1, 2, 0).contiguous().numpy()
-        return _picture(reduced(picture, 2 * THUMB_HEIGHT), "jpg")
+        clip = self._clip(request)
+        data = clip.ask("small", image=str(clip.project.image_path(_name(request))), height=2 * THUMB_HEIGHT)
+        return Response(data, media_type="image/jpeg", headers=FOREVER)
 
     def mask_image(self, request: Request) -> Response:
         """A painted mask."""
@@ -211,7 +212,8 @@ class Web:
             number = values.get("id")
             studio.queue.cancel(number if isinstance(number, int) else -1)
         elif name == "command":
-            return JSONResponse({"command": clip.command(str(values.get("output") or "out.mp4"))}, headers=NOW)
+            line = clip.command(str(values.get("output") or "out.mp4"), checked_export(values))
+            return JSONResponse({"command": line}, headers=NOW)
         else:
             raise HTTPException(404)
         return JSONResponse({"done": True}, headers=NOW)
@@ -269,11 +271,11 @@ def _name(request: Request) -> str:
     return name
 
 
-def _picture(picture: Any, kind: str) -> Response:
+def _picture(clip: ClipSession, place: dict[str, Any], kind: str, **more: Any) -> Response:
     if kind not in ("png", "jpg"):
         raise HTTPException(404)
     media = "image/png" if kind == "png" else "image/jpeg"
-    return Response(encoded(picture, kind), media_type=media, headers=FOREVER)
+    return Response(clip.ask("frame", place=place, kind=kind, **more), media_type=media, headers=FOREVER)
 
 
 async def _body(request: Request, limit: int, kinds: tuple[str, ...]) -> bytes:

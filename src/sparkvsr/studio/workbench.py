@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,11 +35,12 @@ from sparkvsr.studio.clip_plan import (
     segments_between,
 )
 from sparkvsr.studio.files import inside, read_json, write_json
+from sparkvsr.studio.images import keep_tensor
 from sparkvsr.studio.messages import Message
-from sparkvsr.studio.preview import render_preview
-from sparkvsr.studio.project import LOCK_WAIT_SECONDS, keep_png
+from sparkvsr.studio.preview import render_preview, shown_frames
+from sparkvsr.studio.project import LOCK_WAIT_SECONDS
 from sparkvsr.studio.suggest import suggest_frame
-from sparkvsr.studio.watching import Cancelled, WatchedModel
+from sparkvsr.studio.watching import Cancelled, watched
 from sparkvsr.video import iframe_indices, read_frames
 from sparkvsr.video.images import encode_image
 
@@ -63,7 +64,7 @@ class _Run:
     clip: int
     folder: Path
     keys: dict[int, str]
-    next_index: int = 0
+    coming: Iterator[int] = field(default_factory=lambda: iter(()))
     shares: dict[str, list[float]] = field(default_factory=dict)
 
 
@@ -91,7 +92,16 @@ class Workbench:
         self._cancelled: set[int] = set()
         self._writer = ThreadPoolExecutor(1, "sparkvsr-picture")
         self._pictures: list[Future[None]] = []
-        self.model_name, self.device = self._model.name, str(self._model.device)
+
+    def facts(self) -> dict[str, Any]:
+        """What the page has to know of the model."""
+        model = self._model
+        return {
+            "model": model.name,
+            "device": str(model.device),
+            "look": model.look,
+            "keyframe_guidance": model.has_keyframe_guidance,
+        }
 
     # Clips
 
@@ -148,18 +158,22 @@ class Workbench:
         maker = self._maker(clip, number, message.get("prompt"), message.get("seed"))
         lr = read_frames(clip.path, [index], deinterlace=self._options.deinterlace)[index]
         image = maker.make(lr, clip.planner.base.clip.settings.working_size, index)
-        name = keep_png(clip.folder, "candidates", encode_image(image, ".png", bits=8))
+        name = keep_tensor(clip.folder, image)
         self._send({**message, "event": "made", "image": name, "name": maker.name})
 
     def suggest(self, message: Message) -> None:
         """Where the next keyframe helps most."""
         clip = self._clip(message)
-        found = suggest_frame(
-            [(shot.start, shot.stop) for shot in clip.planner.base.clip.shots],
-            message["keyframes"],
-            message["shares"],
-            lambda wanted: read_frames(clip.path, wanted, deinterlace=self._options.deinterlace),
-        )
+        try:
+            found = suggest_frame(
+                [(shot.start, shot.stop) for shot in clip.planner.base.clip.shots],
+                message["keyframes"],
+                message["shares"],
+                lambda wanted: read_frames(clip.path, wanted, deinterlace=self._options.deinterlace),
+            )
+        except KeyframeError as exc:  # nothing is wrong
+            self._send({"event": "note", "clip": message["clip"], "text": str(exc)})
+            return
         self._send({"event": "suggestion", "clip": message["clip"], "index": found.index, "why": found.why})
 
     # Rendering
@@ -194,7 +208,7 @@ class Workbench:
         # The shot that is looked at comes first.
         here = int(message["here"])
         segments.sort(key=lambda one: (one.shot.stop <= here, one.start))
-        watched, state = self._watched(job, everything, message)
+        seen, state = self._watched(job, everything, message)
         folder = inside(clip.folder, "store")
         need = disk_need(job.clip, segments, folder)
         with _TellingStore(self, state, folder, job.clip.work.limit_bytes, segment_suffix(job.clip.output)) as store:
@@ -204,9 +218,9 @@ class Workbench:
             self._send({"event": "rendering", "clip": message["clip"], "id": message["id"], "total": total})
             done = 0
             for run in runs:
-                state.next_index = run[0].start
+                state.coming = _frames_of([run])
                 hook = self._progress(message, done, total)
-                render_segments(watched, [run], store, hook)
+                render_segments(seen, [run], store, hook)
                 done += sum(one.num_frames for one in run)
             store.prune({one.key for one in everything})
         self._send({"event": "rendered", "clip": message["clip"], "id": message["id"], "frames": total, "kept": kept})
@@ -218,13 +232,17 @@ class Workbench:
         options = replace(make_options(**values), work=inside(clip.folder, "store"), overwrite=message["overwrite"])
         output = inside(clip.folder, "out", message["output"])
         job = prepare(clip.path, output, options, self._model, lambda _: None, analysis=clip.planner.analysis)
-        watched, state = self._watched(job, segments_of(job), message, pictures=False)
-        del state
+        seen, state = self._watched(job, segments_of(job), message, pictures=False)
         self._wait_for_store(inside(clip.folder, "store"))
-        missing = missing_runs(segments_of(job), WorkStore(inside(clip.folder, "store"), suffix=segment_suffix(output)))
-        total = job.clip.num_frames - missing[1]
+        store = WorkStore(inside(clip.folder, "store"), suffix=segment_suffix(output))
+        missing, kept = missing_runs(segments_of(job), store)
+        state.coming = _frames_of(missing)
+        total = job.clip.num_frames - kept
         self._send({"event": "rendering", "clip": message["clip"], "id": message["id"], "total": max(1, total)})
-        result = run(watched, self._progress(message, 0, total))
+        result = run(seen, self._progress(message, 0, total))
+        for one in segments_of(job):
+            if len(state.shares.get(one.key, ())) == one.num_frames:
+                self.segment_done(state, one.key)
         self._stop_if_unwanted(message["id"])
         page = None
         if message["compare"]:
@@ -272,6 +290,8 @@ class Workbench:
                 raise Cancelled
 
         count, started = 0, time.monotonic()
+        shown = shown_frames(job, message["here"], message["length"])
+        self._send({"event": "previewing", "clip": number, "start": shown[0], "stop": shown[-1] + 1})
         try:
             for index, pixels, share in render_preview(job, self._model, message["here"], message["length"], before):
                 self._keep_picture(number, folder, index, keys[index], pixels, share)
@@ -329,19 +349,20 @@ class Workbench:
             self._run_previews()
 
         def watch(restored: Tensor, shares: list[float] | None) -> None:
-            if not pictures:
-                return
             for place, pixels in enumerate(restored):
-                index = state.next_index
-                state.next_index += 1
+                index = next(state.coming, None)
+                if index is None:
+                    return
                 key = state.keys[index]
                 share = None if shares is None else shares[place]
                 if share is not None:
                     state.shares.setdefault(key, []).append(share)
+                if not pictures:
+                    continue
                 if len(self._pictures) < PICTURES_WAITING or all(one.done() for one in self._pictures):
                     self._keep_picture(state.clip, state.folder, index, key, _sized(job, pixels), share)
 
-        return replace(job, model=WatchedModel(self._model, before, watch)), state
+        return replace(job, model=watched(self._model, before, watch)), state
 
     def _stop_if_unwanted(self, number: int) -> None:
         if number in self._cancelled:
@@ -419,6 +440,10 @@ class _TellingStore(WorkStore):
 
 def _keys(segments: list[Segment]) -> dict[int, str]:
     return {index: one.key for one in segments for index in range(one.start, one.stop)}
+
+
+def _frames_of(runs: list[list[Segment]]) -> Iterator[int]:
+    return (index for run in runs for one in run for index in range(one.start, one.stop))
 
 
 def _sized(job: UpscaleJob, pixels: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from sparkvsr.errors import ConfigError
 from sparkvsr.losses.adversarial import DISCRIMINATOR_UNIT, looks_fake, looks_real
 from sparkvsr.losses.terms import piece
+from sparkvsr.training.optimizer_values import hyperparameters, restore_hyperparameters
 
 
 class Adversary:
@@ -92,7 +93,9 @@ class Adversary:
         """
         try:
             self.discriminator.load_state_dict(state["discriminator"])
+            typed = hyperparameters(self.optimizer)
             self.optimizer.load_state_dict(state["optimizer"])
+            restore_hyperparameters(self.optimizer, typed)
         except (KeyError, RuntimeError, ValueError) as exc:
             msg = "the checkpoint holds another discriminator; go on with the adversary= that it was made with"
             raise ConfigError(msg) from exc

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra.errors import InstantiationException
 from hydra.utils import get_class, instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -20,13 +22,21 @@ from sparkvsr.config import plain
 from sparkvsr.data.datamodule import ClipDataModule
 from sparkvsr.data.datasets import PairedClips, ValidationClips
 from sparkvsr.data.keyframe_policies import PaperPolicy
+from sparkvsr.data.paired_validation import PairedValidation
 from sparkvsr.data.skips import SKIP_FILE, SkipReport
 from sparkvsr.degradation.interface import Degradation
 from sparkvsr.errors import ConfigError, SparkVSRError
 from sparkvsr.hooks import Hook
 from sparkvsr.losses.weighted import WeightedLoss, without_teacher
 from sparkvsr.training.adapters.interface import TrainingAdapter
-from sparkvsr.training.callbacks import Progress, RandomStates, StepCheckpoint, StopRequest, ValidationClipWriter
+from sparkvsr.training.callbacks import (
+    BestCheckpoint,
+    Progress,
+    RandomStates,
+    StepCheckpoint,
+    StopRequest,
+    ValidationClipWriter,
+)
 from sparkvsr.training.ema import MovingAverage
 from sparkvsr.training.lora import add_lora
 from sparkvsr.training.module import RestorationTraining, works_in_pixels
@@ -62,12 +72,21 @@ def build(node: Any, what: str, **extra: Any) -> Any:
         cause = exc.__cause__
         if isinstance(cause, SparkVSRError):
             raise cause from exc
-        reason = str(cause or exc).splitlines()[0]
+        reason = _reason(cause or exc)
         msg = f"{what}: {reason}; see sparkvsr train --print-config for the keys and docs/training.md for their meaning"
         raise ConfigError(msg) from exc
     except OmegaConfBaseException as exc:
         msg = f"{what}: {str(exc).splitlines()[0]}"
         raise ConfigError(msg) from exc
+
+
+def _reason(error: BaseException) -> str:
+    """One line. Of code that cannot be found Hydra says why in a line of its own, as the text of an exception."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    if len(lines) > 1 and lines[0].startswith("Error loading"):
+        inner = re.sub(r"^\w+\((.*)\)$", r"\1", lines[1]).strip('"')
+        return f"{lines[0].rstrip(':')}: {inner}; own code is found in the folder of --config-dir and by PYTHONPATH"
+    return lines[0]
 
 
 def build_adapter(config: DictConfig) -> TrainingAdapter:
@@ -115,9 +134,31 @@ def build_pairs(
     )
 
 
-def build_validation(config: DictConfig, adapter: TrainingAdapter, skipped: Path | None) -> ValidationClips | None:
-    """A few fixed clips, one clean keyframe at frame 0 (docs/method.md 4.9: the published code has none)."""
+def build_validation(
+    config: DictConfig, adapter: TrainingAdapter, skipped: Path | None
+) -> ValidationClips | PairedValidation | None:
+    """A few fixed clips, one clean keyframe at frame 0 (docs/method.md 4.9: the published code has none).
+
+    Raises:
+        ConfigError: only one side of the pairs is given.
+        DatasetError: clips are missing or do not fit.
+    """
     data = config.data
+    given = plain(data.get("validation_pairs")) or {}
+    lr_root, gt_root = given.get("lr_root"), given.get("gt_root")
+    if (lr_root is None) != (gt_root is None):
+        msg = "data.validation_pairs needs both lr_root and gt_root, folders with clips of the same names"
+        raise ConfigError(msg)
+    if lr_root is not None:
+        return PairedValidation(
+            lr_root,
+            str(gt_root),
+            num_frames=data.validation_frames,
+            crop=tuple(plain(data.validation_crop)),
+            scale=data.scale,
+            num_clips=given.get("num_clips"),
+            prepare=adapter.prepare_clip,
+        )
     if data.validation is None:
         return None
     source = build(data.validation, "data.validation")
@@ -136,6 +177,16 @@ def build_validation(config: DictConfig, adapter: TrainingAdapter, skipped: Path
         skips=SkipReport(skipped),
     )
     return ValidationClips(pairs, len(source))
+
+
+def build_metrics(config: DictConfig) -> dict[str, Any]:
+    """What validation measures, by name.
+
+    Raises:
+        ConfigError, MetricError: one cannot be built; says what it misses.
+    """
+    nodes = config.get("metrics") or {}
+    return {str(name): build(node, f"metrics.{name}") for name, node in nodes.items() if node is not None}
 
 
 def build_run(config: DictConfig, folder: Path, hook: Hook, kept: Mapping[str, Any], *, first_step: int = 0) -> Run:
@@ -170,6 +221,8 @@ def build_run(config: DictConfig, folder: Path, hook: Hook, kept: Mapping[str, A
         make_schedule=build(config.optimizer.schedule, "optimizer.schedule"),
         run=kept,
         adversary=build(config.adversary, "adversary") if config.get("adversary") else None,
+        metrics=build_metrics(config),
+        mixes_stills=0 < config.data.image_ratio < 1,
     )
     pairs: Any = build_pairs(config, adapter, folder / SKIP_FILE, framewise=framewise)
     if config.data.precompute.enabled:
@@ -186,7 +239,7 @@ def build_run(config: DictConfig, folder: Path, hook: Hook, kept: Mapping[str, A
         seed=config.seed,
     )
     stop = StopRequest()
-    trainer = build_trainer(config, folder, hook, stop, first_step=first_step)
+    trainer = build_trainer(config, folder, hook, stop, metrics=module.metrics, first_step=first_step)
     if module.adversary is not None and trainer.world_size > 1:
         msg = f"adversary: it trains in one process, this run has {trainer.world_size}; set trainer.devices=1"
         raise ConfigError(msg)
@@ -194,13 +247,45 @@ def build_run(config: DictConfig, folder: Path, hook: Hook, kept: Mapping[str, A
     return Run(adapter, module, data, trainer, stop)
 
 
-def build_trainer(config: DictConfig, folder: Path, hook: Hook, stop: StopRequest, *, first_step: int = 0) -> Trainer:
-    """Lightning's trainer with our callbacks.
+def settle_trainer(config: DictConfig) -> None:
+    """Replace ``auto`` of accelerator and precision by what this machine has, in place.
+
+    A GPU computes in bf16 (fp16 where it has no bf16), everything else in float32.
+    """
+    node = config.trainer
+    has_cuda = torch.cuda.is_available()
+    if node.accelerator == "auto":
+        has_mps = torch.backends.mps.is_available()
+        node.accelerator = "gpu" if has_cuda else "mps" if has_mps else "cpu"
+    if node.precision == "auto":
+        on_gpu = node.accelerator in ("gpu", "cuda") and has_cuda
+        node.precision = ("bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed") if on_gpu else "32-true"
+
+
+def build_trainer(
+    config: DictConfig,
+    folder: Path,
+    hook: Hook,
+    stop: StopRequest,
+    *,
+    metrics: Mapping[str, Any] | None = None,
+    first_step: int = 0,
+) -> Trainer:
+    """Lightning's trainer with our callbacks and those of the configuration.
+
+    Args:
+        config: composed.
+        folder: of the run.
+        hook: gets progress events.
+        stop: set by who wants an early end.
+        metrics: of validation, by name; ``callbacks.best.metric`` is one of them.
+        first_step: above 0 when a run goes on.
 
     Raises:
         ConfigError: a combination that Lightning or this machine refuses.
     """
     node, every = config.trainer, config.callbacks
+    settle_trainer(config)
     name = plain(node.strategy)
     for group in ("fsdp", "deepspeed"):
         if isinstance(name, str) and name.startswith(group):
@@ -219,8 +304,13 @@ def build_trainer(config: DictConfig, folder: Path, hook: Hook, stop: StopReques
     if config.optimizer.ema_decay > 0:
         callbacks.append(MovingAverage(config.optimizer.ema_decay))
     callbacks += [RandomStates(), progress, ValidationClipWriter(folder), stop]
+    callbacks += _own_callbacks(every)
     callbacks.append(StepCheckpoint(folder, every.checkpoint_every, every.keep_checkpoints, hook))
-    loggers = [_build_logger(one, first_step) for one in config.logger.values()] if config.logger else False
+    best = plain(every.get("best")) or {}
+    if best.get("metric"):
+        callbacks.append(best_checkpoint(folder, best, metrics or {}, hook))
+    nodes = [one for one in config.logger.values() if one is not None] if config.logger else []
+    loggers = [_build_logger(one, first_step) for one in nodes] or False
     try:
         trainer: Trainer = build(
             node,
@@ -243,6 +333,45 @@ def build_trainer(config: DictConfig, folder: Path, hook: Hook, stop: StopReques
         raise ConfigError(msg) from exc
     progress.set_samples_per_step(config.data.batch_size * accumulate * trainer.world_size)
     return trainer
+
+
+def _own_callbacks(nodes: DictConfig) -> list[Callback]:
+    """Lightning callbacks below ``callbacks``, by any name, each with its ``_target_``."""
+    found = []
+    for name, node in nodes.items():
+        if isinstance(node, DictConfig) and "_target_" in node:
+            made = build(node, f"callbacks.{name}")
+            if not isinstance(made, Callback):
+                msg = f"callbacks.{name} is a {type(made).__name__}; it must be a callback of lightning.pytorch"
+                raise ConfigError(msg)
+            found.append(made)
+    return found
+
+
+def best_checkpoint(folder: Path, best: Mapping[str, Any], metrics: Mapping[str, Any], hook: Hook) -> BestCheckpoint:
+    """The callback that keeps ``best.ckpt``.
+
+    Args:
+        folder: of the run.
+        best: ``metric`` and ``mode`` (``min``, ``max`` or None, which asks the metric).
+        metrics: of validation, by name.
+        hook: told about each file.
+
+    Raises:
+        ConfigError: no such metric, or a wrong mode.
+    """
+    name, mode = str(best["metric"]).removeprefix("val/"), best.get("mode")
+    if name not in metrics:
+        known = ", ".join(metrics) or "nothing"
+        msg = f"callbacks.best.metric={best['metric']} is not measured; what metrics= chose measures {known}"
+        raise ConfigError(msg)
+    if mode is None:
+        is_higher = getattr(metrics[name], "higher_is_better", None)
+        mode = None if is_higher is None else "max" if is_higher else "min"
+    if mode not in ("min", "max"):
+        msg = f"callbacks.best.mode={mode} must be min or max"
+        raise ConfigError(msg)
+    return BestCheckpoint(folder, name, mode, hook)
 
 
 def _build_logger(node: Any, first_step: int) -> Any:

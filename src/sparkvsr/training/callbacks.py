@@ -5,15 +5,18 @@ The hook of ``sparkvsr.training.run`` gets these events:
 =========== ========================================================================================
 event       keys
 =========== ========================================================================================
-start       output_dir, stage, model, parameters, trained_parameters, steps, first_step, samples_per_step
+start       output_dir, stage, model, parameters, trained_parameters, steps, first_step, samples_per_step,
+            recipe (rows of text by name), departures (from the paper's recipe; None for other models)
 note        text
-step        step, total, terms (by name), loss_mean and relative_mean (last 50 steps;
-            relative: over the loss of the LR clip left as it is, NaN if not measured),
-            learning_rate, samples_per_second, seconds_left
-validation  step, psnr, psnr_bicubic
+step        step, total, terms (by name, mean over the step's micro-batches and processes),
+            loss_mean and relative_mean (last 50 steps; relative: over the loss of the LR clip left as it
+            is, NaN if not measured),
+            learning_rate, gradient_norm (before clipping, None if not known), samples_per_second, seconds_left
+validation  step, values (by name of the metric, and ``NAME_bicubic`` for the LR clip enlarged)
 checkpoint  path
-done        output_dir, step, seconds, model_folder (None if none was written), interrupted,
-            skipped (how many clips could not be used)
+best        path, metric, value, step
+done        output_dir, step, seconds, model_folder (None if none was written), exported (file name of the
+            checkpoint in it), interrupted, skipped (how many clips could not be used)
 =========== ========================================================================================
 """
 
@@ -30,6 +33,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from sparkvsr.data.samples import TrainBatch
 from sparkvsr.hooks import Hook
+from sparkvsr.training.finite import check_weights
 from sparkvsr.training.module import RELATIVE, RestorationTraining
 
 RATE_WINDOW_SECONDS = 30.0
@@ -64,31 +68,33 @@ class Progress(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """One event per optimiser step."""
+        """One event and, now and then, one line for the loggers per optimiser step."""
         del outputs, batch, batch_idx
         assert isinstance(pl_module, RestorationTraining)
         step = trainer.global_step
-        if step == self._seen_step or not trainer.is_global_zero:
+        if step == self._seen_step:
             return
         self._seen_step = step
-        self._losses.append(float(trainer.callback_metrics.get("train/loss", float("nan"))))
-        self._relative.append(float(trainer.callback_metrics.get(f"train/{RELATIVE}", float("nan"))))
+        rate, norm = pl_module.step_terms.learning_rate, pl_module.step_terms.gradient_norm
+        terms = pl_module.step_terms.take(trainer)
+        figures = {**terms, "learning_rate": rate, **({} if norm is None else {"gradient_norm": norm})}
+        logged = {f"train/{name}": value for name, value in figures.items()}
+        # For other callbacks (early stopping); the loggers get only what this very step has.
+        pl_module.log_dict(logged, logger=False, batch_size=1)
+        if not trainer.is_global_zero:
+            return
+        self._losses.append(terms.get("loss", float("nan")))
+        self._relative.append(terms.pop(RELATIVE, float("nan")))
         now = time.monotonic()
         self._marks.append((now, step))
         while len(self._marks) > 2 and now - self._marks[0][0] > RATE_WINDOW_SECONDS:
             self._marks.pop(0)
         seconds, steps = now - self._marks[0][0], step - self._marks[0][1]
-        rate = steps / seconds if seconds > 0 else 0.0
-        metrics = trainer.callback_metrics
-        # Lightning keeps the metrics of earlier batches: only what this one has.
-        terms = {
-            name: float(metrics[f"train/{name}"])
-            for name in pl_module.latest_terms
-            if name != RELATIVE and f"train/{name}" in metrics
-        }
-        if rate > 0 and step % int(getattr(trainer, "log_every_n_steps", 10)) == 0:
+        steps_per_second = steps / seconds if seconds > 0 else 0.0
+        samples_per_second = steps_per_second * self._samples_per_step
+        if step % int(getattr(trainer, "log_every_n_steps", 10)) == 0 or step == trainer.max_steps:
             for logger in trainer.loggers:
-                logger.log_metrics({"train/samples_per_second": rate * self._samples_per_step}, step=step - 1)
+                logger.log_metrics({**logged, "train/samples_per_second": samples_per_second}, step=step)
         self._hook(
             {
                 "event": "step",
@@ -97,9 +103,10 @@ class Progress(Callback):
                 "terms": terms,
                 "loss_mean": sum(self._losses) / len(self._losses),
                 "relative_mean": sum(self._relative) / len(self._relative),
-                "learning_rate": float(metrics.get("train/learning_rate", 0.0)),
-                "samples_per_second": rate * self._samples_per_step,
-                "seconds_left": (trainer.max_steps - step) / rate if rate > 0 else None,
+                "learning_rate": rate,
+                "gradient_norm": norm,
+                "samples_per_second": samples_per_second,
+                "seconds_left": (trainer.max_steps - step) / steps_per_second if steps_per_second > 0 else None,
             }
         )
 
@@ -109,15 +116,16 @@ class Progress(Callback):
         self._marks = [(time.monotonic(), trainer.global_step)]
         if trainer.sanity_checking or not trainer.is_global_zero:
             return
-        metrics = trainer.callback_metrics
-        self._hook(
-            {
-                "event": "validation",
-                "step": trainer.global_step,
-                "psnr": float(metrics.get("val/psnr_rgb", float("nan"))),
-                "psnr_bicubic": float(metrics.get("val/psnr_rgb_bicubic", float("nan"))),
-            }
-        )
+        values = {
+            name.removeprefix("val/"): float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith("val/")
+        }
+        if not values:
+            return  # no validation clips
+        for logger in trainer.loggers:
+            logger.log_metrics({f"val/{name}": value for name, value in values.items()}, step=trainer.global_step)
+        self._hook({"event": "validation", "step": trainer.global_step, "values": values})
 
 
 class StepCheckpoint(ModelCheckpoint):
@@ -145,9 +153,45 @@ class StepCheckpoint(ModelCheckpoint):
         self._hook = hook
 
     def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        # Before anything is written: the new file would push an old and good one out.
+        check_weights(trainer.lightning_module.adapter.network, trainer.global_step, trainer)
         super()._save_checkpoint(trainer, filepath)
         if trainer.is_global_zero:
             self._hook({"event": "checkpoint", "path": filepath})
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps ``best.ckpt``: the weights with the best value of one metric of validation so far.
+
+    Args:
+        folder: the run folder.
+        metric: its name, without ``val/``.
+        mode: ``min`` or ``max``.
+        hook: told about each file.
+    """
+
+    FILE = "best.ckpt"
+
+    def __init__(self, folder: Path, metric: str, mode: str, hook: Hook) -> None:
+        super().__init__(
+            dirpath=folder,
+            filename=self.FILE.removesuffix(".ckpt"),
+            auto_insert_metric_name=False,
+            monitor=f"val/{metric}",
+            mode=mode,
+            save_top_k=1,
+            save_on_train_epoch_end=False,
+            enable_version_counter=False,
+        )
+        self._metric, self._hook = metric, hook
+
+    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        check_weights(trainer.lightning_module.adapter.network, trainer.global_step, trainer)
+        super()._save_checkpoint(trainer, filepath)
+        if trainer.is_global_zero:
+            value = float(trainer.callback_metrics[f"val/{self._metric}"])
+            event = {"event": "best", "path": filepath, "metric": self._metric, "value": value}
+            self._hook({**event, "step": trainer.global_step})
 
 
 class ValidationClipWriter(Callback):

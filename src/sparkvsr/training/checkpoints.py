@@ -44,6 +44,11 @@ def find_checkpoint(path: Path) -> Path:
     raise ConfigError(msg)
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a run folder holds a checkpoint to go on with."""
+    return (folder / "last.ckpt").exists() or any(folder.glob("step-*.ckpt"))
+
+
 def newest_run(folder: Path, stage: int | None) -> Path | None:
     """The run folder with the newest ``last.ckpt``, of a stage or of any."""
     runs = [

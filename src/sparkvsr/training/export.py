@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from safetensors import SafetensorError
 
 from sparkvsr.config import config_from_dict, load_config
-from sparkvsr.errors import ConfigError, WeightsError
+from sparkvsr.errors import ConfigError, EncodeError, WeightsError
 from sparkvsr.training.adapters.interface import TrainingAdapter, parameter_count
 from sparkvsr.training.build import build, build_adapter
 from sparkvsr.training.checkpoints import find_checkpoint, network_state, read_checkpoint
@@ -20,6 +21,7 @@ from sparkvsr.training.module import CHECKPOINT_KEY
 from sparkvsr.training.trusted_targets import check_stored, check_targets
 
 _ADVICE = "if you know what it runs, allow it by --trust-target {name}"
+_HUB_ID_PARTS = 2
 _NEEDED = ("model._target_", "data.scale", "data.clips", "degradation", "keyframes.policy", "loss", "stage", "seed")
 
 
@@ -30,6 +32,7 @@ def export_model(
     ema: bool | None = None,
     overwrite: bool = False,
     own_targets: Collection[str] = (),
+    model_path: Path | None = None,
 ) -> Path:
     """Write a model folder out of a run or a checkpoint.
 
@@ -39,13 +42,17 @@ def export_model(
         ema: take the moving average; None takes it if there is one.
         overwrite: replace what is there.
         own_targets: names of code outside this package (``_target_``) that the run's configuration may use.
+        model_path: where the base model lies now, if it is no longer where the run was started with; for models that
+            have one (``model.path``).
 
     Returns:
         ``folder``.
 
     Raises:
-        ConfigError: the folder is not empty, or the run's configuration is missing or names code that it may not.
+        ConfigError: the folder is not empty, the run's configuration is missing or names code that it may not, or the
+            base model is not where it was.
         WeightsError: the checkpoint cannot be read or does not fit its configuration.
+        EncodeError: the disk is full, or the folder may not be written.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not overwrite:
         msg = f"-o {folder} exists and is not empty; choose another folder, or replace it with --overwrite"
@@ -53,15 +60,18 @@ def export_model(
     path = find_checkpoint(run)
     checkpoint = read_checkpoint(path)
     config = _config_of(checkpoint, path, own_targets)
+    _find_base(config, path, model_path)
     state = network_state(checkpoint, ema=ema)
+    is_lora = any(".lora_" in key for key in state)
     has_ema = bool(checkpoint.get(CHECKPOINT_KEY, {}).get("ema")) and ema is not False
-    adapter = build_adapter(config) if any(".lora_" in key for key in state) else build(config.model, "model")
+    adapter = build_adapter(config) if is_lora else build(config.model, "model")
+    trained = parameter_count(adapter.network, trained=True)
     try:
         adapter.network.load_state_dict(state)
     except RuntimeError as exc:
         msg = f"{path}: its weights do not fit the model of its own configuration ({str(exc).splitlines()[-1].strip()})"
         raise WeightsError(msg) from exc
-    if any(".lora_" in key for key in state):
+    if is_lora:
         from sparkvsr.training.lora import merged_state
 
         merged = merged_state(adapter)
@@ -71,11 +81,15 @@ def export_model(
     aside = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
         adapter.save_folder(aside)
-        write_card(aside, adapter, config, checkpoint, path, has_ema=has_ema)
+        write_card(aside, adapter, config, checkpoint, path, has_ema=has_ema, trained=trained)
         if folder.exists():
             shutil.rmtree(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
         aside.rename(folder)
+    except (OSError, SafetensorError) as exc:
+        reason = getattr(exc, "strerror", None) or exc
+        msg = f"-o {folder} cannot be written ({reason}); free some space, or choose another folder"
+        raise EncodeError(msg) from exc
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return folder
@@ -89,9 +103,25 @@ def write_card(
     source: Path,
     *,
     has_ema: bool,
+    trained: int,
 ) -> None:
-    """Write ``README.md`` and ``training_config.json`` beside the weights."""
+    """Write ``README.md`` and ``training_config.json`` beside the weights.
+
+    Args:
+        folder: of the model.
+        adapter: holds the weights.
+        config: of the run.
+        checkpoint: that the weights are of.
+        source: its path.
+        has_ema: whether they are the moving average.
+        trained: how many parameters the run trained.
+    """
     values = checkpoint.get(CHECKPOINT_KEY, {})
+    count = parameter_count(adapter.network)
+    rank = OmegaConf.select(config, "optimizer.lora.rank") or 0
+    parameters = f"{count:,} parameters, all trained"
+    if trained != count:
+        parameters = f"{count:,} parameters, {trained:,} trained" + (f" (LoRA of rank {rank}, merged)" if rank else "")
     clips = config.data.get("root") or config.data.clips.get("_target_", "").rpartition(".")[2]
     text = f"""---
 library_name: sparkvsr
@@ -106,7 +136,7 @@ Trained with sparkvsr {values.get("version", "unknown")}.
 
 | | |
 |---|---|
-| architecture | {adapter.family}, {parameter_count(adapter.network):,} trained parameters |
+| architecture | {adapter.family}, {parameters} |
 | stage | {config.stage} |
 | steps | {checkpoint.get("global_step", "unknown")} of {config.trainer.max_steps} |
 | weights | {"exponential moving average" if has_ema else "last step"} of `{source.name}` |
@@ -135,6 +165,33 @@ add them here before you publish this folder.
     (folder / "training_config.json").write_text(
         json.dumps(values.get("config", {}), indent=2, default=str) + "\n", encoding="utf-8"
     )
+
+
+def _find_base(config: DictConfig, checkpoint: Path, model_path: Path | None) -> None:
+    """Let ``model.path`` be the folder that the base model lies in now.
+
+    Raises:
+        ConfigError: it is not there, or the model has no base.
+    """
+    if "path" not in config.model or (config.model.path is None and model_path is None):
+        if model_path is not None:
+            msg = f"--model-path {model_path}: the model of {checkpoint} has no base folder; leave the option out"
+            raise ConfigError(msg)
+        return
+    if model_path is not None:
+        if not model_path.expanduser().is_dir():
+            msg = f"--model-path {model_path} is no folder; give the base model that the run was started with"
+            raise ConfigError(msg)
+        config.model.path = str(model_path.expanduser().resolve())
+        return
+    base = Path(str(config.model.path)).expanduser()
+    is_hub_id = not base.is_absolute() and len(base.parts) == _HUB_ID_PARTS
+    if not base.exists() and not is_hub_id:
+        msg = (
+            f"{checkpoint} was trained from model.path={config.model.path}, which is not there any more, and the model "
+            "folder needs its other parts; say where it is now: --model-path FOLDER"
+        )
+        raise ConfigError(msg)
 
 
 def _config_of(checkpoint: dict[str, Any], path: Path, own_targets: Collection[str]) -> DictConfig:

@@ -12,6 +12,11 @@ from sparkvsr.training.adapters.interface import TrainingAdapter
 _PREFIX = "lora"
 
 
+def has_peft() -> bool:
+    """Whether the package is installed."""
+    return importlib.util.find_spec("peft") is not None
+
+
 def add_lora(adapter: TrainingAdapter, *, rank: int, alpha: float, targets: Sequence[str]) -> None:
     """Freeze the network and put low-rank adapters beside the named layers, in place.
 
@@ -24,7 +29,7 @@ def add_lora(adapter: TrainingAdapter, *, rank: int, alpha: float, targets: Sequ
     Raises:
         ConfigError: peft is missing, or no layer has such a name.
     """
-    if importlib.util.find_spec("peft") is None:
+    if not has_peft():
         msg = f"optimizer.lora.rank={rank} needs the package peft: pip install 'sparkvsr[lora]', or set the rank to 0"
         raise ConfigError(msg)
     from peft import LoraConfig, inject_adapter_in_model

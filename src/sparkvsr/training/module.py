@@ -8,7 +8,6 @@ Shapes: B batch, F frames, K keyframes, H W HR pixels.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,10 +19,13 @@ from torch import Tensor, nn
 from sparkvsr.data.precomputed import TEACHER_KEY
 from sparkvsr.data.samples import TrainBatch
 from sparkvsr.errors import ConfigError
+from sparkvsr.losses.given import LossInputs
 from sparkvsr.losses.weighted import WeightedLoss
-from sparkvsr.metrics.functional import psnr
 from sparkvsr.training.adapters.interface import TrainingAdapter
 from sparkvsr.training.adversary import Adversary
+from sparkvsr.training.finite import check_gradients, check_terms
+from sparkvsr.training.optimizer_values import hold_typed_values, hyperparameters
+from sparkvsr.training.step_terms import StepTerms
 from sparkvsr.training.strategies import ShardedStrategy, has_shards, strategy_kind
 
 CHECKPOINT_KEY = "sparkvsr"
@@ -43,8 +45,10 @@ class RestorationTraining(LightningModule):
         loss: has ``domain`` (``latent`` or ``pixel``) and maps (restored, target) to terms by name, with ``loss``.
         make_optimizer: parameters to optimizer.
         make_schedule: optimizer to learning rate schedule, stepped every optimiser step; None keeps the rate.
-        adversary: a discriminator that learns beside the network; for losses of terms.
         run: plain values kept in every checkpoint (configuration, version), for ``sparkvsr export``.
+        adversary: a discriminator that learns beside the network; for losses of terms.
+        metrics: what validation measures, by name: clips ``(F, 3, H, W)`` in [0, 1] to a number.
+        mixes_stills: whether some micro-batches hold stills; then the loss is logged for both kinds.
     """
 
     def __init__(
@@ -55,6 +59,9 @@ class RestorationTraining(LightningModule):
         make_schedule: Callable[[torch.optim.Optimizer], Any] | None = None,
         run: Mapping[str, Any] | None = None,
         adversary: Adversary | None = None,
+        *,
+        metrics: Mapping[str, Callable[[Tensor, Tensor], float]] | None = None,
+        mixes_stills: bool = False,
     ) -> None:
         super().__init__()
         self.adapter = adapter
@@ -66,8 +73,11 @@ class RestorationTraining(LightningModule):
             msg = "adversary: it adds a term to a loss of terms; choose loss=terms, loss=distil or loss=real"
             raise ConfigError(msg)
         self.adversary = adversary
-        self.latest_terms: tuple[str, ...] = ()
-        """Names of the loss terms of the last batch; a still has no temporal one."""
+        self.step_terms = StepTerms(by_kind=mixes_stills)
+        """Loss terms of the micro-batches since the last optimiser step."""
+        self.metrics = dict(metrics or {})
+        self._of_bicubic: dict[int, dict[str, float]] = {}
+        self._typed: list[dict[str, Any]] = []
 
     @property
     def loss(self) -> Any:
@@ -95,32 +105,55 @@ class RestorationTraining(LightningModule):
 
     def compute_terms(self, batch: TrainBatch) -> dict[str, Tensor]:
         """Loss terms of a batch; ``loss`` is what to minimise."""
-        framewise = self.framewise
-        latents = self.adapter.encode(batch, framewise=framewise, with_hr=not framewise)
+        framewise, loss = self.framewise, self.loss
+        is_sum = isinstance(loss, WeightedLoss)
+        with_hr = loss.needs_latents if is_sum else not framewise
+        latents = self.adapter.encode(batch, framewise=framewise, with_hr=with_hr)
         restored = self.adapter.restore(latents)
-        if not framewise:
-            terms: dict[str, Tensor] = self.loss(restored, latents.hr)
+        if not framewise and not is_sum:
+            terms: dict[str, Tensor] = loss(restored, latents.hr)
             return {**terms, RELATIVE: self._relative(terms["loss"], latents.lr, latents.hr)}
-        pixels = self.adapter.decode(restored, framewise=True)
-        target = self.adapter.target_frames(batch.hr, pixels)
-        if isinstance(self.loss, WeightedLoss):
-            return self._weighted_terms(pixels, target, batch.extras.get(TEACHER_KEY))
-        terms = self.loss(pixels, target)
-        if getattr(self.loss, "perceptual", None) is not None:
+        pixels = target = None
+        if not is_sum or loss.needs_pixels:
+            pixels = self.adapter.decode(restored, framewise=framewise)
+            target = self.adapter.target_frames(batch.hr, pixels)
+        if is_sum:
+            return self._weighted_terms(batch, restored, latents.hr, pixels, target)
+        assert pixels is not None
+        assert target is not None  # asked for above
+        terms = loss(pixels, target)
+        if getattr(loss, "perceptual", None) is not None:
             return dict(terms)  # the network would have to run once more
         lr = F.interpolate(batch.lr.flatten(0, 1), size=target.shape[-2:], mode="bicubic", align_corners=False)
         return {**terms, RELATIVE: self._relative(terms["loss"], lr.unflatten(0, batch.lr.shape[:2]), target)}
 
-    def _weighted_terms(self, pixels: Tensor, target: Tensor, teacher: Tensor | None) -> dict[str, Tensor]:
-        step = self.loss.step = int(self.global_step)
-        terms: dict[str, Tensor] = self.loss(pixels, target, teacher)
-        if self.adversary is not None:
-            judged = self.adversary.terms(pixels, target, step)
-            loss = terms.pop("loss")
-            if "adversarial" in judged:
-                loss = loss + self.adversary.weight * judged["adversarial"]
-            terms = {**terms, **judged, "loss": loss}
-        return terms
+    def _weighted_terms(
+        self, batch: TrainBatch, restored: Tensor, truth: Tensor | None, pixels: Tensor | None, target: Tensor | None
+    ) -> dict[str, Tensor]:
+        step = int(self.global_step)
+        given = LossInputs(
+            restored=pixels,
+            truth=target,
+            teacher=batch.extras.get(TEACHER_KEY),
+            restored_latents=restored,
+            truth_latents=truth,
+            lr=batch.lr,
+            keyframes=batch.keyframes,
+            keyframe_indices=batch.keyframe_indices,
+            step=step,
+            names=batch.names,
+        )
+        terms: dict[str, Tensor] = self.loss(given)
+        if self.adversary is None:
+            return terms
+        if pixels is None or target is None:
+            msg = "adversary: it judges pixels and loss.terms has none; add one, or leave adversary= out"
+            raise ConfigError(msg)
+        judged = self.adversary.terms(pixels, target, step)
+        loss = terms.pop("loss")
+        if "adversarial" in judged:
+            loss = loss + self.adversary.weight * judged["adversarial"]
+        return {**terms, **judged, "loss": loss}
 
     @torch.no_grad()
     def _relative(self, loss: Tensor, untouched: Tensor, target: Any) -> Tensor:
@@ -131,31 +164,40 @@ class RestorationTraining(LightningModule):
         """One micro-batch."""
         del batch_index
         terms = self.compute_terms(batch)
-        self.latest_terms = tuple(terms)
-        self.log_dict(
-            {f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=batch.size, sync_dist=True
-        )
-        self.log("train/learning_rate", self.learning_rate, batch_size=batch.size)
+        check_terms(terms, batch, int(self.global_step) + 1, self.trainer)
+        self.step_terms.add(terms, batch, self.learning_rate)
         return terms["loss"]
 
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Lightning's hook, before gradients are clipped: they must be numbers; their norm is logged."""
+        norm = check_gradients(self.adapter.network, self.step_terms.clips, int(self.global_step) + 1, self.trainer)
+        self.step_terms.gradient_norm = norm
+        del optimizer
+
+    def on_train_start(self) -> None:
+        """Lightning's hook, after a checkpoint was read: what the configuration says of the optimiser holds."""
+        self.step_terms.clear()
+        hold_typed_values(self.trainer, self._typed, self._make_schedule)
+
     def validation_step(self, batch: TrainBatch, batch_index: int) -> dict[str, Tensor]:
-        """Restore one clip with its first frame as the keyframe; PSNR of the other frames, beside bicubic."""
-        del batch_index
+        """Restore one clip with its first frame as the keyframe; the metrics of the other frames, beside bicubic."""
         sr = self.restore_clip(batch)
         hr = batch.hr[:, : sr.shape[1]]
-        bicubic = F.interpolate(
-            batch.lr[:, : sr.shape[1]].flatten(0, 1), size=hr.shape[-2:], mode="bicubic", align_corners=False
-        ).clamp(0, 1)
-        bicubic = bicubic.unflatten(0, hr.shape[:2])
         # Without the keyframes themselves: a copied frame has so high a PSNR that it would drown all others.
         given = set(batch.keyframe_indices.flatten().tolist())
         measured = [t for t in range(hr.shape[1]) if t not in given] or list(range(hr.shape[1]))
-        values = {
-            "val/psnr_rgb": _psnr(sr[:, measured], hr[:, measured]),
-            "val/psnr_rgb_bicubic": _psnr(bicubic[:, measured], hr[:, measured]),
-        }
-        self.log_dict(values, batch_size=1, sync_dist=True)
+        if batch_index not in self._of_bicubic:  # the same clips every time
+            lr = batch.lr[:, measured].flatten(0, 1)
+            bicubic = F.interpolate(lr, size=hr.shape[-2:], mode="bicubic", align_corners=False).clamp(0, 1)
+            self._of_bicubic[batch_index] = self._measure(bicubic, hr[:, measured].flatten(0, 1), "_bicubic")
+        values = self._measure(sr[:, measured].flatten(0, 1), hr[:, measured].flatten(0, 1))
+        values |= self._of_bicubic[batch_index]
+        # The loggers get them from `Progress`, under the step that everybody else counts.
+        self.log_dict(values, batch_size=1, sync_dist=True, logger=False)
         return {"sr": sr}
+
+    def _measure(self, sr: Tensor, hr: Tensor, ending: str = "") -> dict[str, float]:
+        return {f"val/{name}{ending}": float(metric(sr, hr)) for name, metric in self.metrics.items()}
 
     def restore_clip(self, batch: TrainBatch) -> Tensor:
         """``(B, F, 3, H, W)`` float32 in [0, 1] for a batch, as a clip."""
@@ -174,6 +216,7 @@ class RestorationTraining(LightningModule):
         """Lightning's hook: only what is trained, the schedule stepped with the optimiser."""
         trained = [parameter for parameter in self.adapter.network.parameters() if parameter.requires_grad]
         optimizer = self._make_optimizer(trained)
+        self._typed = hyperparameters(optimizer)
         if self._make_schedule is None:
             return optimizer
         schedule = {"scheduler": self._make_schedule(optimizer), "interval": "step", "frequency": 1}
@@ -199,8 +242,3 @@ class RestorationTraining(LightningModule):
             msg = "the checkpoint holds no discriminator; go on without adversary=, or start a new run by init="
             raise ConfigError(msg)
         self.adversary.load_state_dict(kept)
-
-
-def _psnr(sr: Tensor, hr: Tensor) -> float:
-    """Mean of the metric over the frames of ``(B, F, 3, H, W)`` in [0, 1], in dB."""
-    return statistics.fmean(psnr(*frames) for frames in zip(sr.flatten(0, 1), hr.flatten(0, 1), strict=True))

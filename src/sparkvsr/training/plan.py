@@ -7,7 +7,6 @@ the run's clip size. What a trace cannot see, the allocator's fragments and the 
 from __future__ import annotations
 
 import itertools
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +20,14 @@ from torch import Tensor, nn
 from sparkvsr.config import plain
 from sparkvsr.data.samples import TrainBatch
 from sparkvsr.errors import ConfigError, WeightsError
+from sparkvsr.models.cogvideox.networks.hub import resolve_folder
 from sparkvsr.models.cogvideox.networks.weight_files import build_transformer, build_vae
 from sparkvsr.models.tracing import peak_bytes, training_peak_bytes
+from sparkvsr.plain_json import read_object
 from sparkvsr.pretrained.perceptual import Dists
 from sparkvsr.training.adapters.cogvideox import CogVideoXAdapter, build_cogvideox_adapter
 from sparkvsr.training.adapters.interface import LatentBatch, parameter_count
-from sparkvsr.training.lora import add_lora
+from sparkvsr.training.lora import add_lora, has_peft
 from sparkvsr.training.module import works_in_pixels
 
 SAFETY = 1.12
@@ -98,7 +99,7 @@ def plan_memory(config: DictConfig) -> list[MemoryPlan]:
     if get_method(config.model["_target_"]) is not build_cogvideox_adapter:
         msg = "--plan is for model=cogvideox; the other models train in the memory of any machine"
         raise ConfigError(msg)
-    folder = Path(config.model.path).expanduser()
+    folder = resolve_folder(config.model.path)
     transformer, vae = _read(folder / "transformer" / "config.json"), _read(folder / "vae" / "config.json")
     count, vae_count = parameter_count(build_transformer(transformer)), parameter_count(build_vae(vae))
     devices = config.trainer.devices if isinstance(config.trainer.devices, int) else DEFAULT_DEVICES
@@ -122,14 +123,20 @@ def plan_memory(config: DictConfig) -> list[MemoryPlan]:
     # This block and the next one in bf16, its gradients before they are shared out.
     gathered = 2 * block * 2 + 4 * block
     bucket = 2 * 2 * _BUCKET_ELEMENTS
+    low_rank_plans = []
+    # Its layers are peft's: who asked for them is told by `add_lora` if it is missing, for others a column is left out.
+    if has_peft() or config.optimizer.lora.rank:
+        low_rank_plans.append(
+            MemoryPlan(
+                f"gpu optimizer.lora.rank={rank}",
+                {"weights": 4 * (count + low_rank), **frozen, **states(low_rank)},
+                4 * low_rank,
+                trace(lora=rank),
+                4 * low_rank,
+            )
+        )
     return [
-        MemoryPlan(
-            f"gpu optimizer.lora.rank={rank}",
-            {"weights": 4 * (count + low_rank), **frozen, **states(low_rank)},
-            4 * low_rank,
-            trace(lora=rank),
-            4 * low_rank,
-        ),
+        *low_rank_plans,
         MemoryPlan(
             "gpu, ddp",
             # Autocast keeps the bf16 copies of trained weights for the length of a pass.
@@ -227,6 +234,8 @@ def plan_text(plans: list[MemoryPlan], config: DictConfig) -> str:
         "Less: data.batch_size, trainer.strategy.stage=3, trainer.strategy.offload_optimizer=true (deepspeed), "
         "optimizer.build.foreach=false (no optimiser step).\n"
     )
+    if not has_peft():
+        foot += "LoRA is left out: to plan it, pip install 'sparkvsr[lora]'.\n"
     return f"{head}\n{body}\n{foot}"
 
 
@@ -236,7 +245,7 @@ def _gib(count: int | None) -> str:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        loaded: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        loaded = read_object(file)
     except (OSError, ValueError) as exc:
         msg = f"model.path: {file} cannot be read ({exc}); --plan needs the configuration files, not the weights"
         raise WeightsError(msg) from exc

@@ -25,12 +25,15 @@ from sparkvsr.config import config_text, plain
 from sparkvsr.data.datamodule import shared_cores
 from sparkvsr.data.loader_errors import plain_worker_errors
 from sparkvsr.data.skips import SKIP_FILE, skipped_clips
-from sparkvsr.errors import ConfigError, ResourceError, WeightsError
+from sparkvsr.errors import ConfigError, ResourceError, TrainingError, WeightsError
 from sparkvsr.hooks import Hook, silent
 from sparkvsr.training.adapters.interface import parameter_count
-from sparkvsr.training.build import Run, build_run
-from sparkvsr.training.checkpoints import load_network_state, read_header
-from sparkvsr.training.resume import Origin, check_kind, resumed_checkpoint
+from sparkvsr.training.build import Run, build_run, settle_trainer
+from sparkvsr.training.callbacks import BestCheckpoint
+from sparkvsr.training.checkpoints import find_checkpoint, has_checkpoint, load_network_state, read_header
+from sparkvsr.training.finite import check_weights
+from sparkvsr.training.recipe import departures, device_notes, recipe_rows, samples_per_step
+from sparkvsr.training.resume import Origin, check_kind, check_same_run, names_its_folder, resumed_checkpoint
 from sparkvsr.training.trusted_targets import targets
 from sparkvsr.version import __version__
 
@@ -46,6 +49,7 @@ _KNOWN_NOISE = (
     ".*isinstance.*treespec, LeafSpec.*",
     ".*Trying to infer the `batch_size`.*",
     ".*lr_scheduler.step.*before.*optimizer.step.*",
+    # said in our own words, with what to type: `recipe.device_notes`
     ".*GPU available but not used.*",
     ".*in eval mode at the start of training.*",
     # DeepSpeed's own calls
@@ -80,18 +84,23 @@ def train(config: DictConfig, hook: Hook = silent, origin: Origin | None = None)
 def _train(config: DictConfig, hook: Hook, origin: Origin | None) -> Path:
     resume = resumed_checkpoint(config) if config.ckpt else None
     folder = _run_folder(config, resume)
-    # The folder in the saved configuration is the real one, also when it was found or inherited.
+    # What is saved says what was done: the folder that was found or inherited, the device that there was.
     config.paths.output_dir = str(folder)
+    settle_trainer(config)
     seed_everything(config.seed, workers=True, verbose=False)
     kept = {"version": __version__, "config": plain(config), "origin": None if origin is None else origin.kept()}
     header = {} if resume is None else read_header(resume)
     first_step = int(header.get("global_step", 0))
-    if first_step >= config.trainer.max_steps:
-        msg = (
-            f"{resume} is at step {first_step} and trainer.max_steps={config.trainer.max_steps}; "
-            "there is nothing left to do: set trainer.max_steps higher"
-        )
-        raise ConfigError(msg)
+    if resume is not None:
+        check_same_run(header, config, resume)
+        if first_step >= config.trainer.max_steps and config.ckpt == "auto":
+            return _already_done(folder, config, first_step, hook)
+        if first_step >= config.trainer.max_steps:
+            msg = (
+                f"{resume} is at step {first_step} and trainer.max_steps={config.trainer.max_steps}; "
+                "there is nothing left to do: set trainer.max_steps higher"
+            )
+            raise ConfigError(msg)
     run = build_run(config, folder, hook, kept, first_step=first_step)
     if resume is not None:
         check_kind(header, run.trainer, resume)
@@ -102,37 +111,15 @@ def _train(config: DictConfig, hook: Hook, origin: Origin | None) -> Path:
         _start_from(run, config)
     begin = time.monotonic()
     if run.trainer.is_global_zero:
-        hook(
-            {
-                "event": "start",
-                "output_dir": str(folder),
-                "stage": config.stage,
-                "model": run.adapter.family,
-                "parameters": parameter_count(run.adapter.network),
-                "trained_parameters": parameter_count(run.adapter.network, trained=True),
-                "steps": config.trainer.max_steps,
-                "first_step": first_step,
-                "samples_per_step": config.data.batch_size
-                * config.trainer.accumulate_grad_batches
-                * run.trainer.world_size,
-            }
-        )
+        _tell_start(run, config, folder, first_step, hook)
     alone_on_cpu = run.trainer.strategy.root_device.type == "cpu" and run.trainer.world_size == 1
     with _stop_on_signal(run), shared_cores(config.data.num_workers if alone_on_cpu else 0):
-        _fit(run, resume)
-    last = folder / "last.ckpt"
-    if not _is_at(last, run.trainer.global_step):
-        if last.is_symlink() and run.trainer.is_global_zero:
-            last.unlink()
-        run.trainer.strategy.barrier()
-        run.trainer.save_checkpoint(last)
-    model_folder = None
+        _fit(run, resume, folder)
+    _save_last(run, folder)
+    model_folder, exported = None, None
     if run.trainer.is_global_zero:
         if config.export_at_end and not run.stop.stopped:
-            from sparkvsr.training.export import export_model
-
-            own = [str(name) for _, name in targets(plain(config))]  # what this run has been built from
-            model_folder = export_model(folder, folder / "model", overwrite=True, own_targets=own)
+            model_folder, exported = _export(folder, config)
         hook(
             {
                 "event": "done",
@@ -140,6 +127,7 @@ def _train(config: DictConfig, hook: Hook, origin: Origin | None) -> Path:
                 "step": run.trainer.global_step,
                 "seconds": time.monotonic() - begin,
                 "model_folder": None if model_folder is None else str(model_folder),
+                "exported": exported,
                 "interrupted": run.stop.stopped,
                 "skipped": len(skipped_clips(folder / SKIP_FILE)),
             }
@@ -147,6 +135,71 @@ def _train(config: DictConfig, hook: Hook, origin: Origin | None) -> Path:
     if run.stop.stopped:
         raise KeyboardInterrupt
     return folder
+
+
+def _already_done(folder: Path, config: DictConfig, step: int, hook: Hook) -> Path:
+    """A job that is started again after its end: nothing is left to do but, perhaps, the export."""
+    if os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0":
+        model, exported = folder / "model", None
+        if config.export_at_end and not model.exists():
+            exported = _export(folder, config)[1]
+        hook(
+            {
+                "event": "done",
+                "output_dir": str(folder),
+                "step": step,
+                "seconds": 0.0,
+                "model_folder": str(model) if model.exists() else None,
+                "exported": exported,
+                "interrupted": False,
+                "skipped": 0,
+            }
+        )
+    return folder
+
+
+def _tell_start(run: Run, config: DictConfig, folder: Path, first_step: int, hook: Hook) -> None:
+    samples = samples_per_step(config, run.trainer)
+    hook(
+        {
+            "event": "start",
+            "output_dir": str(folder),
+            "stage": config.stage,
+            "model": run.adapter.family,
+            "parameters": parameter_count(run.adapter.network),
+            "trained_parameters": parameter_count(run.adapter.network, trained=True),
+            "steps": config.trainer.max_steps,
+            "first_step": first_step,
+            "samples_per_step": samples,
+            "recipe": recipe_rows(config, run.trainer),
+            "departures": departures(config, samples),
+        }
+    )
+    for text in device_notes(config, run.trainer):
+        hook({"event": "note", "text": text})
+
+
+def _save_last(run: Run, folder: Path) -> None:
+    """Write ``last.ckpt`` where the newest checkpoint is not of the last step."""
+    last = folder / "last.ckpt"
+    if _is_at(last, run.trainer.global_step):
+        return
+    with _with_last_good(folder):
+        check_weights(run.adapter.network, run.trainer.global_step, run.trainer)
+    if last.is_symlink() and run.trainer.is_global_zero:
+        last.unlink()
+    run.trainer.strategy.barrier()
+    run.trainer.save_checkpoint(last)
+
+
+def _export(folder: Path, config: DictConfig) -> tuple[Path, str]:
+    """Write the model folder: the best weights where the run was told what is best, else the last ones."""
+    from sparkvsr.training.export import export_model
+
+    own = [str(name) for _, name in targets(plain(config))]  # what this run has been built from
+    best = folder / BestCheckpoint.FILE
+    source = best if (config.callbacks.get("best") or {}).get("metric") and best.exists() else find_checkpoint(folder)
+    return export_model(source, folder / "model", overwrite=True, own_targets=own), source.name
 
 
 def write_records(folder: Path, config: DictConfig) -> None:
@@ -203,12 +256,20 @@ def _run_folder(config: DictConfig, resume: Path | None) -> Path:
         msg = "torchrun and SLURM start every process by itself: name one folder for all of them by paths.output_dir"
         raise ConfigError(msg)
     folder = Path(config.paths.output_dir if resume is None else resume.parent).expanduser().resolve()
-    if resume is None and (folder / "last.ckpt").exists():
+    if resume is None and has_checkpoint(folder):
         msg = (
-            f"paths.output_dir={config.paths.output_dir} already holds a run; go on with it by ckpt=last, "
+            f"paths.output_dir={config.paths.output_dir} already holds a run; go on with it by ckpt=auto, "
             "or choose another folder"
         )
         raise ConfigError(msg)
+    if resume is not None and names_its_folder(config):
+        named = Path(config.paths.output_dir).expanduser().resolve()
+        if named != folder:
+            msg = (
+                f"ckpt={resume} goes on in its own folder and paths.output_dir={config.paths.output_dir} is another; "
+                f"leave it out, or start a new run there from its weights: init={resume}"
+            )
+            raise ConfigError(msg)
     os.environ[_RUN_FOLDER_VARIABLE] = str(folder)
     return folder
 
@@ -230,10 +291,28 @@ def _start_from(run: Run, config: DictConfig) -> None:
     run.adapter.network.load_state_dict(state, strict=False)
 
 
-def _fit(run: Run, resume: Path | None) -> None:
+@contextmanager
+def _with_last_good(folder: Path) -> Iterator[None]:
+    """Say of a run that broke down what is left of it."""
+    try:
+        yield
+    except TrainingError as exc:
+        if has_checkpoint(folder):
+            good = find_checkpoint(folder)
+            left = (
+                f"the last good checkpoint is {good}; look at the clips, or go on from there with a lower rate: "
+                f"sparkvsr train ckpt={good} optimizer.learning_rate=..."
+            )
+        else:
+            left = "no checkpoint had been written; look at the clips, or start with a lower optimizer.learning_rate"
+        msg = f"the run stopped. {exc}. {left[0].upper()}{left[1:]}"
+        raise TrainingError(msg) from exc
+
+
+def _fit(run: Run, resume: Path | None, folder: Path) -> None:
     checkpoint = None if resume is None else str(resume)
     try:
-        with plain_worker_errors():
+        with plain_worker_errors(), _with_last_good(folder):
             run.trainer.fit(run.module, datamodule=run.data, ckpt_path=checkpoint, weights_only=True)
     except MisconfigurationException as exc:
         msg = f"trainer: {str(exc).splitlines()[0]}"

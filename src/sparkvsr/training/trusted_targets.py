@@ -40,8 +40,13 @@ _OWN = {
     ),
     "loss": ("losses.latent.LatentLoss", "losses.pixel.PixelLoss", "losses.weighted.WeightedLoss"),
     "loss.terms.*": tuple(
-        f"losses.terms.{name}" for name in ("L1", "Charbonnier", "Frequency", "Lpips", "Dists", "Artefacts")
+        f"losses.terms.{name}"
+        for name in (
+            *("L1", "Mse", "Charbonnier", "FrameDifference", "Latent", "FromModule"),
+            *("Frequency", "Lpips", "Dists", "Artefacts"),
+        )
     ),
+    "metrics.*": tuple(f"training.validation_metrics.{name}" for name in ("Psnr", "Ssim", "Lpips", "Dists")),
     "adversary": ("training.adversary.Adversary",),
     "adversary.discriminator": ("losses.adversarial.UNetDiscriminator",),
     "data.clips": _CLIPS,
@@ -59,6 +64,11 @@ _OWN = {
 }
 _OTHERS = {
     "trainer": ("lightning.pytorch.Trainer",),
+    # Those that write nothing beside the run.
+    "callbacks.*": tuple(
+        f"lightning.pytorch.callbacks.{name}"
+        for name in ("DeviceStatsMonitor", "EarlyStopping", "LearningRateMonitor", "Timer")
+    ),
     "logger.*": ("lightning.pytorch.loggers.CSVLogger", "lightning.pytorch.loggers.TensorBoardLogger"),
 }
 

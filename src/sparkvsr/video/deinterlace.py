@@ -15,10 +15,12 @@ class Deinterlacer:
 
     Args:
         is_forced: deinterlace every frame, also those that are not flagged as interlaced.
+        parity: ``tff`` or ``bff`` where the order of the fields is known otherwise; ``auto`` believes the frames.
     """
 
-    def __init__(self, *, is_forced: bool) -> None:
+    def __init__(self, *, is_forced: bool, parity: str = "auto") -> None:
         self._mode = "all" if is_forced else "interlaced"
+        self._parity = parity
         self._graph: av.filter.Graph | None = None
         self._time_base = Fraction(1, 1)
 
@@ -42,7 +44,7 @@ class Deinterlacer:
         source = graph.add_buffer(
             width=frame.width, height=frame.height, format=frame.format, time_base=self._time_base
         )
-        bwdif = graph.add("bwdif", f"mode=send_frame:parity=auto:deint={self._mode}")
+        bwdif = graph.add("bwdif", f"mode=send_frame:parity={self._parity}:deint={self._mode}")
         source.link_to(bwdif)
         bwdif.link_to(graph.add("buffersink"))
         graph.configure()

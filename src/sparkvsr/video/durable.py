@@ -35,7 +35,8 @@ def flush_file(path: Path) -> None:
     Raises:
         OSError: the disk is full or broken.
     """
-    descriptor = os.open(path, os.O_RDONLY)
+    # Windows flushes only what may be written.
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from sparkvsr.errors import EncodeError
 
 from .border import encoding
-from .durable import flush_folder, temporary_path
+from .durable import flush_file, flush_folder, temporary_path
 from .images import DEEP_IMAGE_SUFFIXES, encode_image, is_pattern, numbered_name
 from .info import VideoInfo
 
@@ -75,7 +76,11 @@ class ImageSink:
     def finish(self) -> None:
         """Put the images where they belong, safe on the disk."""
         # One call for all files: a sequence may have many thousands.
-        os.sync()
+        if sys.platform != "win32":
+            os.sync()
+        else:
+            for file in self._partial.iterdir():
+                flush_file(file)
         if not self._final_folder.exists():
             self._partial.rename(self._final_folder)
             flush_folder(self._final_folder.parent)

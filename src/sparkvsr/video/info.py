@@ -81,6 +81,8 @@ class VideoInfo:
     """Position of the video stream in the container."""
     side_data: frozenset[str] = frozenset()
     """Names of what the first frames carry beside their pixels (FFmpeg's, as ``A53_CC`` for captions)."""
+    is_center_sited: bool = False
+    """Whether chroma samples sit between two luma columns (JPEG, y4m's 420jpeg) instead of on the left one."""
     time_steps: tuple[TimeStep, ...] = ()
     """Where the file's clock was set anew; `start_pts` and all times read are already moved."""
     warnings: tuple[str, ...] = field(default=())
@@ -235,6 +237,7 @@ def _probe_video(path: Path, scan: PacketScan, wanted: int | None) -> VideoInfo:
             hdr=hdr_metadata(first),
             stream_index=stream.index,
             side_data=side_data_names(frames),
+            is_center_sited=_is_center_sited(path, stream, container),
             time_steps=scan.steps,
             warnings=tuple(warnings),
         )
@@ -257,6 +260,18 @@ def _first_frames(
         msg = f"no frame of {path} could be decoded; the file is damaged or its codec is not supported"
         raise DecodeError(msg) from error
     return frames
+
+
+def _is_center_sited(path: Path, stream: av.video.stream.VideoStream, container: av.container.InputContainer) -> bool:
+    if stream.codec_context.codec.canonical_name == "mjpeg":
+        return True
+    if container.format.name != "yuv4mpegpipe":
+        return False
+    with path.open("rb") as file:
+        words = file.readline(4096).split()
+    # Without a word for its layout a stream is 420jpeg (yuv4mpeg(5)).
+    layout = next((word for word in words[1:] if word.startswith(b"C")), b"C420jpeg")
+    return layout in (b"C420jpeg", b"C420")
 
 
 def _sample_aspect_ratio(stream: av.video.stream.VideoStream) -> Fraction:

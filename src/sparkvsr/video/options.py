@@ -102,7 +102,7 @@ def check_output(
     check_name(Path(path))
     kind = output_kind(path)
     path = Path(path)
-    _check_codec(path, kind, options)
+    check_codec(path, kind, options)
     if kind == "sequence":
         _check_sequence(path, overwrite)
     elif path.exists() and not overwrite:
@@ -124,7 +124,17 @@ def check_name(path: Path) -> None:
             raise EncodeError(msg)
 
 
-def _check_codec(path: Path, kind: str, options: EncodeOptions) -> None:
+def check_codec(path: Path, kind: str, options: EncodeOptions) -> None:
+    """Refuse a codec, its settings or a suffix that do not go together.
+
+    Args:
+        path: the output; only its name is looked at.
+        kind: see `output_kind`.
+        options: of the encoder.
+
+    Raises:
+        EncodeError: with what goes.
+    """
     spec = CODECS.get(options.codec)
     if spec is None:
         msg = f"codec {options.codec!r} is unknown; use one of {', '.join(CODECS)}"

@@ -224,7 +224,7 @@ class VideoReader:
 
     def _convert(self, frame: av.VideoFrame, index: int, scan: PacketScan) -> Frame:
         self.side_data |= side_data_names([frame])
-        pixels, alpha = frame_to_pixels(frame, self.info.color, is_center_sited=self.info.codec == "mjpeg")
+        pixels, alpha = frame_to_pixels(frame, self.info.color, is_center_sited=self.info.is_center_sited)
         matrix = display_matrix(frame)
         pixels = as_displayed(pixels, matrix)
         alpha = None if alpha is None else as_displayed(alpha, matrix)

@@ -63,24 +63,15 @@ class VideoSink:
         self._out_base = Fraction(1, denominator) if self._is_snapping else self._time_base
         self._pixel_format = choose_pixel_format(options, source, size)[0]
         notes += losses(source, path, options, size)
-        self._tags = source.color if source else ColourTags(1, 1, 1, 1)
-        self._written_tags = self._tags_to_write()
+        self._written_tags = tags_to_write(source, self._pixel_format, size[0])
         self._convert_tags = assumed_tags(self._written_tags, source.height if source else size[0])
         self._last_pts: int | None = None
         self._origin: int | None = None
         self._last_dts: int | None = None
         self._first_pts = 0
         self._copier: StreamCopier | None = None
-        self._partial = temporary_path(path, "partial", path.suffix)
         with encoding(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            container_options = {"movflags": "+faststart"} if path.suffix.lower() in _MP4_SUFFIXES else {}
-            self._container = av.open(
-                os.fspath(self._partial.absolute()),
-                "w",
-                format=MUXERS[path.suffix.lower()],
-                container_options=container_options,
-            )
+            self._container = self._open_container()
         try:
             with encoding(path, "set up the encoder for"):
                 self._add_streams()
@@ -88,21 +79,18 @@ class VideoSink:
             self.discard()
             raise
 
-    def _tags_to_write(self) -> ColourTags:
-        """Carry the source's tags; RGB sources become BT.709, and a full-range tag is kept where it has a place."""
-        tags = self._tags
-        is_rgb_out = self._pixel_format.startswith(("gbr", "bgr", "rgb"))
-        if is_rgb_out:
-            return ColourTags(0, 2, tags.primaries, tags.transfer)
-        if self._source is None or self._source.kind != "video" or tags.matrix == 0:
-            return ColourTags(1, 1, 1, 1)
-        assumed = assumed_tags(tags, self._source.height)
-        if not is_known_matrix(tags.matrix):
-            return replace(tags, matrix=assumed.matrix)
-        if tags.matrix == UNSPECIFIED and assumed.matrix != assumed_tags(tags, self.size[0]).matrix:
-            # Untagged 180 lines are BT.601, untagged 720 lines would be taken for BT.709: now it has to be said.
-            return replace(tags, matrix=assumed.matrix)
-        return tags
+    def _open_container(self) -> av.container.OutputContainer:
+        """Where the encoded picture goes; a pipe goes elsewhere."""
+        path = self.path
+        self._partial = temporary_path(path, "partial", path.suffix)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        container_options = {"movflags": "+faststart"} if path.suffix.lower() in _MP4_SUFFIXES else {}
+        return av.open(
+            os.fspath(self._partial.absolute()),
+            "w",
+            format=MUXERS[path.suffix.lower()],
+            container_options=container_options,
+        )
 
     def _add_streams(self) -> None:
         source = self._source
@@ -262,6 +250,9 @@ class VideoSink:
         self._container.close()
         if self._copier is not None:
             self._copier.close()
+        self._keep()
+
+    def _keep(self) -> None:
         replace_durably(self._partial, self.path)
 
     def discard(self) -> None:
@@ -271,7 +262,32 @@ class VideoSink:
             self._container.close()
         if self._copier is not None:
             self._copier.close()
+        self._drop()
+
+    def _drop(self) -> None:
         self._partial.unlink(missing_ok=True)
+
+
+def tags_to_write(source: VideoInfo | None, pixel_format: str, height: int) -> ColourTags:
+    """Carry the source's tags; RGB sources become BT.709, and a full-range tag is kept where it has a place.
+
+    Args:
+        source: the clip that is restored; None for frames without one.
+        pixel_format: that is written.
+        height: of the output.
+    """
+    tags = source.color if source else ColourTags(1, 1, 1, 1)
+    if pixel_format.startswith(("gbr", "bgr", "rgb")):
+        return ColourTags(0, 2, tags.primaries, tags.transfer)
+    if source is None or source.kind != "video" or tags.matrix == 0:
+        return ColourTags(1, 1, 1, 1)
+    assumed = assumed_tags(tags, source.height)
+    if not is_known_matrix(tags.matrix):
+        return replace(tags, matrix=assumed.matrix)
+    if tags.matrix == UNSPECIFIED and assumed.matrix != assumed_tags(tags, height).matrix:
+        # Untagged 180 lines are BT.601, untagged 720 lines would be taken for BT.709: now it has to be said.
+        return replace(tags, matrix=assumed.matrix)
+    return tags
 
 
 def _is_rate_rounded(source: VideoInfo | None, time_base: Fraction, path: Path, fps: Fraction) -> bool:

@@ -36,6 +36,7 @@ class KeyframeLoader:
         maker: gives the HR image.
         size: ``(H, W)`` the model wants.
         weights: influence by frame index, 1 where missing.
+        guidance: of single keyframes by frame index, see ``Keyframe``.
         kept: how many keyframes stay in memory.
         check: called with each index when its image is made; raises when that is not the image that was planned.
     """
@@ -48,12 +49,14 @@ class KeyframeLoader:
         weights: Mapping[int, float] | None = None,
         kept: int = 4,
         check: Callable[[int], None] | None = None,
+        guidance: Mapping[int, float] | None = None,
     ) -> None:
         self._check = check
         self._open_frames = open_frames
         self._maker = maker
         self._size = size
         self._weights = dict(weights or {})
+        self._guidance = dict(guidance or {})
         self._kept = kept
         self._cache: OrderedDict[int, Keyframe] = OrderedDict()
         self._frames: Iterator[Frame] | None = None
@@ -68,7 +71,7 @@ class KeyframeLoader:
         hr = self._maker.make(lr, self._size, index)
         if self._check is not None:
             self._check(index)
-        keyframe = Keyframe(lr=lr, hr=hr, weight=self._weights.get(index, 1.0))
+        keyframe = Keyframe(lr=lr, hr=hr, weight=self._weights.get(index, 1.0), guidance=self._guidance.get(index))
         self._cache[index] = keyframe
         while len(self._cache) > self._kept:
             self._cache.popitem(last=False)

@@ -49,6 +49,9 @@ from sparkvsr.video.own_files import refuse_source
 
 _log = logging.getLogger(__name__)
 
+PIPE = Path("stdout.mkv")
+"""Stands for the output of a job that has no file; nothing of that name is written."""
+
 NO_REFERENCES = "bicubic"
 """The maker of a job without keyframes: it is never asked for an image."""
 
@@ -160,6 +163,7 @@ def prepare(
     hook: Hook,
     *,
     into_folder: bool = False,
+    into_pipe: bool = False,
     memory_share: float = 1.0,
     analysis: tuple[list[Shot], ClipRecord] | None = None,
 ) -> UpscaleJob:
@@ -169,6 +173,7 @@ def prepare(
         path, output, options, model: as for ``sparkvsr.upscale``.
         hook: gets ``input`` and ``analysis`` events.
         into_folder: ``output`` is a folder for several inputs.
+        into_pipe: there is no output file; who opens the pipe says what it does not hold.
         memory_share: of the free memory that this process may take, when several share a machine.
         analysis: what an earlier pass over the same frames of the clip found, instead of another pass.
 
@@ -192,15 +197,11 @@ def prepare(
         first, count = preview_frames(options.preview, float(info.average_fps), info.num_frames)
         options = replace(options, start=first, frames=count)
     size = output_size((info.height, info.width), scale=options.scale, height=options.height, size=options.size)
-    target = resolve_output(path, output, info, options, size, into_folder=into_folder)
-    refuse_source(target, sources)
-    if options.compare:
-        refuse_source(compare_path(target), sources)
-    # What an interrupted run left under the final names while it gave them is ours to replace.
-    may_replace = options.overwrite or was_joining(options.work or default_work_folder(target))
-    check_output(target, may_replace, options.encode)
-    if options.compare:
-        check_output(compare_path(target), may_replace)
+    if into_pipe:
+        target = PIPE
+    else:
+        target = resolve_output(path, output, info, options, size, into_folder=into_folder)
+        _check_target(target, sources, options)
 
     # 2. Early refusals that need no look at the pixels.
     stop = info.num_frames if options.frames is None else min(info.num_frames, options.start + options.frames)
@@ -234,7 +235,8 @@ def prepare(
     record.identity = record.identity or identity
     notes: list[str] = [size.note] if size.note else []
     notes += record.warnings
-    notes += losses(info, target, options.encode, (size.height, size.width), record.side_data)
+    if not into_pipe:
+        notes += losses(info, target, options.encode, (size.height, size.width), record.side_data)
     true_stop = shots[-1].stop
     if true_stop < stop:
         notes.append(f"only {true_stop - options.start} of {stop - options.start} announced frames could be decoded")
@@ -254,6 +256,8 @@ def prepare(
     notes += content_notes(
         maker, lambda indices: read_frames(path, indices, stream=info.stream_index), selection.indices
     )
+    if maker.guidance and not model.has_keyframe_guidance:
+        notes.append(f"keyframes have a guidance of their own, but {model.name} knows only one for all (--guidance)")
     has_own_images = maker.holds_images
     own: tuple[int, ...] = ()
     if places_own:
@@ -293,7 +297,7 @@ def prepare(
         deinterlace=options.deinterlace,
         selection=selection,
         references=maker.name if selection.indices else None,
-        maker=references if selection.indices else NO_REFERENCES,
+        maker=(maker.spec or references) if selection.indices else NO_REFERENCES,
         has_own_images=has_own_images,
         model=options.model_choice,
         model_name=model.name,
@@ -310,3 +314,14 @@ def prepare(
         record=record,
     )
     return UpscaleJob(clip, model, maker)
+
+
+def _check_target(target: Path, sources: list[Path], options: UpscaleOptions) -> None:
+    refuse_source(target, sources)
+    if options.compare:
+        refuse_source(compare_path(target), sources)
+    # What an interrupted run left under the final names while it gave them is ours to replace.
+    may_replace = options.overwrite or was_joining(options.work or default_work_folder(target))
+    check_output(target, may_replace, options.encode)
+    if options.compare:
+        check_output(compare_path(target), may_replace)

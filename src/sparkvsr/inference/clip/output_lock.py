@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
+import sys
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
 from sparkvsr.errors import EncodeError
+
+if sys.platform == "win32":
+    _OPENING = os.O_NOINHERIT
+else:
+    _OPENING = os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class OutputLock:
@@ -52,9 +57,9 @@ class OutputLock:
             self.path.parent.mkdir(parents=True)
             self._made_folder = True
         while True:
-            handle = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            handle = os.open(self.path, os.O_CREAT | os.O_RDWR | _OPENING, 0o600)
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _lock(handle)
             except BaseException:
                 os.close(handle)
                 raise
@@ -68,9 +73,33 @@ class OutputLock:
 
     def _release(self) -> None:
         if self._handle is not None:
-            self.path.unlink(missing_ok=True)
+            if sys.platform != "win32":
+                self.path.unlink(missing_ok=True)
             os.close(self._handle)
             self._handle = None
+            if sys.platform == "win32":  # which removes no open file; who opened it meanwhile keeps it
+                with suppress(OSError):
+                    self.path.unlink(missing_ok=True)
         if self._made_folder:
             with suppress(OSError):  # the result lies in it
                 self.path.parent.rmdir()
+
+
+def _lock(handle: int) -> None:
+    """Lock an open file until it is closed.
+
+    Raises:
+        BlockingIOError: another process has it.
+        OSError: this file system locks no files.
+    """
+    if sys.platform == "win32":
+        import msvcrt
+
+        try:
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        except PermissionError as exc:
+            raise BlockingIOError from exc
+    else:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

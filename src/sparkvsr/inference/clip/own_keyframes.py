@@ -55,7 +55,7 @@ def add_own_keyframes(
     """
     full, _ = with_own_keyframes(selection, shots, wanted, bad)
     full = snapped(full, shots, model.keyframe_multiple)
-    if not model.wants_own_keyframes:
+    if not model.wants_own_keyframes or maker.covers_clip:
         return full, ()
     if is_own_kind(maker):
         return full, full.indices

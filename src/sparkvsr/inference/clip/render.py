@@ -18,7 +18,7 @@ from sparkvsr.inference.clip.heap import release_free_memory
 from sparkvsr.inference.clip.job import ClipJob, UpscaleJob
 from sparkvsr.inference.clip.segments import SEGMENT_FRAMES, Segment, plan_segments
 from sparkvsr.inference.clip.store import WorkStore
-from sparkvsr.keyframes.references import FolderMaker, ReferenceMaker
+from sparkvsr.keyframes.references import ReferenceMaker
 from sparkvsr.threads import BackgroundSink, prefetch
 from sparkvsr.version import __version__
 from sparkvsr.video import Frame, VideoWriter, assemble, image_segments, output_kind
@@ -44,15 +44,17 @@ def keyframe_loader(job: UpscaleJob, segments: Iterable[Segment] = ()) -> Keyfra
     """
     clip, maker = job.clip, job.maker
     # Files of the user's; what a program or an endpoint gives is asked for once, under the key of its settings.
-    is_folder = isinstance(maker, FolderMaker)
-    planned = {index: text for segment in segments for index, text in segment.references} if is_folder else {}
+    is_given = maker.holds_images
+    planned = {index: text for segment in segments for index, text in segment.references} if is_given else {}
 
     def check(index: int) -> None:
         if index in planned and _identity(maker, index) != planned[index]:
             msg = f"the reference image of keyframe {index} was changed while it was used; run the same again"
             raise KeyframeError(msg)
 
-    return KeyframeLoader(clip.open_frames, maker, clip.settings.working_size, maker.weights, check=check)
+    return KeyframeLoader(
+        clip.open_frames, maker, clip.settings.working_size, maker.weights, check=check, guidance=maker.guidance
+    )
 
 
 def pixel_settings(job: UpscaleJob) -> dict[str, object]:

@@ -99,7 +99,7 @@ class ClipWork:
             ResourceError: the disk is too small, were nothing of the job stored yet.
         """
         pieces = {"pieces": len(self.segments), "disk": self.need.event(), "estimated_seconds": self._estimated}
-        self.hook({**_plan_event(self.job), **pieces})
+        self.hook({**plan_event(self.job), **pieces})
 
     def check_disk(self, stored_bytes: int = 0) -> None:
         """Refuse a job that does not fit on the disk.
@@ -263,7 +263,7 @@ def _frames_of(segments: Sequence[Path], scratch: Path) -> Generator[Tensor, Non
                 image.unlink()
 
 
-def _plan_event(job: ClipJob) -> dict[str, Any]:
+def plan_event(job: ClipJob) -> dict[str, Any]:
     """The ``plan`` event of a job."""
     return {
         "event": "plan",

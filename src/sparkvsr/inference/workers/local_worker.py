@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -22,6 +21,7 @@ from contextlib import ExitStack
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
+from sparkvsr.child_processes import connect, is_running, start_module
 from sparkvsr.errors import SparkVSRError
 from sparkvsr.spinning import worker_environment
 
@@ -154,23 +154,16 @@ class LocalWorker:
             self._connection = None
 
     def _start(self) -> None:
-        ours, theirs = socket.socketpair()
         environment = worker_environment()
         if self._settings.threads is not None:
             # Libraries read it when they are loaded, before anybody can tell them.
             environment["OMP_NUM_THREADS"] = str(self._settings.threads)
         # Ctrl-C reaches every process of the terminal, also one that has not come as far as to ignore it.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        with theirs, ExitStack() as stack:
-            stack.callback(signal.pthread_sigmask, signal.SIG_SETMASK, before)
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "sparkvsr.inference.workers.local_worker", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                env=environment,
-            )
-        self._connection = Connection(ours.detach())
+        with ExitStack() as stack:
+            if sys.platform != "win32":
+                before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+                stack.callback(signal.pthread_sigmask, signal.SIG_SETMASK, before)
+            self._process, (self._connection,) = start_module("sparkvsr.inference.workers.local_worker", environment)
         self._connection.send(self._settings)
         _log.info("started %s, process %d, on %s", self.name, self._process.pid, self._settings.device)
 
@@ -179,7 +172,8 @@ def serve(connection: Connection) -> None:
     """Answer requests until the other end closes."""
     # Ctrl-C reaches every process of the terminal; the first process decides what becomes of this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    if sys.platform != "win32":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), name="sparkvsr-parent", daemon=True).start()
     sending = threading.Lock()
 
@@ -212,7 +206,7 @@ def serve(connection: Connection) -> None:
 
 def _end_with_parent(parent: int) -> None:
     """End this process soon after the one that started it, however that ended and whatever is being computed."""
-    while os.getppid() == parent:
+    while is_running(parent):
         time.sleep(PARENT_CHECK_SECONDS)
     os._exit(1)
 
@@ -233,4 +227,5 @@ def forward_log(send: Callable[[str, Any], None]) -> None:
 
 
 if __name__ == "__main__":
-    serve(Connection(int(sys.argv[1])))
+    (connection,) = connect(sys.argv[1:])
+    serve(connection)

@@ -174,13 +174,9 @@ class RenderWorker:
             )
             raise DecodeError(msg)
         model = self._model(request.job.model)
-        job = UpscaleJob(
-            request.job,
-            model,
-            completed_maker(
-                make_reference_maker(request.job.maker, model.device), request.job.settings.own_keyframes, model
-            ),
-        )
+        maker = make_reference_maker(request.job.maker, model.device)
+        maker.check_clip(path)
+        job = UpscaleJob(request.job, model, completed_maker(maker, request.job.settings.own_keyframes, model))
         if settings_digest(job) != request.settings:
             msg = (
                 f"the worker on {socket.gethostname()} would give other pixels than the first one (another version of "

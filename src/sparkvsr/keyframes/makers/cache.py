@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
+import logging
 import os
 import tempfile
 from pathlib import Path
@@ -12,6 +12,8 @@ from torch import Tensor
 
 from sparkvsr.errors import SparkVSRError
 from sparkvsr.user_cache import user_cache
+
+_log = logging.getLogger(__name__)
 
 
 def user_cache_folder() -> Path:
@@ -30,7 +32,7 @@ def content_key(*parts: str | bytes) -> str:
 
 
 class ImageCache:
-    """A folder of PNG files named by key. Failing to read or write it never fails the work.
+    """A folder of PNG files named by key. Failing to read or write it never fails the work, but is said once.
 
     Args:
         folder: made when first written.
@@ -38,6 +40,7 @@ class ImageCache:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._is_told = False
 
     def get(self, key: str) -> Tensor | None:
         """``(3, h, w)`` in [0, 1], or None when it is not there or damaged."""
@@ -55,7 +58,7 @@ class ImageCache:
         """Keep an image ``(3, H, W)`` in [0, 1]; others never see a half-written file."""
         from sparkvsr.video.images import encode_image
 
-        with contextlib.suppress(OSError):
+        try:
             self.folder.mkdir(parents=True, exist_ok=True)
             descriptor, name = tempfile.mkstemp(suffix=".tmp", dir=self.folder)
             temporary = Path(name)
@@ -65,3 +68,7 @@ class ImageCache:
                 temporary.replace(self.folder / f"{key}.png")
             finally:
                 temporary.unlink(missing_ok=True)
+        except OSError as exc:
+            if not self._is_told:
+                _log.warning("%s: answers cannot be kept (%s) and are asked for again", self.folder, exc.strerror)
+            self._is_told = True

@@ -8,8 +8,9 @@ from __future__ import annotations
 import hashlib
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
@@ -63,14 +64,18 @@ class ReferenceMaker(ABC):
         may_colour: whether an image may have colours that its frame has not. Plain upscalers do not; with the others a
             grey clip may become coloured.
         holds_images: whether it only gives images that somebody made before, which invites another edit.
+        covers_clip: whether it holds an image of every frame already, so that more keyframes cost nothing.
         weights: influence of single keyframes by frame index, above 0 to 1; 1 where it says nothing.
+        guidance: guidance of single keyframes by frame index, from 1; that of all where it says nothing.
     """
 
     name: str
     jobs: int = 1
     may_colour: bool = True
     holds_images: bool = False
+    covers_clip: bool = False
     weights: Mapping[int, float] = MappingProxyType({})
+    guidance: Mapping[int, float] = MappingProxyType({})
 
     @abstractmethod
     def make(self, lr: Tensor, size: tuple[int, int], index: int = 0) -> Tensor:
@@ -87,6 +92,52 @@ class ReferenceMaker(ABC):
         Raises:
             KeyframeError: the image cannot be made or used.
         """
+
+    @property
+    def spec(self) -> str | None:
+        """What ``make_reference_maker`` makes the same maker of, where that is more than what the user wrote."""
+        return None
+
+    def settle(
+        self,
+        read_lr: Callable[[Sequence[int]], Mapping[int, Tensor]],  # noqa: ARG002
+        indices: Sequence[int],  # noqa: ARG002
+    ) -> list[str]:
+        """Find out from the clip's frames what else has to be known before images are made.
+
+        Args:
+            read_lr: gives some LR frames, ``(3, h, w)`` in [0, 1].
+            indices: keyframes that will be used.
+
+        Returns:
+            What the user should know, one line each.
+
+        Raises:
+            KeyframeError: it has no image for a keyframe.
+        """
+        return []
+
+    def set_times(self, times: Callable[[int], Fraction | None]) -> None:  # noqa: B027  (most do not look at times)
+        """When frames of a clip that is no file are shown, in seconds after its first one."""
+
+    def original(self, index: int, lr_size: tuple[int, int]) -> Tensor | None:  # noqa: ARG002
+        """The image as somebody made it, to be held against its frame; None for makers that start from the frame.
+
+        Args:
+            index: frame of the clip.
+            lr_size: ``(h, w)`` of its frames.
+
+        Returns:
+            ``(3, a, b)`` float32 in [0, 1], at its own size.
+
+        Raises:
+            KeyframeError: missing, unreadable or of another aspect ratio.
+        """
+        return None
+
+    def label(self, index: int) -> str:
+        """What a message calls the image of a frame."""
+        return f"the reference of frame {index}"
 
     def identity(self, index: int) -> str:  # noqa: ARG002
         """Text that changes whenever the image of a keyframe may change, for stores; makes nothing.

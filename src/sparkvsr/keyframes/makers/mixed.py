@@ -26,7 +26,8 @@ class MixedMaker(ReferenceMaker):
         self.jobs = given.jobs
         self.may_colour = given.may_colour
         self.holds_images = given.holds_images
-        self.weights = given.weights
+        self.covers_clip = given.covers_clip
+        self.weights, self.guidance = given.weights, given.guidance
 
     def make(self, lr: Tensor, size: tuple[int, int], index: int = 0) -> Tensor:
         """See ``ReferenceMaker.make``."""

@@ -19,11 +19,14 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from sparkvsr.errors import WeightsError
+from sparkvsr.plain_json import parse_object
 
 DETAIL_FILE = "detail_upscaler.safetensors"
 DETAIL_FORMAT = "sparkvsr-lite-detail-1"
 TILE_MARGIN = 32
 """LR pixels further away change the trained network's result by 0.1 grey levels on average, 2.5 at most (measured)."""
+MOST = 4096
+"""Of blocks and channels that a header may ask for; real ones have 64."""
 _SLOPE = 0.2
 _RESIDUAL = 0.2
 
@@ -170,7 +173,7 @@ def load_detail_upscaler(folder: Path | None = None) -> DetailUpscalerNet | None
         return None
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            about = json.loads((file.metadata() or {}).get("lite", "{}"))
+            about = parse_object((file.metadata() or {}).get("lite", "{}"))
             tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118  (not a dict)
     except (SafetensorError, OSError, ValueError) as exc:
         msg = f"{path} is damaged or not a lite weight file ({type(exc).__name__}); copy or export it again"
@@ -181,9 +184,13 @@ def load_detail_upscaler(folder: Path | None = None) -> DetailUpscalerNet | None
         )
         raise WeightsError(msg)
     try:
-        network = DetailUpscalerNet(DetailConfig(**about["config"]))
+        config = DetailConfig(**about["config"])
+        if max(value for value in vars(config).values() if isinstance(value, int)) > MOST:
+            msg = "sizes of no real network"
+            raise ValueError(msg)
+        network = DetailUpscalerNet(config)
         network.load_state_dict(tensors)
-    except (KeyError, TypeError, RuntimeError) as exc:
+    except (KeyError, TypeError, ValueError, ArithmeticError, RuntimeError) as exc:
         msg = f"{path} does not fit the networks of this version of lite; export it again with this version"
         raise WeightsError(msg) from exc
     return network.eval().requires_grad_(False)

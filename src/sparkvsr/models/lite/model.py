@@ -111,6 +111,7 @@ class LiteModel(RestorationModel):
         self.name = "lite"
         self.look = look
         self.wants_own_keyframes = look == "vivid"
+        self.has_keyframe_guidance = True
         # With more than two threads the detail network's convolutions add up in another order at some sizes.
         self.is_thread_invariant = look != "vivid"
         self.device = torch.device(device)

@@ -36,6 +36,7 @@ from sparkvsr.models.lite.resampling import (
     warp,
     wide_mean,
 )
+from sparkvsr.models.lite.still_network import KeyframeUpscalerNet, ResidualBlock, UpscalerConfig, zero
 
 __all__ = [
     "BLOCK",
@@ -93,66 +94,6 @@ class PropagatorConfig:
         return SCALE // self.unshuffle
 
 
-@dataclass(frozen=True)
-class UpscalerConfig:
-    """Sizes of the keyframe upscaler; ``scale`` is its factor."""
-
-    channels: int = 64
-    blocks: int = 10
-    scale: int = SCALE
-
-
-def _zero(layer: nn.Conv2d, outputs: int | None = None) -> None:
-    """Zero the first outputs of a layer, and its whole bias."""
-    with torch.no_grad():
-        layer.weight[:outputs].zero_()
-        if layer.bias is not None:
-            layer.bias.zero_()
-
-
-class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions around a leaky ReLU, added to the input."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(channels, channels, 3, padding=1)
-        self.act = nn.LeakyReLU(0.1, inplace=True)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``(N, C, h, w)`` to the same shape."""
-        return x + self.second(self.act(self.first(x)))
-
-
-class KeyframeUpscalerNet(nn.Module):
-    """Single image: bicubic plus a learned residual, everything on the true LR grid until the last pixel shuffle."""
-
-    def __init__(self, config: UpscalerConfig | None = None) -> None:
-        super().__init__()
-        self.config = config or UpscalerConfig()
-        c = self.config.channels
-        self.head = nn.Conv2d(3, c, 3, padding=1)
-        self.body = nn.Sequential(*[ResidualBlock(c) for _ in range(self.config.blocks)])
-        self.fuse = nn.Conv2d(c, c, 3, padding=1)
-        self.tail = nn.Conv2d(c, 3 * self.config.scale**2, 3, padding=1)
-        _zero(self.tail)
-
-    @property
-    def margin(self) -> int:
-        """LR pixels around a tile that can influence it."""
-        return 2 * self.config.blocks + 3
-
-    def residual(self, lr: Tensor) -> Tensor:
-        """``(N, 3, h, w)`` in [0, 1] to the residual over bicubic on the LR grid, ``(N, 3 * scale * scale, h, w)``."""
-        start = self.head(lr - 0.5)
-        return self.tail(self.fuse(self.body(start)) + start)
-
-    def forward(self, lr: Tensor) -> Tensor:
-        """``(N, 3, h, w)`` in [0, 1] to ``(N, 3, scale * h, scale * w)``, not clamped."""
-        scale = self.config.scale
-        return upscale_bicubic(lr, scale) + to_pixels(self.residual(lr), scale)
-
-
 @dataclass
 class Fusion:
     """What the body of the propagator puts out, on the LR grid.
@@ -179,7 +120,7 @@ def _near_layers(config: PropagatorConfig) -> nn.Sequential:
     for inputs, outputs in pairwise(widths):
         layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.LeakyReLU(0.1, inplace=True)]
     last = nn.Conv2d(config.near, 3 * config.scale**2, 3, padding=1)
-    _zero(last)
+    zero(last)
     return nn.Sequential(*layers, last)
 
 
@@ -194,7 +135,7 @@ class PropagatorNet(nn.Module):
         self.head = nn.Conv2d(FUSE_INPUTS + shown + self.config.hidden, c, 3, padding=1)
         self.body = nn.Sequential(*[ResidualBlock(c) for _ in range(self.config.blocks)])
         self.tail = nn.Conv2d(c, 6 * BLOCK + self.config.hidden, 3, padding=1)
-        _zero(self.tail, 6 * BLOCK)  # picture and trust start classical; the hidden state starts random
+        zero(self.tail, 6 * BLOCK)  # picture and trust start classical; the hidden state starts random
         self.near = _near_layers(self.config) if self.config.near else None
 
     @property
@@ -255,6 +196,7 @@ class Reference:
         decided: 1 draws the weight of its detail to nothing or all, 0 leaves it as learned. Half the detail is right on
             average and looks like neither picture; what a keyframe's author drew should be seen.
         share: ``(N, 1, h, w)``, how far its whole picture is trusted, for the vivid look only.
+        closeness: 0 takes its detail, 1 also its own light and colours: guidance from 1 to 2.
     """
 
     lr: Tensor
@@ -268,6 +210,7 @@ class Reference:
     preference: float = 1.0
     decided: float = 0.0
     share: Tensor | None = None
+    closeness: float = 0.0
 
 
 def agreement_of(key_hr: Tensor, key_lr: Tensor) -> Tensor:
@@ -285,8 +228,8 @@ class Kernels:
     """Operations on pixels, replaceable by faster ones at inference (``cpu_kernels.CPU_KERNELS``)."""
 
     warp: Callable[[Tensor, Tensor], Tensor] = warp
-    upscale: Callable[[Tensor, int], Tensor] = upscale_bicubic
-    shrink: Callable[[Tensor, int], Tensor] = shrink_area
+    upscale: Callable[..., Tensor] = upscale_bicubic
+    shrink: Callable[..., Tensor] = shrink_area
     luma: Callable[[Tensor], Tensor] = luma
     wide_mean: Callable[[Tensor], Tensor] = wide_mean
     warp_hr: Callable[[Tensor, Tensor], Tensor] | None = None
@@ -324,12 +267,14 @@ class StepResult:
         hidden: ``(N, hidden, h, w)``.
         key_picture: the keyframe brought to this frame ``(N, 3, 4h, 4w)``, None without a keyframe or if not asked for.
         key_geometric: ``(N, 1, h, w)``, how far the motion alone is trusted, None without a keyframe.
+        key_closeness: ``(N, 1, h, w)``, ``Reference.closeness`` of the keyframe that counts there.
     """
 
     output: Tensor
     hidden: Tensor
     key_picture: Tensor | None
     key_geometric: Tensor | None
+    key_closeness: Tensor | None
 
 
 def propagate_step(
@@ -426,9 +371,9 @@ def propagate_step(
     if carried is not None:
         picture = picture + carried
     output = (picture + kernels.upscale(fine, scale)).clamp_(0, 1)
-    return StepResult(
-        output, fusion.hidden, None if key is None else key.picture, None if key is None else key.geometric
-    )
+    if key is None:
+        return StepResult(output, fusion.hidden, None, None, None)
+    return StepResult(output, fusion.hidden, key.picture, key.geometric, key.closeness)
 
 
 @dataclass
@@ -446,6 +391,7 @@ class _Aligned:
     dispute: Tensor
     age: Tensor
     decided: Tensor
+    closeness: Tensor
     preference: float
 
 
@@ -470,6 +416,7 @@ def _align(lr: Tensor, reference: Reference, kernels: Kernels, scale: int, *, wi
         dispute=torch.linalg.vector_norm(flow - reference.plain_flow, dim=1, keepdim=True) * known,
         age=torch.log2(1 + reference.distance) / 5 * known,
         decided=reference.decided * known,
+        closeness=torch.full_like(known, reference.closeness),
         preference=reference.preference,
     )
 
@@ -491,5 +438,6 @@ def _better(a: _Aligned, b: _Aligned) -> _Aligned:
         dispute=torch.lerp(a.dispute, b.dispute, share),
         age=torch.lerp(a.age, b.age, share),
         decided=torch.lerp(a.decided, b.decided, share),
+        closeness=torch.lerp(a.closeness, b.closeness, share),
         preference=max(a.preference, b.preference),
     )

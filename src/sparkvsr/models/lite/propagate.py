@@ -15,24 +15,23 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sparkvsr.models.interface import Keyframe
-from sparkvsr.models.lite.cpu_kernels import CPU_KERNELS, to_numpy, to_tensor
+from sparkvsr.models.lite.cpu_kernels import CPU_KERNELS, to_tensor
 from sparkvsr.models.lite.execution import NetworkRunner
+from sparkvsr.models.lite.lr_frame import LrFrame, grey_levels
 from sparkvsr.models.lite.motion import (
     Flow,
     Grey,
     KeyframeMotion,
-    doubled_grey,
     flow_between,
-    grey_of,
     roughness,
     round_trip_error,
     sample,
@@ -41,13 +40,11 @@ from sparkvsr.models.lite.motion import (
 from sparkvsr.models.lite.network import (
     PHOTOMETRIC_LEVELS,
     ROUND_TRIP_LR_PX,
-    SCALE,
     Previous,
     Reference,
     StepResult,
     agreement_of,
     propagate_step,
-    shrink_area,
 )
 from sparkvsr.models.lite.resampling import content, difference, trust, warp
 from sparkvsr.models.lite.resemblance import is_cut, keyframe_weight, scene_weight
@@ -71,33 +68,6 @@ _OWN_PREFERENCE = 0.08
 
 
 @dataclass(frozen=True)
-class LrFrame:
-    """An LR frame as it is and as it is looked at.
-
-    Attributes:
-        fine: ``(1, 3, uh, uw)``, the true LR frame.
-        lr: ``(1, 3, h, w)``, on the grid; at x4 the same.
-        grey: ``(h, w)``.
-        twice: ``(2h, 2w)``, grey of the true LR frame, or of ``lr`` doubled.
-    """
-
-    fine: Tensor
-    lr: Tensor
-    grey: Grey
-    twice: Grey
-
-    @classmethod
-    def of(cls, fine: Tensor, unshuffle: int) -> LrFrame:
-        """Of a true LR frame ``(1, 3, uh, uw)``, with u from ``PropagatorConfig.unshuffle``."""
-        fine = fine.contiguous(memory_format=torch.channels_last)
-        if unshuffle == 1:
-            grey = _grey(fine)
-            return cls(fine, fine, grey, doubled_grey(grey))
-        lr = shrink_area(fine, unshuffle)
-        return cls(fine, lr, _grey(lr), _grey(fine))
-
-
-@dataclass(frozen=True)
 class _Sight:
     """A frame, the grey ``(h, w)`` of the one before it, and the flow to that; None at the start of a shot."""
 
@@ -115,6 +85,7 @@ class ActiveKeyframe:
     agreement: Tensor
     weight: float
     motion: KeyframeMotion | None = None
+    guidance: float | None = None
 
 
 @dataclass
@@ -259,9 +230,10 @@ class ShotPropagator:
                 others=references[1:],
                 kernels=CPU_KERNELS,
                 fuse=self._runner.fuse,
-                with_picture=self._guidance > 1,
+                with_picture=any(one.closeness > 0 for one in references),
             )
             self._states[name] = PassState(results[name].output, results[name].hidden)
+            results[name] = _closer(results[name], references)
         return self._guided(results)[0].contiguous()
 
     def export_state(self) -> dict[str, Tensor]:
@@ -284,7 +256,7 @@ class ShotPropagator:
         self.next_index = next_index
         self._cut_at, self._cut_before, self._flash_until = (int(value) for value in state["cuts"])
         self._lr = state["lr"].contiguous(memory_format=torch.channels_last) if "lr" in state else None
-        self._grey = None if self._lr is None else _grey(self._lr)
+        self._grey = None if self._lr is None else grey_levels(self._lr)
         self._states = {
             name: PassState(state[f"{name}.output"], state[f"{name}.hidden"])
             for name in self._pass_names
@@ -357,7 +329,12 @@ class ShotPropagator:
         # A picture that somebody gave beats our own, unless it can hardly be trusted at a place.
         reference.preference = _OWN_PREFERENCE
         reference.decided = 0.0
+        reference.closeness = self._closeness(None)
         return [reference]
+
+    def _closeness(self, guidance: float | None) -> float:
+        """Of a keyframe with a guidance of its own, or with that of all."""
+        return min(max((self._guidance if guidance is None else guidance) - 1.0, 0.0), 1.0)
 
     def _references(self, frame: LrFrame, step_flow: Flow | None) -> tuple[list[Reference], float, bool]:
         """The given keyframes in use, the mean trust in the best of them, and whether help is welcome."""
@@ -376,6 +353,7 @@ class ShotPropagator:
             reference = tracked(key, frame, step_flow, distance, flows=self._flows)
             if reference is not None:
                 self._keyframe_fits(index)
+                reference.closeness = self._closeness(key.guidance)
                 references.append(reference)
                 best = max(best, mean_trust(frame.lr, reference))
                 fits = fits or not is_lost(frame.lr, reference)
@@ -384,18 +362,31 @@ class ShotPropagator:
     def _load(self, index: int) -> ActiveKeyframe:
         keyframe = self._keyframes[index]
         frame, hr = LrFrame.of(keyframe.lr.float()[None], self._unshuffle), keyframe.hr.float()[None]
-        return ready(frame, hr, min(max(float(keyframe.weight), 0.0), 1.0) * keyframe_weight(hr, frame.lr))
+        key = ready(frame, hr, min(max(float(keyframe.weight), 0.0), 1.0) * keyframe_weight(hr, frame.lr))
+        key.guidance = keyframe.guidance
+        return key
 
     def _guided(self, results: Mapping[str, StepResult]) -> Tensor:
         if "blind" in results and "keyed" in results:
             return torch.lerp(results["blind"].output, results["keyed"].output, self._guidance)
         (result,) = results.values()
-        if self._guidance > 1 and result.key_picture is not None and result.key_geometric is not None:
-            # A keyed result already has the keyframe's detail; what is left is its colours and brightness, so further
-            # guidance moves onto the keyframe itself where the motion is sure. Extrapolating would overshoot it.
-            share = CPU_KERNELS.upscale(result.key_geometric, SCALE).clamp(0, 1) * min(self._guidance - 1.0, 1.0)
-            return torch.lerp(result.output, result.key_picture, share).clamp(0, 1)
         return result.output
+
+
+def _closer(result: StepResult, references: Sequence[Reference]) -> StepResult:
+    """A frame moved onto the keyframes themselves, as far as their guidance wants it.
+
+    A keyed result already has the keyframe's detail; what is left is its colours and brightness, so further guidance
+    moves onto the keyframe itself where the motion is sure. Extrapolating would overshoot it.
+    """
+    if result.key_picture is None or result.key_geometric is None or result.key_closeness is None:
+        return result
+    wanted = {one.closeness for one in references}
+    if len(wanted) == 1:
+        share = CPU_KERNELS.upscale(result.key_geometric).clamp(0, 1) * wanted.pop()
+    else:
+        share = CPU_KERNELS.upscale(result.key_geometric * result.key_closeness).clamp(0, 1)
+    return replace(result, output=torch.lerp(result.output, result.key_picture, share).clamp(0, 1))
 
 
 def ready(frame: LrFrame, hr: Tensor, weight: float) -> ActiveKeyframe:
@@ -477,8 +468,3 @@ def _motion_from(state: Mapping[str, Tensor], name: str) -> KeyframeMotion | Non
     if f"{name}.to_key" not in state:
         return None
     return KeyframeMotion(*(np.ascontiguousarray(state[f"{name}.{part}"].numpy()) for part in _MOTION_PARTS))
-
-
-def _grey(lr: Tensor) -> Grey:
-    rgb = np.ascontiguousarray(to_numpy((lr * 255).round().clamp(0, 255)).astype(np.uint8))
-    return grey_of(rgb)

@@ -43,12 +43,14 @@ class Carried:
         share: ``(1, 1, h, w)`` in [0, 1], how far it is trusted.
         geometric: the same by motion alone.
         importance: by nearness in time and by who made it; the larger wins.
+        closeness: from 0 to 1 its own light and colours replace the source's, and motion alone decides.
     """
 
     picture: Tensor
     share: Tensor
     geometric: Tensor
     importance: float
+    closeness: float = 0.0
 
 
 def judge(lr: Tensor, reference: Reference) -> Tensor:
@@ -67,7 +69,8 @@ def carry(lr: Tensor, reference: Reference) -> Carried:
     """Bring a keyframe's picture to the frame ``(1, 3, h, w)`` along the motion."""
     share = judge(lr, reference) if reference.share is None else reference.share
     importance = reference.preference / (1 + float(reference.distance))
-    return Carried(CPU_KERNELS.warp_by_lr_flow(reference.hr, reference.flow), share, _inside(reference), importance)
+    picture = CPU_KERNELS.warp_by_lr_flow(reference.hr, reference.flow)
+    return Carried(picture, share, _inside(reference), importance, reference.closeness)
 
 
 def _inside(reference: Reference) -> Tensor:
@@ -79,34 +82,35 @@ def agreement(key_hr: Tensor, key_lr: Tensor) -> Tensor:
 
     Noise and blocking of the LR frame do not count against it.
     """
-    missed = blur(CPU_KERNELS.shrink(key_hr, SCALE) - key_lr, _AGREEMENT_SIGMA).abs().amax(dim=1, keepdim=True)
+    missed = blur(CPU_KERNELS.shrink(key_hr) - key_lr, _AGREEMENT_SIGMA).abs().amax(dim=1, keepdim=True)
     return trust(missed, _AGREEMENT_LEVELS)
 
 
-def compose(lr: Tensor, base: Tensor, carried: Sequence[Carried], guidance: float = 1.0) -> Tensor:
+def compose(lr: Tensor, base: Tensor, carried: Sequence[Carried]) -> Tensor:
     """The vivid frame ``(1, 3, 4h, 4w)``.
 
     Args:
         lr: ``(1, 3, h, w)``.
         base: ``(1, 3, 4h, 4w)``, stays where nothing is trusted.
         carried: pictures of keyframes.
-        guidance: from 1 to 2 the keyframes' own light and colours replace the source's, and motion alone decides.
     """
     if not carried:
         return base
-    further = min(max(guidance - 1.0, 0.0), 1.0)
-    picture, share, weight = carried[0].picture, _share(carried[0], further), _weight(carried[0])
+    closeness: float | Tensor = carried[0].closeness
+    picture, share, weight = carried[0].picture, _share(carried[0]), _weight(carried[0])
     for one in carried[1:]:
         other = _weight(one)
         part = other / (weight + other)
         picture = torch.lerp(picture, one.picture, _wide(part))
-        share = torch.lerp(share, _share(one, further), part)
+        share = torch.lerp(share, _share(one), part)
+        if isinstance(closeness, Tensor) or one.closeness != closeness:
+            closeness = torch.lerp(closeness * torch.ones_like(part), one.closeness * torch.ones_like(part), part)
         weight = weight + other
-    if further < 1:
-        shown = CPU_KERNELS.shrink(picture, SCALE)
-        gain = torch.lerp(_gain(luma(lr), luma(shown)), torch.ones(()), further)
-        light = blur(lr - shown * gain, LIGHT_SIGMA) * (1 - further)
-        picture = torch.addcmul(CPU_KERNELS.upscale(light, SCALE), picture, _wide(gain))
+    if isinstance(closeness, Tensor) or closeness < 1:
+        shown = CPU_KERNELS.shrink(picture)
+        gain = torch.lerp(_gain(luma(lr), luma(shown)), torch.ones(()), closeness)
+        light = blur(lr - shown * gain, LIGHT_SIGMA) * (1 - closeness)
+        picture = torch.addcmul(CPU_KERNELS.upscale(light), picture, _wide(gain))
     return torch.lerp(base, picture, _wide(share)).clamp_(0, 1)
 
 
@@ -116,8 +120,8 @@ def _gain(now: Tensor, before: Tensor) -> Tensor:
     return ratio.clamp(1 / _MOST_GAIN, _MOST_GAIN)
 
 
-def _share(one: Carried, further: float) -> Tensor:
-    return one.share if further == 0 else torch.lerp(one.share, one.geometric, further)
+def _share(one: Carried) -> Tensor:
+    return one.share if one.closeness == 0 else torch.lerp(one.share, one.geometric, one.closeness)
 
 
 def _weight(one: Carried) -> Tensor:

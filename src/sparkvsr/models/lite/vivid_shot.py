@@ -16,12 +16,12 @@ from torch import Tensor
 from sparkvsr.models.interface import Keyframe
 from sparkvsr.models.lite.cpu_kernels import CPU_KERNELS
 from sparkvsr.models.lite.execution import NetworkRunner
+from sparkvsr.models.lite.lr_frame import LrFrame
 from sparkvsr.models.lite.motion import Flow
 from sparkvsr.models.lite.network import Reference, propagate_step
 from sparkvsr.models.lite.propagate import (
     REACH,
     ActiveKeyframe,
-    LrFrame,
     Observation,
     PassState,
     ShotPropagator,
@@ -99,6 +99,7 @@ class VividPropagator(ShotPropagator):
                 if index in self._made_here:
                     reference.preference = _OWN_PREFERENCE
                 self._keyframe_fits(index)
+                reference.closeness = self._closeness(key.guidance)
                 reference.share = judge(frame.lr, reference)
                 references.append(reference)
                 best = max(best, float(reference.share.mean()))
@@ -125,9 +126,8 @@ class VividPropagator(ShotPropagator):
                 kernels=CPU_KERNELS,
                 fuse=self._runner.fuse,
             )
-            guidance = self._guidance if name == "keyed" else 1.0
             carried = [carry(seen.frame.lr, one) for one in references]
-            outputs[name] = compose(seen.frame.lr, base.output, carried, max(guidance, 1.0))
+            outputs[name] = compose(seen.frame.lr, base.output, carried)
             self._states[name] = PassState(outputs[name], base.hidden)
         if len(outputs) == 2:
             return torch.lerp(outputs["blind"], outputs["keyed"], self._guidance)[0].contiguous()

@@ -24,6 +24,7 @@ from sparkvsr.models.lite.network import (
     PropagatorNet,
     UpscalerConfig,
 )
+from sparkvsr.plain_json import parse_object
 
 PROPAGATOR_FILE = "propagator.safetensors"
 UPSCALER_FILE = "keyframe_upscaler.safetensors"
@@ -32,6 +33,8 @@ DOUBLING_FOLDER = "x2"
 FORMAT = "sparkvsr-lite-2"
 
 Network = TypeVar("Network", PropagatorNet, KeyframeUpscalerNet)
+MOST = 4096
+"""Of blocks and channels that a header may ask for; real ones have 64."""
 
 
 def embedded_folder() -> Path:
@@ -112,21 +115,25 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         with safe_open(path, framework="pt", device="cpu") as file:
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (not a dict)
-        about = json.loads(metadata.get("lite", "{}"))
+        about = parse_object(metadata.get("lite", "{}"))
     except (SafetensorError, OSError, ValueError) as exc:
         msg = f"{path} is damaged or not a lite weight file ({type(exc).__name__}); copy or export it again"
         raise WeightsError(msg) from exc
     if about.get("format") != FORMAT:
         msg = f"{path} has format {about.get('format')!r}, this version of lite reads {FORMAT!r}; export it again"
         raise WeightsError(msg)
-    return about["config"], tensors
+    config = about.get("config")
+    if not isinstance(config, dict) or any(isinstance(value, int) and value > MOST for value in config.values()):
+        msg = f"{path} does not say in its header which networks it is for; export it again"
+        raise WeightsError(msg)
+    return config, tensors
 
 
 def _fill(path: Path, build: Callable[[], Network], tensors: Mapping[str, torch.Tensor]) -> Network:
     try:
         network = build()
         network.load_state_dict(tensors)
-    except (TypeError, RuntimeError) as exc:
+    except (TypeError, ValueError, ArithmeticError, RuntimeError) as exc:
         msg = f"{path} does not fit the networks of this version of lite; export it again with this version"
         raise WeightsError(msg) from exc
     return network.eval().requires_grad_(False)

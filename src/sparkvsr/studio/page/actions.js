@@ -8,7 +8,7 @@ let hiding = 0;
 
 export function notice(text, isProblem = false) {
   const place = byId("notice");
-  place.textContent = text;
+  place.textContent = text.charAt(0).toUpperCase() + text.slice(1);
   place.className = isProblem ? "problem shown" : "shown";
   clearTimeout(hiding);
   hiding = setTimeout(() => { place.className = ""; }, isProblem ? 9000 : 3500);

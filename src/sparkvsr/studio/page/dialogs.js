@@ -27,10 +27,12 @@ export async function openExport() {
   const missing = state.segments.filter(([, , , stored]) => !stored).reduce((sum, [start, stop]) => sum + stop - start, 0);
   const asCommand = async () => {
     try {
-      command.value = (await send("command", { output: name.value })).command;
+      command.value = (await send("command", values())).command;
     } catch (error) {
       command.value = error.message;
     }
+    command.style.height = "auto";
+    command.style.height = `${command.scrollHeight + 4}px`;
   };
   const values = () => ({
     output: name.value.trim(), codec: codec.value, crf: crf.value === "" ? null : Number(crf.value),
@@ -39,12 +41,12 @@ export async function openExport() {
   dialog.replaceChildren(element("form", { method: "dialog" },
     element("h2", {}, "Export"),
     element("label", {}, "Name ", name),
-    element("div", { class: "line" }, element("label", {}, "Codec ", codec), element("label", {}, "crf ", crf), element("label", {}, "Height ", tall)),
+    element("div", { class: "line" }, element("label", {}, "Codec ", codec), element("label", { title: "Lower is better and larger; empty is the default of the codec" }, "Quality (crf) ", crf), element("label", {}, "Height ", tall)),
     element("label", { class: "inline" }, overwrite, "Replace a file of this name"),
     element("label", { class: "inline" }, compare, "Also compare.html, one file with a slider"),
     element("p", { class: "hint" }, missing ? `${missing} of ${state.clip.frames} frames are still to be rendered.` : "Everything is rendered already.",
       " Another codec, quality or size renders everything anew.", state.clip.sound ? " Sound is kept." : ""),
-    element("details", { ontoggle: asCommand }, element("summary", {}, "As a command"), command,
+    element("details", { ontoggle: asCommand, id: "export-command" }, element("summary", {}, "As a command"), command,
       element("button", { type: "button", onclick: async () => {
         await navigator.clipboard.writeText(command.value);
         notice("Copied");
@@ -57,6 +59,7 @@ export async function openExport() {
           notice(`${name.value} is being written`);
         }
       } }, "Write"))));
+  for (const input of [name, codec, crf, tall]) input.addEventListener("input", () => byId("export-command").open && asCommand());
   dialog.showModal();
   name.focus();
 }

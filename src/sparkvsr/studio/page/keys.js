@@ -7,9 +7,9 @@ import {
 import { openExport, openHelp } from "./dialogs.js";
 import { byId } from "./dom.js";
 import { model, setFrame } from "./model.js";
-import { changeBrush, isPainting, startPainting, stopPainting } from "./paint.js";
+import { changeBrush, dabHere, isPainting, moveBrush, startPainting, stopPainting, switchBrush, undoStroke } from "./paint.js";
 import { pause, player, shuttle, toggle } from "./player.js";
-import { fit, redraw, refresh, setWipe, view, zoomTo } from "./viewer.js";
+import { fit, redraw, refresh, setWipe, toggleZoom, view, zoomTo } from "./viewer.js";
 
 export const KEYS = [
   ["Play, pause", "Space", "K"], ["Backwards, forwards; again: faster", "J", "L"],
@@ -19,9 +19,10 @@ export const KEYS = [
   ["Add a keyframe here", "Enter", "I"], ["Remove it", "Delete"], ["Use it or not", "X"],
   ["Take this output as keyframe", "O"], ["Brush", "B"], ["Suggest the next keyframe", "N"],
   ["Source, result, wipe, difference, onion skin", "1 \u2026 5"], ["Reference", "6"], ["Flip", "Tab"],
-  ["Line of the wipe", "\u2191", "\u2193"], ["Fit, one to one", "0", "9"], ["Zoom", "+", "\u2212"],
+  ["Line of the wipe", "\u2191", "\u2193"], ["Fit, one to one, to and fro", "0", "9", "Z"], ["Zoom", "+", "\u2212"],
   ["Render around here", "P"], ["Render this shot, all", "S", "Shift+S"], ["Export", "E"],
-  ["Undo, redo", "Ctrl+Z", "Ctrl+Shift+Z"], ["Keys", "?"],
+  ["Undo, redo", "Ctrl+Z", "Ctrl+Shift+Z"], ["Next part of the page; back to the picture", "F6", "Esc"], ["Keys", "?"],
+  ["In the brush: move, paint, apply", "\u2190\u2191\u2193\u2192", "Space", "Enter"], ["Size, erase, show mask", "[ ]", "X", "V"],
 ];
 
 const MODES = { 1: "source", 2: "result", 3: "wipe", 4: "difference", 5: "onion", 6: "reference" };
@@ -51,16 +52,33 @@ const plain = {
   0: fit, 9: () => zoomTo(1), "+": () => zoomTo(view.scale * 1.5), "=": () => zoomTo(view.scale * 1.5), "-": () => zoomTo(view.scale / 1.5),
   p: renderHere, s: renderShot, S: renderAll, e: openExport, "?": () => openHelp(KEYS),
   Tab: () => { view.flipped = !view.flipped; refresh(); redraw(); },
-  Escape: () => byId("stage").focus(),
+  Escape: () => byId("stage").focus(), z: () => toggleZoom(), F6: () => nextPart(1),
 };
 
-const withShift = { ArrowLeft: () => step(-10), ArrowRight: () => step(10) };
+const withShift = { ArrowLeft: () => step(-10), ArrowRight: () => step(10), F6: () => nextPart(-1) };
 const withAlt = { ArrowLeft: () => jump(keyframeIndices(), -1), ArrowRight: () => jump(keyframeIndices(), 1) };
 const withControl = {
   ArrowLeft: () => jump(shotStarts(), -1), ArrowRight: () => jump(shotStarts(), 1),
   z: () => edit("undo"), y: () => edit("redo"), Z: () => edit("redo"),
 };
-const painting = { "[": () => changeBrush(0.8), "]": () => changeBrush(1.25), Escape: stopPainting };
+const painting = {
+  "[": () => changeBrush(0.8), "]": () => changeBrush(1.25), Escape: stopPainting, x: () => switchBrush("erase", "paint-erase"),
+  v: () => switchBrush("tinted", "paint-tint"), " ": dabHere, Enter: () => byId("paint-apply").click(),
+  ArrowLeft: () => moveBrush(-0.02, 0), ArrowRight: () => moveBrush(0.02, 0), ArrowUp: () => moveBrush(0, -0.02), ArrowDown: () => moveBrush(0, 0.02),
+};
+
+const WHILE_PAINTING = ["+", "-", "=", "0", "9", "z", "?", "F6"];
+
+// From one part of the page to the next, as in other programs with several panes.
+const PARTS = ["#stage", "#panel", "#render button", "#transport", "#timeline", "header"];
+
+function nextPart(direction) {
+  const parts = PARTS.map((name) => document.querySelector(name)).filter((part) => part && part.offsetParent !== null);
+  const here = parts.findIndex((part) => part.contains(document.activeElement));
+  const part = parts[(here + direction + parts.length) % parts.length];
+  const inside = part.tabIndex === 0 ? part : part.querySelector("button:not(:disabled), select, input, [tabindex='0']");
+  (inside || part).focus();
+}
 
 export function startKeys() {
   document.addEventListener("keydown", (event) => {
@@ -76,9 +94,9 @@ export function startKeys() {
     const table = event.ctrlKey || event.metaKey ? withControl : event.altKey ? withAlt
       : event.shiftKey && event.key in withShift ? withShift : isPainting() && event.key in painting ? painting : plain;
     const name = event.key.length === 1 && !(event.key in table) ? event.key.toLowerCase() : event.key;
-    const action = table[name];
+    const action = isPainting() && table === withControl ? (name === "z" ? undoStroke : null) : table[name];
     if (!action || !model.state) return;
-    if (isPainting() && table === plain && !["+", "-", "=", "0", "9", "?"].includes(name)) return;
+    if (isPainting() && table === plain && !WHILE_PAINTING.includes(name)) return;
     event.preventDefault();
     action();
   });

@@ -76,10 +76,14 @@ function heard(event) {
     emit("studio");
   } else if (event.event === "ready") {
     model.studio = { ...model.studio, ready: event };
+    model.previewing = null;
     emit("studio");
   } else if (event.event === "frame" && model.state) {
     model.state.previews[event.index] = event.key;
     if (event.share !== null) model.reach[event.index] = event.share;
+    emit("preview");
+  } else if (event.event === "previewing" || event.event === "previewed") {
+    model.previewing = event.event === "previewing" ? event : null;
     emit("preview");
   } else if (event.event === "analysis" && model.state) {
     model.state.analysis = event;
@@ -93,7 +97,8 @@ function heard(event) {
     setFrame(event.index);
     notice(`Frame ${event.index}: ${event.why}. Enter adds a keyframe.`);
   } else if (event.event === "exported") {
-    notice(`${event.name} is finished: ${event.rendered} of ${event.frames} frames were rendered now`);
+    notice(`${event.name} is finished, in ${model.state.folder}/out: ${event.rendered} of ${event.frames} frames were rendered now`);
+    byId("files").scrollIntoView({ block: "nearest" });
   } else if (event.event === "rendered") notice(`Rendered ${event.label}: ${event.frames} frames`);
   document.body.dataset.heard = event.event;
 }

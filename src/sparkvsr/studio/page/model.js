@@ -11,6 +11,7 @@ export const model = {
   times: [],         // seconds of each frame
   reach: [],         // how much keyframes cover of each frame, or null
   frame: 0,
+  previewing: null,  // { start, stop } of the frames that are being rendered around a place
   connected: true,
   mode: "wipe",
   pair: ["source", "result"],

@@ -5,9 +5,10 @@ import { upload } from "./api.js";
 import { byId, element, within } from "./dom.js";
 import { imageUrl, keyframeAt, model, on, resultOf, setFrame, sourceUrl } from "./model.js";
 import { load } from "./pictures.js";
-import { placeOf, redraw, setOverlay } from "./viewer.js";
+import { placeOf, pointOf, redraw, setOverlay } from "./viewer.js";
 
 const MASK_WIDTH = 1280;
+const MAX_STEPS = 20;
 let session = null;
 
 export const isPainting = () => session !== null;
@@ -30,8 +31,12 @@ export async function startPainting(index) {
   const mask = document.createElement("canvas");
   mask.width = MASK_WIDTH;
   mask.height = Math.round((MASK_WIDTH * clip.height) / clip.width);
-  session = { index, over, base: keyframe.mask?.base ?? bases[0][0], mask, size: 0.12, soft: 0.5, erase: false, last: null, steps: [] };
+  session = { index, over, base: keyframe.mask?.base ?? bases[0][0], mask, size: 0.12, soft: 0.5, erase: false, tinted: false, last: null, steps: [] };
+  session.place = { x: 0.5, y: 0.5 };   // of the brush, 0 to 1, for the keyboard
   if (!bases.some(([name]) => name === session.base)) session.base = bases[0][0];
+  // Over the result itself the result would show nothing: what it was made from does.
+  const isOutput = candidates.some((one) => one.image === over && one.maker === "output");
+  if (isOutput && !keyframe.mask && session.base === "output") session.base = bases[1][0];
   session.layer = document.createElement("canvas");
   try {
     session.top = await load(imageUrl(over));
@@ -84,7 +89,12 @@ function drawBar(bases) {
     } }, ...bases.map(([name, label]) => element("option", { value: name, selected: name === session.base }, label))),
     range("Size", "size", 0.01, 0.5),
     range("Softness", "soft", 0, 1),
-    element("label", {}, element("input", { type: "checkbox", onchange: (event) => { session.erase = event.target.checked; } }), "Erase"),
+    element("label", { title: "Paint the other way (X)" }, element("input", { type: "checkbox", id: "paint-erase", onchange: (event) => { session.erase = event.target.checked; } }), "Erase"),
+    element("label", { title: "Colour what is painted (V)" }, element("input", { type: "checkbox", id: "paint-tint", onchange: (event) => {
+      session.tinted = event.target.checked;
+      redraw();
+    } }), "Show mask"),
+    element("button", { onclick: undoStroke, title: "Take the last stroke back (Ctrl+Z)" }, "Undo stroke"),
     element("button", { onclick: clear }, "Clear"),
     element("button", { id: "paint-apply", class: "strong", onclick: apply }, "Apply"),
     element("button", { onclick: stopPainting }, "Cancel"),
@@ -92,7 +102,43 @@ function drawBar(bases) {
   bar.hidden = false;
 }
 
+// Before each stroke the mask is kept, so that the stroke can be taken back.
+function remember() {
+  const { mask, steps } = session;
+  steps.push(mask.getContext("2d").getImageData(0, 0, mask.width, mask.height));
+  if (steps.length > MAX_STEPS) steps.shift();
+}
+
+export function undoStroke() {
+  const before = session.steps.pop();
+  if (!before) notice("There is no stroke to take back");
+  else session.mask.getContext("2d").putImageData(before, 0, 0);
+  redraw();
+}
+
+export function switchBrush(name, id) {
+  session[name] = !session[name];
+  byId(id).checked = session[name];
+  redraw();
+}
+
+// The brush moved by the keyboard, in parts of the picture.
+export function moveBrush(x, y) {
+  const { place } = session;
+  session.place = { x: within(place.x + x, 0, 1), y: within(place.y + y, 0, 1) };
+  session.byKeys = true;
+  redraw();
+}
+
+export function dabHere() {
+  const { place, mask } = session;
+  remember();
+  dab(place.x * mask.width, place.y * mask.height);
+  redraw();
+}
+
 function clear() {
+  remember();
   session.mask.getContext("2d").clearRect(0, 0, session.mask.width, session.mask.height);
   redraw();
 }
@@ -106,8 +152,21 @@ function draw(context, paintLayer) {
   inner.globalCompositeOperation = "destination-in";
   inner.drawImage(mask, 0, 0, layer.width, layer.height);
   paintLayer(layer);
-  if (session.pointer) {
-    const { x, y, radius } = session.pointer;
+  if (session.tinted) {
+    inner.globalCompositeOperation = "source-in";
+    inner.fillStyle = "#e0218a";
+    inner.fillRect(0, 0, layer.width, layer.height);
+    paintLayer(layer, 0.5);
+  }
+  const at = session.byKeys ? pointOf(session.place) : session.pointer;
+  if (at) {
+    const { x, y } = at;
+    const radius = (session.size / 2) * (pointOf({ x: 1, y: 0 }).x - pointOf({ x: 0, y: 0 }).x);
+    context.strokeStyle = "#000";
+    context.lineWidth = 3.5;
+    context.beginPath();
+    context.arc(x, y, radius, 0, 2 * Math.PI);
+    context.stroke();
     context.strokeStyle = "#fff";
     context.lineWidth = 1.5;
     context.beginPath();
@@ -183,18 +242,16 @@ export function startBrush() {
     if (!session) return;
     canvas.setPointerCapture(event.pointerId);
     down = true;
+    remember();
     session.last = null;
     stroke(event);
     redraw();
   });
   canvas.addEventListener("pointermove", (event) => {
     if (!session) return;
-    const box = canvas.getBoundingClientRect();
-    const ratio = canvas.width / box.width;
-    const wide = placeOf({ clientX: box.left + 1, clientY: 0 }).x - placeOf({ clientX: box.left, clientY: 0 }).x;
-    session.pointer = {
-      x: (event.clientX - box.left) * ratio, y: (event.clientY - box.top) * ratio, radius: ((session.size / 2) / wide) * ratio,
-    };
+    session.byKeys = false;
+    session.place = placeOf(event);
+    session.pointer = pointOf(session.place);
     if (down) stroke(event);
     redraw();
   });

@@ -15,7 +15,7 @@ function hereSection() {
   const candidates = state.candidates[frame] || [];
   const making = state.making.filter((one) => one.index === frame);
   // Drawn anew only when something in it is different: the focus stays where it is.
-  const facts = JSON.stringify([frame, keyframe, candidates, making, studio.makers, state.folder]);
+  const facts = JSON.stringify([frame, keyframe, candidates, making, studio.makers, state.folder, studio.ready, keyframe ? state.guidance : 0]);
   if (facts === drawnHere) return;
   if (place.contains(document.activeElement) && document.activeElement.matches("input[type=text], textarea")) {
     if (JSON.parse(drawnHere || "[]")[0] === frame) return;
@@ -24,7 +24,7 @@ function hereSection() {
   const focused = place.contains(document.activeElement) ? document.activeElement.dataset.name : null;
   place.replaceChildren(
     element("h2", {}, keyframe ? `Keyframe ${frame}` : `Frame ${frame}`),
-    ...(keyframe ? keyframeEditor(keyframe, candidates) : newKeyframe(candidates)),
+    ...(keyframe ? keyframeEditor(keyframe, candidates) : newKeyframe(candidates)).filter(Boolean),
     ...making.map((one) => element("p", { class: "busy" }, `${one.label} is at work...`)),
   );
   if (focused) place.querySelector(`[data-name="${focused}"]`)?.focus();
@@ -68,7 +68,7 @@ function makerLine(label, made, beside = null) {
 }
 
 function keyframeEditor(keyframe, candidates) {
-  const { index, weight, enabled, findings } = keyframe;
+  const { index, weight, enabled, findings, guidance } = keyframe;
   const slider = element("input", {
     type: "range", min: "0", max: "1", step: "0.05", value: String(weight), "aria-label": `Weight of keyframe ${index}`, "data-name": "weight",
     onchange: (event) => edit("weight", { index, weight: Number(event.target.value) }),
@@ -85,6 +85,7 @@ function keyframeEditor(keyframe, candidates) {
         type: "checkbox", checked: enabled, "data-name": "enabled",
         onchange: (event) => edit("enable", { index, enabled: event.target.checked }),
       }), "used")),
+    model.studio.ready?.keyframe_guidance ? guidanceLine(index, guidance) : null,
     element("div", { class: "buttons" },
       button("paint", "Brush\u2026", "Take only a part of this image (B)", () => startPainting(index)),
       button("upload", "Upload\u2026", "Another image; or paste (Ctrl+V), or drop it", () => byId("file").click()),
@@ -93,6 +94,24 @@ function keyframeEditor(keyframe, candidates) {
       button("remove", "Remove", "Delete", () => edit("remove", { index }))),
     element("p", { class: "hint" }, "What another program saves as ", element("code", {}, file), " appears here."),
   ];
+}
+
+// Guidance of one keyframe: that of all, or its own, closer to its picture.
+function guidanceLine(index, guidance) {
+  const own = guidance !== undefined;
+  const value = own ? guidance : Math.min(2, Math.max(1, model.state.guidance));
+  const shown = element("output", {}, value.toFixed(2));
+  const slider = element("input", {
+    type: "range", min: "1", max: "2", step: "0.05", value: String(value), disabled: !own, "data-name": "guidance",
+    "aria-label": `Guidance of keyframe ${index}`,
+    onchange: (event) => edit("keyframe_guidance", { index, guidance: Number(event.target.value) }),
+    oninput: (event) => { shown.textContent = Number(event.target.value).toFixed(2); },
+  });
+  return element("div", { class: "line" }, element("span", { class: "label" }, "Guidance"), slider, shown,
+    element("label", { class: "inline", title: "A guidance of its own instead of that of all keyframes" }, element("input", {
+      type: "checkbox", checked: own, "data-name": "own-guidance",
+      onchange: (event) => edit("keyframe_guidance", { index, guidance: event.target.checked ? value : null }),
+    }), "own"));
 }
 
 function strip(candidates, chosen) {
@@ -134,7 +153,8 @@ function queueSection() {
     const running = item.total > 0;
     const speed = item.fps ? `${item.fps.toFixed(1)} fps` : "";
     const left = item.seconds_left !== null && item.seconds_left !== undefined ? `${shortTime(item.seconds_left)} left` : "";
-    const words = item.state === "stopping" ? "stopping" : running ? [`${item.done} of ${item.total}`, speed, left].filter(Boolean).join(", ") : "waiting";
+    const words = item.state === "stopping" ? "stopping" : running ? [`${item.done} of ${item.total}`, speed, left].filter(Boolean).join(", ")
+      : item.running ? "starting\u2026" : "waiting";
     const name = item.kind === "export" ? `Write ${item.label}` : `Render ${item.label}`;
     return element("div", { class: "job" },
       element("div", { class: "line" }, element("span", { class: "grow" }, name),
@@ -169,9 +189,9 @@ export function drawPanel() {
   queueSection();
   filesSection();
   const { studio, state } = model;
-  byId("engine").textContent = studio.failed ? `Nothing can be rendered: ${studio.failed}`
-    : state.error ? state.error
-      : studio.ready ? "" : "Loading the model...";
+  const problem = state.error || (studio.failed ? `Nothing can be rendered: ${studio.failed}` : "");
+  byId("engine").textContent = problem || (studio.ready ? "" : "Loading the model\u2026");
+  byId("engine").classList.toggle("problem", Boolean(problem));
   if (studio.ready) byId("clip-name").title = `${state.clip.summary}; model ${studio.ready.model} on ${studio.ready.device}`;
   byId("undo").disabled = !state.undo;
   byId("redo").disabled = !state.redo;

@@ -127,6 +127,12 @@ export function placeOf(event) {
   };
 }
 
+// The other way round: where such a place is on the canvas, in device pixels.
+export function pointOf({ x, y }) {
+  const [height, width] = resultSize();
+  return { x: view.x + x * width * view.scale, y: view.y + y * height * view.scale };
+}
+
 function paintLayer(bitmap, alpha = 1) {
   const [height, width] = resultSize();
   context.globalAlpha = alpha;
@@ -134,10 +140,6 @@ function paintLayer(bitmap, alpha = 1) {
   context.imageSmoothingQuality = "high";
   context.drawImage(bitmap, view.x, view.y, width * view.scale, height * view.scale);
   context.globalAlpha = 1;
-}
-
-export function layer(bitmap, alpha) {
-  paintLayer(bitmap, alpha);
 }
 
 function draw() {
@@ -195,7 +197,12 @@ function draw() {
 function tags(parts) {
   const words = { done: "", previewed: " (preview)", old: " (old)", missing: ": not rendered yet" };
   const name = (part) => {
-    if (part === "result") return `Result${words[resultOf(model.frame).state]}`;
+    if (part === "result") {
+      const { state } = resultOf(model.frame);
+      const doing = model.previewing;
+      const isComing = doing && state !== "done" && state !== "previewed" && model.frame >= doing.start && model.frame < doing.stop;
+      return `Result${isComing ? ": being rendered\u2026" : words[state]}`;
+    }
     if (part === "reference") {
       const keyframe = referenceFor(model.frame);
       return keyframe ? `Reference of ${keyframe.index}` : "No reference in this shot";
@@ -239,6 +246,17 @@ function pointers() {
     dragging.y = event.clientY;
   });
   for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, () => { dragging = null; });
+  canvas.addEventListener("dblclick", (event) => {
+    const box = canvas.getBoundingClientRect();
+    const ratio = canvas.width / box.width;
+    if (!overlay) toggleZoom((event.clientX - box.left) * ratio, (event.clientY - box.top) * ratio);
+  });
+}
+
+// Between the whole picture and one to one, at a place.
+export function toggleZoom(x, y) {
+  if (view.fitted) zoomTo(1, x, y);
+  else fit();
 }
 
 export function pan(x, y) {

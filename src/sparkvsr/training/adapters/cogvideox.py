@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from sparkvsr.data.samples import TrainBatch
 from sparkvsr.errors import ConfigError
 from sparkvsr.models.cogvideox.networks.conditioning import check_slots, one_per_slot, place_keyframes
+from sparkvsr.models.cogvideox.networks.hub import resolve_folder
 from sparkvsr.models.cogvideox.networks.prompt import EMBEDDING_FOLDER, load_prompt_embedding, save_prompt_embedding
 from sparkvsr.models.cogvideox.networks.schedule import VelocityCoefficients, velocity_coefficients
 from sparkvsr.models.cogvideox.networks.transformer import restore_latents
@@ -235,17 +236,21 @@ def build_cogvideox_adapter(
     posterior: Literal["mode", "sample"] = "sample",
     vae_tiling: bool = False,
 ) -> CogVideoXAdapter:
-    """Load a model folder for training; the transformer as a float32 master copy (docs/method.md 4.1).
+    """Load a model for training; the transformer as a float32 master copy (docs/method.md 4.1).
+
+    Args:
+        path: folder in diffusers layout, or a hub id; the prompt's embedding is found or computed as for ``upscale``.
+        gradient_checkpointing, posterior, vae_tiling: see ``CogVideoXAdapter``.
 
     Raises:
-        WeightsError: a part of the folder is missing or cannot be read.
+        WeightsError: a part of the folder is missing or cannot be read, or the hub cannot be reached.
     """
-    folder = open_folder(Path(path).expanduser())
+    folder = open_folder(resolve_folder(path))
     tokens, width = folder.transformer.get("max_text_seq_length", 226), folder.transformer.get("text_embed_dim", 4096)
     return CogVideoXAdapter(
         _load_transformer(folder),
         load_weights(build_vae(folder.vae), folder.shards["vae"], torch.float32),
-        load_prompt_embedding(folder.path, tokens, width).float(),
+        load_prompt_embedding(folder.path, tokens, width).float().clone(),  # computed ones are of inference mode
         folder.scheduler,
         posterior=posterior,
         gradient_checkpointing=gradient_checkpointing,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from sparkvsr.errors import WeightsError
+from sparkvsr.plain_json import read_object
 
 _PREFIX = re.compile(
     r"^(base_model\.model\.|transformer\.(?=transformer_blocks|patch_embed|proj_out|norm_out|time_|ofs_))"
@@ -96,6 +96,6 @@ def _read(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, float]]:
 def _peft_alpha(path: Path) -> float | None:
     config = path.parent / "adapter_config.json"
     try:
-        return float(json.loads(config.read_text(encoding="utf-8"))["lora_alpha"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return float(read_object(config)["lora_alpha"])
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None

@@ -16,7 +16,6 @@ from sparkvsr.models.cogvideox.networks.schedule import TIMESTEP, VelocityCoeffi
 OFS = 2.0
 
 
-@lru_cache(maxsize=8)
 def rotary_embedding(
     grid: tuple[int, int, int], base: tuple[int, int], head_dim: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
@@ -34,13 +33,22 @@ def rotary_embedding(
     Returns:
         Two ``(time * height * width, head_dim)`` float32 tensors.
     """
+    cos, sin = _rotary_tables(grid, base, head_dim)
+    return cos.to(device), sin.to(device)
+
+
+@lru_cache(maxsize=8)
+def _rotary_tables(grid: tuple[int, int, int], base: tuple[int, int], head_dim: int) -> tuple[Tensor, Tensor]:
+    """The tables in main memory, where they cost a GPU nothing."""
     from diffusers.models.embeddings import get_3d_rotary_pos_embed
 
     time, height, width = grid
     bound = (max(base[0], height), max(base[1], width))
-    return get_3d_rotary_pos_embed(  # type: ignore[return-value]
-        head_dim, None, (height, width), time, grid_type="slice", max_size=bound, device=device
-    )
+    # Kept for whoever asks next: tensors of inference mode could not be used in training.
+    with torch.inference_mode(False):
+        return get_3d_rotary_pos_embed(  # type: ignore[return-value]
+            head_dim, None, (height, width), time, grid_type="slice", max_size=bound, device=torch.device("cpu")
+        )
 
 
 def predict_velocity(transformer: nn.Module, latents: Tensor, prompt: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from sparkvsr.errors import WeightsError
+from sparkvsr.plain_json import read_object
 
 _log = logging.getLogger(__name__)
 
@@ -219,17 +220,13 @@ def _find_shards(folder: Path) -> tuple[Path, ...]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return read_object(path)
     except FileNotFoundError as exc:
         msg = f"{path} is missing; a model folder needs {LAYOUT}"
         raise WeightsError(msg) from exc
     except (OSError, ValueError) as exc:
-        msg = f"{path} cannot be read as JSON ({exc}); copy it again"
+        msg = f"{path} cannot be read as a JSON object ({exc}); copy it again"
         raise WeightsError(msg) from exc
-    if not isinstance(content, dict):
-        msg = f"{path} is not a JSON object; copy it again"
-        raise WeightsError(msg)
-    return content
 
 
 def _plain(config: dict[str, Any]) -> dict[str, Any]:

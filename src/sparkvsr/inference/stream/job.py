@@ -1,0 +1,328 @@
+"""One pass from a pipe to a sink: what is refused, what is planned, and the loop."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from sparkvsr.errors import ConfigError, DecodeError
+from sparkvsr.hooks import Hook, ProgressReporter, for_input
+from sparkvsr.inference.clip.analysis import GREY_SPREAD
+from sparkvsr.inference.clip.heap import release_free_memory
+from sparkvsr.inference.clip.own_keyframes import is_own_kind, resolve_references, wants_own_keyframes
+from sparkvsr.inference.clip.planning import RunPlan, plan_run
+from sparkvsr.inference.options import UpscaleOptions, check_options
+from sparkvsr.inference.stream.restorer import PassingRestorer, check_model
+from sparkvsr.keyframes.choice import KeyframeChoice
+from sparkvsr.keyframes.look_ahead import LookAhead, check_passing, method_of
+from sparkvsr.keyframes.references import ReferenceMaker, make_reference_maker
+from sparkvsr.models.interface import RestorationModel
+from sparkvsr.shapes import OutputSize, output_size
+from sparkvsr.threads import BackgroundSink, prefetch
+from sparkvsr.video import VideoInfo
+from sparkvsr.video.pipes import HeldFrame, PipeSink, PipeSource
+from sparkvsr.video.pixels import resize_image
+
+_log = logging.getLogger(__name__)
+
+FRAMES_WAITING = 4
+MANY_FRAMES = 10**6
+"""Stands for the length of a clip that is not known."""
+
+_KEPT_GIVEN, _KEPT_KEYFRAMES = 3, 8
+
+OpenSink = Callable[[VideoInfo, tuple[int, int]], PipeSink]
+Taken = tuple[Tensor, int | None, int | None, Tensor | None]
+
+
+@dataclass(frozen=True)
+class StreamResult:
+    """What went through.
+
+    Attributes:
+        output: where to, for the user.
+        height, width, frames: of the result.
+        seconds: from the first frame to the last.
+        notes: what the user should know.
+    """
+
+    output: str
+    height: int
+    width: int
+    frames: int
+    seconds: float
+    notes: tuple[str, ...]
+
+    @property
+    def fps(self) -> float:
+        """Frames a second, reading and writing included."""
+        return self.frames / self.seconds if self.seconds else 0.0
+
+
+@dataclass(frozen=True)
+class _Plan:
+    choice: KeyframeChoice
+    maker: ReferenceMaker | None
+    fills: bool
+    size: OutputSize
+    run: RunPlan
+    notes: tuple[str, ...]
+
+
+def check_stream_options(options: UpscaleOptions) -> None:
+    """Refuse what cannot be done with frames that pass once.
+
+    Raises:
+        ConfigError: with what to take instead.
+    """
+    check_options(options)
+    refused = {
+        "--preview": (options.preview is not None, "take --start and --frames"),
+        "--compare": (options.compare, "write the result to a file and take sparkvsr compare"),
+        "--work": (options.work is not None, "nothing is stored, so there is no resume in a pipe"),
+        "--stream": (options.stream is not None, "choose the stream in the program before (ffmpeg -map 0:v:1)"),
+    }
+    for name, (is_given, instead) in refused.items():
+        if is_given:
+            msg = f"{name} needs a file, frames of a pipe pass only once; {instead}"
+            raise ConfigError(msg)
+    check_passing(options.keyframes)
+
+
+def upscale_stream(
+    source: PipeSource, open_sink: OpenSink, options: UpscaleOptions, model: RestorationModel, hook: Hook, output: str
+) -> StreamResult:
+    """Restore frames as they pass.
+
+    Args:
+        source: gives them.
+        open_sink: called once with the clip and the size of the result ``(H, W)``.
+        options, model: as for ``sparkvsr.upscale``.
+        hook: gets ``stream``, ``note``, ``progress`` and ``done`` events.
+        output: where the frames go, for the user.
+
+    Raises:
+        SparkVSRError: a frame cannot be read, restored or written. An end in the middle of a frame is told after all
+            whole frames were written.
+    """
+    hook = for_input(hook, source.info.path)
+    plan = _plan(source, options, model)
+    size = (plan.size.height, plan.size.width)
+    started = time.monotonic()
+    sink = open_sink(source.info, size)
+    notes = [*source.notes, *plan.notes, *sink.notes]
+    hook(_stream_event(source, plan, model, output, notes))
+    run = _Run(source, plan, model, hook)
+    try:
+        with ExitStack() as stack:
+            queue = stack.enter_context(BackgroundSink(_writing(sink), FRAMES_WAITING))
+            for taken in run.frames():
+                queue.put(taken)
+        sink.close()
+    except BaseException:
+        sink.abort()
+        raise
+    late = run.late_notes()
+    result = StreamResult(output, *size, sink.num_frames, time.monotonic() - started, tuple(dict.fromkeys(late)))
+    hook(done_event(result))
+    if source.ended_early is not None:
+        raise source.ended_early
+    if result.frames == 0:
+        msg = f"{source.info.path} holds no frame; see what the program before it says"
+        raise DecodeError(msg)
+    return result
+
+
+def _writing(sink: PipeSink) -> Callable[[Taken], None]:
+    def take(item: Taken) -> None:
+        sink.write(*item)
+        if sink.num_frames % 16 == 0:
+            release_free_memory()
+
+    return take
+
+
+class _Run:
+    """The frames that are held between the source and the model."""
+
+    def __init__(self, source: PipeSource, plan: _Plan, model: RestorationModel, hook: Hook) -> None:
+        self._source, self._plan, self._hook = source, plan, hook
+        self._held: dict[int, HeldFrame] = {}
+        self._notes: list[str] = []
+        self._look = LookAhead(
+            plan.choice, fills=plan.fills, reach=model.keyframe_lookahead or 0, first=source.first_index
+        )
+        self._restorer = PassingRestorer(model, self._look, plan.run.settings, self._pixels_of, plan.maker, self._note)
+        self._chunk = plan.run.settings.chunk_frames
+        self._next = source.first_index
+        self._colours = plan.maker is not None and plan.maker.may_colour and plan.choice.kind != "none"
+
+    def frames(self) -> Iterator[Taken]:
+        """Restored frames in order, as a sink takes them."""
+        progress = ProgressReporter(self._hook, self._source.num_frames)
+        depth = max(FRAMES_WAITING, self._chunk)
+        with ExitStack() as stack:
+            stack.callback(self._restorer.close)
+            incoming = stack.enter_context(closing(prefetch(self._converted(), depth)))
+            stack.callback(self._source.stop)
+            for held, pixels in incoming:
+                self._held[held.index] = held
+                self._look.push(pixels)
+                for taken in self._ready():
+                    yield taken
+                    progress.advance()
+            self._look.finish()
+            for taken in self._ready():
+                yield taken
+                progress.advance()
+        progress.finish()
+
+    def late_notes(self) -> list[str]:
+        """What only the end could tell."""
+        notes = [*self._notes, *self._look.notes]
+        beyond = [index for index in self._plan.choice.indices if index >= self._look.count]
+        if beyond:
+            shown = ", ".join(map(str, beyond[:8])) + (", ..." if len(beyond) > 8 else "")
+            notes.append(f"keyframes {shown} were never reached: the clip ended after {self._look.count} frames")
+        return notes
+
+    def _converted(self) -> Iterator[tuple[HeldFrame, Tensor]]:
+        for held in self._source.frames():
+            yield held, held.pixels()
+
+    def _ready(self) -> Iterator[Taken]:
+        look = self._look
+        while look.is_ready(self._next):
+            stop = self._next + 1
+            end = look.shot_stop(self._next)
+            while stop - self._next < self._chunk and look.is_ready(stop) and (end is None or stop < end):
+                stop += 1
+            is_full = stop - self._next == self._chunk or stop == end or look.is_finished
+            if not is_full:
+                return
+            is_grey = look.colour <= GREY_SPREAD and not self._colours
+            restored = self._restorer.restore(self._next, stop, is_grey=is_grey)
+            for index, pixels in zip(range(self._next, stop), restored, strict=True):
+                yield pixels, *self._times_and_alpha(index)
+            self._next = stop
+            self._forget()
+
+    def _times_and_alpha(self, index: int) -> tuple[int, int, Tensor | None]:
+        alpha = None
+        if self._source.info.has_alpha:
+            alpha = self._held[index].frame().alpha
+            alpha = None if alpha is None else resize_image(alpha, self._plan.run.settings.size)
+        return index - self._source.first_index, 1, alpha
+
+    def _forget(self) -> None:
+        """Let go of frames, but for those that keyframes still in use belong to."""
+        last = self._next - 1
+        keyframes = [index for index in self._look.keyframes(last) if index <= last]
+        given = [index for index in keyframes if index in self._look.given(last)]
+        wanted = {*given[-_KEPT_GIVEN:], *keyframes[-_KEPT_KEYFRAMES:]}
+        if self._look.shot_stop(last) == self._next:
+            wanted = set()
+        for index in [index for index in self._held if index < self._next and index not in wanted]:
+            del self._held[index]
+        self._look.forget(last)
+
+    def _pixels_of(self, index: int) -> Tensor:
+        return self._held[index].pixels()
+
+    def _note(self, text: str) -> None:
+        self._notes.append(text)
+        self._hook({"event": "note", "text": text})
+
+
+def _plan(source: PipeSource, options: UpscaleOptions, model: RestorationModel) -> _Plan:
+    check_stream_options(options)
+    check_model(model)
+    lr_size = (source.info.height, source.info.width)
+    size = output_size(lr_size, scale=options.scale, height=options.height, size=options.size)
+    notes = [size.note] if size.note else []
+    choice, maker = options.keyframes, None
+    if choice.kind != "none":
+        maker = make_reference_maker(resolve_references(options.references, model), model.device)
+        given = maker.given(source.first_index, MANY_FRAMES, is_part=True) if choice.kind == "default" else None
+        choice = choice if given is None else KeyframeChoice("manual", indices=given)
+    choice = check_passing(choice)
+    fills = wants_own_keyframes(choice.kind, options.guidance_scale, model)
+    if maker is not None:
+        maker.set_times(lambda index: index / source.fmt.fps)
+        maker.check(choice.indices, lr_size)
+    run = plan_run(
+        model,
+        lr_size,
+        (size.height, size.width),
+        source.num_frames or MANY_FRAMES,
+        num_keyframes=0 if choice.kind == "none" else 1,
+        guidance_scale=options.guidance_scale,
+        chunk_frames=options.chunk_frames,
+        tile=options.tile,
+        seed=options.seed,
+    )
+    _log.info("pipe: %s, chunks of %d, tile %s", choice, run.model.chunk_frames, run.model.tile)
+    return _Plan(choice, maker, fills, size, run, (*notes, *run.model.notes))
+
+
+def _stream_event(
+    source: PipeSource, plan: _Plan, model: RestorationModel, output: str, notes: list[str]
+) -> dict[str, Any]:
+    fmt = source.fmt
+    return {
+        "event": "stream",
+        "input": source.info.path.name,
+        "kind": fmt.kind,
+        "pixel_format": fmt.pixel_format,
+        "input_width": fmt.width,
+        "input_height": fmt.height,
+        "fps": float(fmt.fps),
+        "frames": source.num_frames,
+        "output": output,
+        "width": plan.size.width,
+        "height": plan.size.height,
+        "scale": round(plan.size.scale, 4),
+        "model": model.name,
+        "device": str(model.device),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "look": model.look,
+        "keyframe_method": _method(plan),
+        "references": None if plan.maker is None else plan.maker.name,
+        "guidance_scale": plan.run.settings.guidance_scale,
+        "chunk_frames": plan.run.settings.chunk_frames,
+        "tile": plan.run.settings.tile,
+        "memory_bytes": plan.run.model.memory_bytes,
+        "notes": list(dict.fromkeys(notes)),
+    }
+
+
+def _method(plan: _Plan) -> str:
+    text = method_of(plan.choice)
+    if plan.fills and plan.choice.kind != "auto":
+        is_own = plan.maker is not None and is_own_kind(plan.maker)
+        text += ", and between them by the look of the motion" + ("" if is_own else " (of the model's own kind)")
+    return text
+
+
+def done_event(result: StreamResult) -> dict[str, Any]:
+    """The ``done`` event of a result that went through a pipe."""
+    return {
+        "event": "done",
+        "output": result.output,
+        "compare": None,
+        "width": result.width,
+        "height": result.height,
+        "frames": result.frames,
+        "rendered": result.frames,
+        "seconds": round(result.seconds, 3),
+        "fps": round(result.fps, 3),
+        "bytes": None,
+        "work": None,
+        "notes": list(result.notes),
+    }
