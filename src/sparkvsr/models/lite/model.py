@@ -42,6 +42,7 @@ VIVID_VERSION = "2"
 _FRAME_BYTES = 4700
 _SECOND_PASS_BYTES = 800
 _TILE_BYTES = 900
+_NEAR_BYTES = 1600  # of the layers on the true LR grid, calculated
 _CHUNK_BYTES = 48 * 4 + 12
 _FIXED_BYTES = 60_000_000
 # The vivid look: pictures of two more keyframes; the detail network on the largest tile that it is run on.
@@ -50,7 +51,7 @@ _DETAIL_BYTES = 6000
 _DETAIL_TILE_PIXELS = 300 * 300
 
 _STATE_BYTES = 600
-"""Of the saved state for each LR pixel and pass: output, hidden features, the own keyframe, flows."""
+"""Of the saved state for each pixel of the grid and pass: output, hidden features, the own keyframe, flows."""
 
 
 @dataclass(frozen=True)
@@ -186,13 +187,14 @@ class LiteModel(RestorationModel):
         pixels = grid[0] * grid[1]
         base = _FIXED_BYTES + pixels * (_FRAME_BYTES + _SECOND_PASS_BYTES * (guided_passes - 1))
         if self.look == "vivid":
-            base += pixels * _VIVID_BYTES + min(pixels, _DETAIL_TILE_PIXELS) * _DETAIL_BYTES
+            base += pixels * _VIVID_BYTES + min(lr_size[0] * lr_size[1], _DETAIL_TILE_PIXELS) * _DETAIL_BYTES
+        tile_bytes = _TILE_BYTES + (_NEAR_BYTES if unshuffle > 1 else 0)
         for tile in (None, 512, 384, 256, 192, 128, 96, 64):
             tile_pixels = pixels if tile is None else min(pixels, (tile + 24) ** 2)
             if tile is not None and max(grid) <= tile:
                 continue
             for chunk in (4, 2, 1):
-                need = base + tile_pixels * _TILE_BYTES + min(chunk, num_frames) * pixels * _CHUNK_BYTES
+                need = base + tile_pixels * tile_bytes + min(chunk, num_frames) * pixels * _CHUNK_BYTES
                 if need <= memory_bytes:
                     side = None if tile is None else tile * unshuffle
                     notes = () if side is None else (f"tiles of {side} px, so that it fits into memory",)
@@ -203,9 +205,10 @@ class LiteModel(RestorationModel):
         )
         raise ResourceError(msg)
 
-    def state_bytes(self, lr_size: tuple[int, int]) -> int:
+    def state_bytes(self, lr_size: tuple[int, int], size: tuple[int, int]) -> int:
         """See ``RestorationModel.state_bytes``."""
-        return lr_size[0] * lr_size[1] * _STATE_BYTES
+        height, width = grid_size(lr_size, self._scale_of(lr_size, size))
+        return height * width * _STATE_BYTES
 
     def fingerprint(self) -> str:
         """Hash of the weights, version of the code, precision."""
