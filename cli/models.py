@@ -28,7 +28,7 @@ def models(
     folders_of_lite = [weights, *([doubling] if doubling.is_dir() else [])]
     entries = [entry for folder in folders_of_lite for entry in folder.iterdir()]
     size = sum(len(entry.read_bytes()) for entry in entries if entry.name.endswith(".safetensors"))
-    factors = "by 2 and 4" if doubling.is_dir() else "by 4, other sizes are resized from that"
+    factors = "by 2 and 4" if doubling.is_dir() else "by 2 and 4, in the faithful look by 4"
     typer.echo(
         f"lite      embedded, {human_bytes(size)}; {factors}; any CPU, about 0.5 GB of memory at 320x180 (default)"
     )

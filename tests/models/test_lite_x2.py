@@ -155,10 +155,12 @@ def test_the_plan_counts_half_the_grid(model):
 
 
 def test_vivid_by_two_shows_what_the_detail_network_makes(folder, clip):
-    """Without networks for x2 the same look comes from x4 made smaller; both are close to each other."""
+    """Close to what x4 made smaller shows, and not dependent on the tiles of the network."""
     lr = clip[1][:1, :, :32, :40]
     vivid = load_lite(folder, device="cpu", dtype=torch.float32)
     before = load_lite(embedded_folder_without_x2(folder), device="cpu", dtype=torch.float32)
+    assert vivid.scales == before.scales == (2, 4)  # this look needs no networks of its own for x2
+    del before._natives[2]
     now, then = vivid.restore(lr, scale=2.0), before.restore(lr, scale=2.0)
     assert psnr(now, then) > 30
     whole = vivid._natives[2].upscale(lr[0])

@@ -20,6 +20,7 @@ from sparkvsr.keyframes.coverage import Coverage
 from sparkvsr.keyframes.cuts import CutFinder
 from sparkvsr.keyframes.frame_watch import FrameWatch
 from sparkvsr.keyframes.passing import Horizon, ShotPlacement
+from sparkvsr.keyframes.select import MIN_KEYFRAME_GAP
 
 _NEEDS_A_FILE = {
     "iframes": "--iframes needs a file: the codec's I-frames are gone when frames pass through a pipe; "
@@ -38,7 +39,8 @@ def check_passing(choice: KeyframeChoice) -> KeyframeChoice:
     """
     if choice.kind in _NEEDS_A_FILE:
         raise ConfigError(_NEEDS_A_FILE[choice.kind])
-    choice.check_early(0, 2**40)
+    # Whether N is too small shows within its first steps; numbers may be any.
+    choice.check_early(0, 4 * MIN_KEYFRAME_GAP if choice.kind == "every" else 2**40)
     return KeyframeChoice("scenes") if choice.kind == "default" else choice
 
 

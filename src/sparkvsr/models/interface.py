@@ -205,7 +205,7 @@ class RestorationModel(ABC):
         """
 
     def state_bytes(self, lr_size: tuple[int, int], size: tuple[int, int]) -> int:  # noqa: ARG002
-        """About how large ``Session.export_state`` is for LR frames and a working size ``(h, w)``; 0 without a state."""
+        """About how large ``Session.export_state`` is for LR frames and a working size (h, w); 0 without a state."""
         return 0
 
     @abstractmethod

@@ -103,6 +103,19 @@ class PassingRestorer:
         self.next_index = stop
         return matched
 
+    def state(self) -> Mapping[str, Tensor]:
+        """What the model carries to ``next_index``; with it ``go_on`` gives the same frames again."""
+        state = self._session.export_state() if self._session is not None else None
+        assert state is not None
+        return state
+
+    def go_on(self, index: int, state: Mapping[str, Tensor]) -> None:
+        """Take up the restoration before a frame in the middle of a shot."""
+        self._shot_start = self._look.shot_start(index)
+        self._session = self._open(index, self._look.keyframes(index))
+        self._session.import_state(state, index - self._shot_start)
+        self.next_index = index
+
     def close(self) -> None:
         """Stop what makers still run."""
         for maker in (self._maker, self._own_maker):

@@ -30,10 +30,10 @@ from sparkvsr.models.lite.upscaler import DetailUpscaler, KeyframeUpscaler, defa
 from sparkvsr.models.lite.vivid_shot import VividPropagator
 from sparkvsr.models.lite.weights import doubling_folder, fingerprint_of, load_propagator, load_upscaler
 
-CODE_VERSION = "lite-2.2"
+CODE_VERSION = "lite-2.3"
 """Raised whenever the same weights give other pixels."""
 
-VIVID_VERSION = "2"
+VIVID_VERSION = "3"
 """The same for what only the vivid look does."""
 
 # Measured peak above the weights with two keyframes in use, chunks of 4: 320x180: 337 MiB; 640x360: 1426; 960x540: 3109
@@ -59,17 +59,14 @@ class Native:
     """The networks for one factor.
 
     Attributes:
-        net: float32 propagator, taken over.
+        scale: HR over LR pixels.
+        net: float32 propagator, taken over; the vivid look does not run it.
         upscaler: makes keyframes where none was given.
     """
 
+    scale: int
     net: PropagatorNet
     upscaler: KeyframeUpscaler | DetailUpscaler | None
-
-    @property
-    def scale(self) -> int:
-        """HR over LR pixels."""
-        return self.net.config.scale
 
     @property
     def upscale(self) -> Callable[[Tensor], Tensor] | None:
@@ -89,7 +86,8 @@ class LiteModel(RestorationModel):
         device: where convolutions run; everything else stays on the CPU.
         dtype: of the convolutions; None takes bf16 where it is fast, else float32.
         fingerprint: of the weights.
-        doubling: networks for x2; without them sizes up to twice the LR size are resized from x4.
+        doubling: networks for x2 in the faithful look; without them sizes up to twice the LR size are resized from x4.
+            The vivid look needs none: its keyframes by 2 are made from those by 4.
 
     Raises:
         WeightsError: networks are for another factor.
@@ -117,15 +115,19 @@ class LiteModel(RestorationModel):
         self.is_thread_invariant = look != "vivid"
         self.device = torch.device(device)
         self.dtype = dtype or default_dtype(self.device)
-        self._natives: dict[int, Native] = {}
-        for wanted, native in ((SCALE, Native(net, upscaler)), (SCALE // 2, doubling)):
-            if native is None:
-                continue
-            if native.scale != wanted:
-                msg = f"networks for x{native.scale} where those for x{wanted} belong; see sparkvsr export"
+        self._natives = {SCALE: Native(SCALE, net, upscaler)}
+        if look == "vivid":
+            self._natives[SCALE // 2] = Native(SCALE // 2, net, upscaler)
+        elif doubling is not None:
+            self._natives[SCALE // 2] = doubling
+        for native in self._natives.values():
+            if look != "vivid" and native.net.config.scale != native.scale:
+                msg = (
+                    f"networks for x{native.net.config.scale} where those for x{native.scale} belong; "
+                    f"see sparkvsr export"
+                )
                 raise WeightsError(msg)
             native.net.to(self.device, self.dtype).to(memory_format=torch.channels_last).eval()
-            self._natives[wanted] = native
         self._fingerprint = fingerprint
 
     @property
@@ -234,10 +236,10 @@ class LiteModel(RestorationModel):
         own: frozenset[int] = frozenset(),
     ) -> ShotPropagator:
         native = self._natives[scale]
-        side = None if tile is None else max(1, tile // native.net.config.unshuffle)
+        side = None if tile is None else max(1, tile * scale // SCALE)
         runner, upscale = NetworkRunner(native.net, self.device, self.dtype, side), native.upscale
         if self.look == "vivid":
-            return VividPropagator(runner, upscale, keyframes, guidance_scale, own)
+            return VividPropagator(runner, upscale, keyframes, guidance_scale, own, SCALE // scale)
         return ShotPropagator(runner, upscale, keyframes, guidance_scale)
 
 
@@ -264,14 +266,14 @@ def load_lite(
     if look == "faithful":
         upscaler, doubling = KeyframeUpscaler(load_upscaler(folder), device, chosen), None
         if inner is not None:
-            doubling = Native(load_propagator(inner), KeyframeUpscaler(load_upscaler(inner), device, chosen))
+            upscaler_x2 = KeyframeUpscaler(load_upscaler(inner), device, chosen)
+            doubling = Native(SCALE // 2, load_propagator(inner), upscaler_x2)
         model = LiteModel(propagator, upscaler, device, chosen, fingerprint, doubling=doubling)
         model.own_references = "lite"
         return model
     home = folder if detail_file(folder) is not None else None
     detail = load_detail(home, device, chosen)
-    doubling = None if inner is None else Native(load_propagator(inner), detail)
-    model = LiteModel(propagator, detail, device, chosen, f"{fingerprint}-{detail.fingerprint}", "vivid", doubling)
+    model = LiteModel(propagator, detail, device, chosen, f"{fingerprint}-{detail.fingerprint}", "vivid")
     model.own_references = "detail" if home is None else f"detail:{home}"
     return model
 

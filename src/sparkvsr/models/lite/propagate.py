@@ -68,7 +68,7 @@ _OWN_PREFERENCE = 0.08
 
 
 @dataclass(frozen=True)
-class _Sight:
+class Sight:
     """A frame, the grey ``(h, w)`` of the one before it, and the flow to that; None at the start of a shot."""
 
     frame: LrFrame
@@ -90,7 +90,10 @@ class ActiveKeyframe:
 
 @dataclass
 class PassState:
-    """What one pass carries from frame to frame: ``(1, 3, 4h, 4w)`` and ``(1, hidden, h, w)``."""
+    """What one pass carries from frame to frame: ``(1, 3, 4h, 4w)`` and ``(1, hidden, h, w)``.
+
+    In the vivid look ``hidden`` is ``(1, 1, h, w)``: how far the output is trusted.
+    """
 
     output: Tensor
     hidden: Tensor
@@ -127,6 +130,10 @@ class ShotPropagator:
     own_every = OWN_EVERY
     renew_after = 1
     """Frames after which a keyframe of our own that does not fit any more is made again."""
+    forgets_lost = True
+    """Whether the frame before is left out altogether where too little of it is found again."""
+    follows_own_doubled = True
+    """Whether keyframes of our own are matched on doubled frames."""
 
     def __init__(
         self,
@@ -174,7 +181,7 @@ class ShotPropagator:
             ThreadPoolExecutor(_FLOWS, "sparkvsr-flow") as self._flows,
         ):
             waiting: deque[Future[Observation]] = deque()
-            sight: Future[_Sight] | None = None
+            sight: Future[Sight] | None = None
             for picture in frames:
                 sight = self._flows.submit(self._look, picture, sight)
                 waiting.append(pool.submit(self._observe, sight))
@@ -184,14 +191,14 @@ class ShotPropagator:
                 yield self._render(waiting.popleft().result())
 
     @torch.inference_mode()
-    def _look(self, picture: Tensor, last: Future[_Sight] | None) -> _Sight:
+    def _look(self, picture: Tensor, last: Future[Sight] | None) -> Sight:
         """A frame, and the motion to the one before it."""
         frame = LrFrame.of(picture.float()[None], self._unshuffle)
         before = self._grey if last is None else last.result().frame.grey
-        return _Sight(frame, before, None if before is None else flow_between(frame.grey, before, precise=False))
+        return Sight(frame, before, None if before is None else flow_between(frame.grey, before, precise=False))
 
     @torch.inference_mode()
-    def _observe(self, sight: Future[_Sight]) -> Observation:
+    def _observe(self, sight: Future[Sight]) -> Observation:
         """Motion of the next frame, and keyframes of our own where help is welcome."""
         seen = sight.result()
         frame, step_flow = seen.frame, seen.step_flow
@@ -200,7 +207,7 @@ class ShotPropagator:
             self._start_anew()
             step_flow = None
         previous = None if step_flow is None else self._lr
-        if previous is not None and step_flow is not None:
+        if self.forgets_lost and previous is not None and step_flow is not None:
             error = CPU_KERNELS.difference(warp(previous, to_tensor(step_flow)), lr)
             previous = None if lost_share(lr, error) > _PREVIOUS_LOST else previous
         given, share, is_poor = self._references(frame, step_flow)
@@ -296,6 +303,11 @@ class ShotPropagator:
         """The first frame whose keyframe may still be used."""
         return self._cut_before if self.next_index <= self._flash_until else self._cut_at
 
+    @property
+    def _is_helped(self) -> bool:
+        """Whether a keyframe of our own was followed beside the given ones up to the frame before."""
+        return "keyed" in self._own and self._own["keyed"][1].motion is not None
+
     def _keyframe_fits(self, index: int) -> None:
         """A keyframe from before what looked like a cut shows the current frame: it was none."""
         if index < self._cut_at:
@@ -318,7 +330,7 @@ class ShotPropagator:
             key = ready(frame, self._upscale(frame.fine[0])[None], 1.0)
             self._own[name] = self.next_index, key
         age = self.next_index - self._own[name][0]
-        reference = tracked(key, frame, step_flow, age, flows=self._flows)
+        reference = tracked(key, frame, step_flow, age, doubled=self.follows_own_doubled, flows=self._flows)
         if age >= self.renew_after and (reference is None or is_lost(frame.lr, reference)):
             # Water, fire, a crowd: nothing that lies back can be carried, and a fresh one is as good as a single image.
             key = ready(frame, self._upscale(frame.fine[0])[None], 1.0)
@@ -343,14 +355,16 @@ class ShotPropagator:
         for index in [i for i in self._active if i not in self._indices[max(0, place - 1) : place + 1]]:
             del self._active[index]
         references, best, fits = [], 0.0, False
+        is_helped = self._is_helped
         for index in wanted:
             if index not in self._active:
                 self._active[index] = self._load(index)
             key = self._active[index]
             if key.weight <= 0:
                 continue
+            # One that has been lost only fills in beside our own: half the time is enough for it.
             distance = abs(index - self.next_index)
-            reference = tracked(key, frame, step_flow, distance, flows=self._flows)
+            reference = tracked(key, frame, step_flow, distance, doubled=not is_helped, flows=self._flows)
             if reference is not None:
                 self._keyframe_fits(index)
                 reference.closeness = self._closeness(key.guidance)

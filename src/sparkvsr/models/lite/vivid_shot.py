@@ -1,44 +1,84 @@
-"""Restores one shot in the vivid look: like ``ShotPropagator``, but with the pictures of keyframes on both sides.
+"""Restores one shot in the vivid look: pictures of keyframes on both sides, and of the frame itself where none fits.
 
 Keyframes that somebody gave and keyframes of the model's own kind are used side by side: of each kind the last one and
 the next one within reach, so that no frame is far from one. Where a picture that somebody gave is trusted it wins.
-Where there are no keyframes at all the session makes its own as it goes, which then lie only behind.
+Where no keyframe is trusted the previous output may be, and where that is not either, that part of the frame is made
+anew. Where there are no keyframes at all the session makes its own as it goes, which then lie only behind.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from itertools import compress
 
 import torch
 from torch import Tensor
 
 from sparkvsr.models.interface import Keyframe
-from sparkvsr.models.lite.cpu_kernels import CPU_KERNELS
+from sparkvsr.models.lite.cpu_kernels import CPU_KERNELS, to_tensor
 from sparkvsr.models.lite.execution import NetworkRunner
 from sparkvsr.models.lite.lr_frame import LrFrame
 from sparkvsr.models.lite.motion import Flow
-from sparkvsr.models.lite.network import Reference, propagate_step
+from sparkvsr.models.lite.network import SCALE, Reference
 from sparkvsr.models.lite.propagate import (
     REACH,
     ActiveKeyframe,
     Observation,
     PassState,
     ShotPropagator,
+    Sight,
     ready,
     tracked,
 )
-from sparkvsr.models.lite.vivid import agreement, carry, compose, judge
+from sparkvsr.models.lite.refresh import Patch, refreshed
+from sparkvsr.models.lite.vivid import (
+    Layer,
+    Mixture,
+    agreement,
+    blend,
+    compose,
+    judge,
+    judge_previous,
+    mix,
+    needed_layers,
+)
 
 OWN_EVERY = 12
 """Frames between two keyframes that a session makes by itself."""
 
-RENEW_AFTER = 8
-"""Frames after which one of these that does not fit any more is made again."""
-
 _OWN_PREFERENCE = 0.08
 _POOR_TRUST = 0.05
 _MUCH_FURTHER = 1.5
+_PREVIOUS_IMPORTANCE = 0.003
+_KEYFRAMES_DO = (0.45, 0.7)
+_SOME_TRUST = 0.3
+
+
+@dataclass
+class View:
+    """How one pass shows a frame.
+
+    Attributes:
+        pictures: HR images and the LR flows that bring them to the frame; None stands for the previous output.
+        mixture: of these, None if there are none.
+        patches: parts made anew.
+        covered: how far all of it is trusted, ``(1, 1, h, w)``.
+    """
+
+    pictures: list[tuple[Tensor | None, Tensor]]
+    mixture: Mixture | None
+    patches: list[Patch]
+    covered: Tensor
+
+
+@dataclass
+class VividObservation(Observation):
+    """With what each pass makes of it."""
+
+    views: dict[str, View]
 
 
 class VividPropagator(ShotPropagator):
@@ -47,10 +87,13 @@ class VividPropagator(ShotPropagator):
     Args:
         runner, upscale, keyframes, guidance_scale: see ``ShotPropagator``.
         own: indices of ``keyframes`` that are of the model's own kind.
+        unshuffle: true LR pixels a side in one pixel of the grid: 1 for x4, 2 for x2.
     """
 
     own_every = OWN_EVERY
-    renew_after = RENEW_AFTER
+    renew_after = OWN_EVERY
+    forgets_lost = False
+    follows_own_doubled = False
 
     def __init__(
         self,
@@ -59,13 +102,16 @@ class VividPropagator(ShotPropagator):
         keyframes: Mapping[int, Keyframe],
         guidance_scale: float = 1.0,
         own: frozenset[int] = frozenset(),
+        unshuffle: int = 1,
     ) -> None:
         super().__init__(runner, upscale, keyframes, guidance_scale)
+        self._unshuffle = unshuffle
         self._kinds = [
             [index for index in self._indices if index not in own],
             [index for index in self._indices if index in own],
         ]
         self._made_here = own
+        self._covered: dict[str, Tensor] = {}
 
     def _neighbours(self, indices: Sequence[int]) -> list[int]:
         """The last keyframe since the start or the last cut, and the next one within reach."""
@@ -92,8 +138,9 @@ class VividPropagator(ShotPropagator):
             if key.weight <= 0:
                 continue
             distance = abs(index - self.next_index)
-            # One that lies clearly further only fills what the nearer one cannot show.
-            doubled = distance <= _MUCH_FURTHER * nearest[index]
+            # What somebody drew is worth matching doubled frames, unless it lies clearly further. With pictures of our
+            # own that gives neither a better nor a steadier picture (LPIPS, tOF).
+            doubled = index not in self._made_here and distance <= _MUCH_FURTHER * nearest[index]
             reference = tracked(key, frame, step_flow, distance, doubled=doubled, flows=self._flows)
             if reference is not None:
                 if index in self._made_here:
@@ -103,7 +150,7 @@ class VividPropagator(ShotPropagator):
                 reference.share = judge(frame.lr, reference)
                 references.append(reference)
                 best = max(best, float(reference.share.mean()))
-        return references, best, best < _POOR_TRUST
+        return references, best, best < _POOR_TRUST and not self._made_here
 
     def _load(self, index: int) -> ActiveKeyframe:
         if index not in self._made_here:
@@ -114,22 +161,79 @@ class VividPropagator(ShotPropagator):
         keyframe = self._keyframes[index]
         return ready(LrFrame.of(keyframe.lr.float()[None], self._unshuffle), keyframe.hr.float()[None], 1.0)
 
+    def import_state(self, state: Mapping[str, Tensor], next_index: int) -> None:
+        """See ``ShotPropagator.import_state``."""
+        super().import_state(state, next_index)
+        self._covered = {name: one.hidden for name, one in self._states.items()}
+
+    def _start_anew(self) -> None:
+        super()._start_anew()
+        self._covered = {}
+
+    @torch.inference_mode()
+    def _observe(self, sight: Future[Sight]) -> VividObservation:
+        seen = super()._observe(sight)
+        views = {name: self._view(name, seen) for name in seen.references}
+        return VividObservation(seen.frame, seen.before, seen.step_flow, seen.references, views)
+
+    def _view(self, name: str, seen: Observation) -> View:
+        layers: list[Layer] = []
+        pictures: list[tuple[Tensor | None, Tensor]] = []
+        for one in seen.references[name]:
+            share = judge(seen.frame.lr, one) if one.share is None else one.share
+            layers.append(Layer(share, one.preference / (1 + float(one.distance)), one.closeness))
+            pictures.append((one.hr, one.flow))
+        mixture = mix(layers)
+        before = self._before(name, seen, mixture)
+        if before is not None and seen.step_flow is not None:
+            layers.append(before)
+            pictures.append((None, to_tensor(seen.step_flow)))
+            mixture = mix(layers)
+        if mixture is not None:
+            shown = needed_layers(mixture)
+            pictures, mixture = list(compress(pictures, shown)), mix(list(compress(layers, shown)))
+        covered = torch.zeros_like(seen.frame.lr[:, :1]) if mixture is None else mixture.covered
+        patches: list[Patch] = []
+        if self._upscale is not None:
+            patches, covered = refreshed(seen.frame.fine, covered, self._upscale)
+        self._covered[name] = covered
+        return View(pictures, mixture, patches, covered)
+
+    def _before(self, name: str, seen: Observation, keyframes: Mixture | None) -> Layer | None:
+        """The previous output, as far as it shows what the keyframes do not."""
+        if seen.before is None or seen.step_flow is None or name not in self._covered:
+            return None
+        share = judge_previous(seen.frame.lr, seen.before, to_tensor(seen.step_flow), self._covered[name])
+        low, high = _KEYFRAMES_DO
+        if keyframes is not None:
+            share = share * ((high - keyframes.covered) / (high - low)).clamp(0, 1)
+        closeness = self._closeness(None) if keyframes is None else keyframes.closeness
+        return Layer(share, _PREVIOUS_IMPORTANCE, closeness) if float(share.max()) > low else None
+
     def _render(self, seen: Observation) -> Tensor:
+        assert isinstance(seen, VividObservation)
         outputs = {}
-        for name, references in seen.references.items():
-            base = propagate_step(
-                self._runner.net,
-                seen.frame.lr,
-                self._previous(name, seen),
-                None,
-                fine=seen.frame.fine,
-                kernels=CPU_KERNELS,
-                fuse=self._runner.fuse,
-            )
-            carried = [carry(seen.frame.lr, one) for one in references]
-            outputs[name] = compose(seen.frame.lr, base.output, carried)
-            self._states[name] = PassState(outputs[name], base.hidden)
+        for name, view in seen.views.items():
+            outputs[name] = self._shown(name, view, seen.frame)
+            self._states[name] = PassState(outputs[name], view.covered)
         if len(outputs) == 2:
             return torch.lerp(outputs["blind"], outputs["keyed"], self._guidance)[0].contiguous()
         (output,) = outputs.values()
         return output[0].contiguous()
+
+    def _shown(self, name: str, view: View, frame: LrFrame) -> Tensor:
+        scale = SCALE // self._unshuffle
+        if view.mixture is None:
+            whole = CPU_KERNELS.upscale(frame.fine, scale)
+        else:
+            pictures = [
+                CPU_KERNELS.warp_by_lr_flow(self._states[name].output if image is None else image, flow)
+                for image, flow in view.pictures
+            ]
+            whole = compose(frame.lr, pictures, view.mixture)
+            share = (view.mixture.covered / _SOME_TRUST).clamp(max=1)
+            if float(share.min()) < 1:
+                whole = blend(CPU_KERNELS.upscale(frame.fine, scale), whole, share)
+        for patch in view.patches:
+            patch.put_on(whole)
+        return whole.clamp_(0, 1)
