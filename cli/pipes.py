@@ -270,7 +270,7 @@ def _file_to_file(path: Path, output: str | None, options: UpscaleOptions, repor
 def _is_stream(text: str) -> bool:
     """A named pipe, a socket, or a device such as the /dev/fd/63 of a shell's <(...)."""
     try:
-        kind = os.stat(text).st_mode
+        kind = Path(text).stat().st_mode
     except (OSError, ValueError):
         return False
     return stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind) or (stat.S_ISCHR(kind) and not text.endswith("/null"))

@@ -84,7 +84,7 @@ class fed:  # noqa: N801  (used like a function)
         self._out, into = os.pipe()
 
         def write() -> None:
-            with open(into, "wb") as file, pytest.MonkeyPatch.context():
+            with os.fdopen(into, "wb") as file:
                 try:
                     file.write(self._data)
                 except BrokenPipeError:
@@ -107,7 +107,7 @@ class written:  # noqa: N801  (used like a function)
         self._got = io.BytesIO()
 
         def read() -> None:
-            with open(out, "rb") as file:
+            with os.fdopen(out, "rb") as file:
                 while block := file.read(65536):
                     self._got.write(block)
 

@@ -271,7 +271,7 @@ def _is_center_sited(path: Path, stream: av.video.stream.VideoStream, container:
         words = file.readline(4096).split()
     # Without a word for its layout a stream is 420jpeg (yuv4mpeg(5)).
     layout = next((word for word in words[1:] if word.startswith(b"C")), b"C420jpeg")
-    return layout in (b"C420jpeg", b"C420")
+    return layout == b"C420jpeg"
 
 
 def _sample_aspect_ratio(stream: av.video.stream.VideoStream) -> Fraction:

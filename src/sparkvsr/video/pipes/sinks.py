@@ -107,7 +107,13 @@ class Y4mSink(PipeSink):
         self._header = y4m_header(self.pixel_format, size, source.average_fps, source.sample_aspect_ratio, written)
         self.notes += _y4m_losses(source, self.pixel_format, self._tags, size)
 
-    def _write(self, pixels: Tensor, pts: int | None, duration: int | None, alpha: Tensor | None) -> None:
+    def _write(
+        self,
+        pixels: Tensor,
+        pts: int | None,  # noqa: ARG002  (one rate)
+        duration: int | None,  # noqa: ARG002
+        alpha: Tensor | None,  # noqa: ARG002  (a note says that it is dropped)
+    ) -> None:
         picture = pixels_to_frame(pixels, self.pixel_format, self._tags)
         dtype = np.uint8 if frame_bit_depth(self.pixel_format) == 8 else np.uint16
         planes = [plane_array(plane, dtype).tobytes() for plane in picture.planes]
