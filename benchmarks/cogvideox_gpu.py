@@ -24,6 +24,13 @@ from torch import Tensor
 
 from sparkvsr.models.cogvideox.model import CogVideoXModel
 from sparkvsr.models.cogvideox.networks.conditioning import place_keyframes
+from sparkvsr.models.cogvideox.networks.kernels import (
+    ATTENTIONS,
+    VAE_LAYOUTS,
+    check_attention,
+    compile_blocks,
+    set_layout,
+)
 from sparkvsr.models.cogvideox.networks.lean_vae import make_lean
 from sparkvsr.models.cogvideox.networks.precision import choose_precision
 from sparkvsr.models.cogvideox.networks.schedule import velocity_coefficients
@@ -173,6 +180,8 @@ def main() -> None:
     parser.add_argument("--precision", default=None, help="bf16, fp16, fp32, fp8, int8")
     parser.add_argument("--repeats", type=int, default=2, help="best of; one more run warms up")
     parser.add_argument("--compile", action="store_true", help="torch.compile the transformer blocks")
+    parser.add_argument("--attention", default="auto", choices=ATTENTIONS)
+    parser.add_argument("--vae-layout", default="contiguous", choices=VAE_LAYOUTS)
     parser.add_argument("--no-reference", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -188,8 +197,8 @@ def main() -> None:
     vae = build(configs[1], build_vae, device, precision.dtype)
     vae.load_state_dict(library_vae.state_dict())
     make_lean(vae)
-    if device.type == "cuda":
-        vae.to(memory_format=torch.channels_last_3d)
+    check_attention(options.attention, device)
+    set_layout(vae, options.vae_layout)
     prompt = torch.randn(configs[0]["max_text_seq_length"], configs[0]["text_embed_dim"]).to(device, precision.dtype)
     coefficients = velocity_coefficients(SCHEDULER, precision.dtype)
     lr = torch.rand(options.frames, 3, size[0] // SCALE, size[1] // SCALE)
@@ -197,10 +206,19 @@ def main() -> None:
 
     # 2. Ours.
     residency = Residency({"transformer": transformer, "vae": vae}, device)
-    pipeline = ChunkPipeline(transformer, VideoVAE(vae), prompt, coefficients, device, "floor", residency)
+    pipeline = ChunkPipeline(
+        transformer, VideoVAE(vae), prompt, coefficients, device, "floor", residency, options.attention
+    )
     folder = ModelFolder(Path("random"), configs[0], configs[1], SCHEDULER, {})
     model = CogVideoXModel(
-        "random", folder, pipeline, residency, dtype=precision.dtype, precision=precision, colour="none"
+        "random",
+        folder,
+        pipeline,
+        residency,
+        dtype=precision.dtype,
+        precision=precision,
+        colour="none",
+        vae_layout=options.vae_layout,
     )
     memory = options.memory_gib * GIB - model._resident_bytes() if options.memory_gib else _free(device)
     plan = model.plan(lr.shape[-2:], size, options.frames, guided_passes=1, memory_bytes=int(memory))
@@ -228,7 +246,7 @@ def main() -> None:
     runs = {"ours": ours} if options.no_reference else {"reference": reference, "ours": ours}
     for name, run in runs.items():
         if name == "ours" and options.compile:
-            transformer.compile_repeated_blocks()
+            compile_blocks(transformer)
         best: tuple[float, StageMeter] | None = None
         for attempt in range(options.repeats + 1):
             meter = StageMeter(device, timing=True)

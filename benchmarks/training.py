@@ -9,6 +9,10 @@ and `step`. On a CPU that is only a fair question if both sides together have as
 step is measured, and run, with the cores that the loader processes leave (`sparkvsr.data.datamodule.shared_cores`).
 Rounds measure one after the other; the figures are medians, `both_of_slower` is the median of the rounds' ratios.
 `--precompute` also measures the data pipeline reading precomputed samples, and the CPU seconds that each way takes.
+`--parts` measures instead what a sample costs in CPU seconds, by parts: reading, degradation by the loader and what is left
+of it with `degradation.device=cuda` (codecs), and how many cores so many GPUs need both ways:
+
+    python benchmarks/training.py --parts --gpus 8 stage=1 model=cogvideox ... (as for a run)
 """
 
 from __future__ import annotations
@@ -40,8 +44,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, help="loader processes, data.num_workers")
     parser.add_argument("--precompute", action="store_true")
+    parser.add_argument("--parts", action="store_true")
+    parser.add_argument("--samples", type=int, default=6, help="of --parts")
+    parser.add_argument("--gpus", type=int, default=8, help="of --parts")
+    parser.add_argument("--tflops", type=float, default=400, help="of --parts: what one GPU does in training, assumed")
+    parser.add_argument("--sample-tflop", type=float, default=330, help="of --parts: work of a sample (stage 1: 330)")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    if args.parts:
+        report_parts(args)
+        return
     with tempfile.TemporaryDirectory() as folder:
         fixed = ["logger=none", "data.validation=null", "export_at_end=false", f"trainer.max_steps={args.steps}"]
         workers = [] if args.workers is None else [f"data.num_workers={args.workers}"]
@@ -70,6 +82,44 @@ def main() -> None:
         print(f"{key:28} {value:.3f}" if isinstance(value, float) else f"{key:28} {value}")
     if args.json:
         args.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def report_parts(args: argparse.Namespace) -> None:
+    """CPU seconds of a sample by parts, and cores for the given GPUs; needs no model."""
+    from sparkvsr.degradation.on_device import run_steps_on_device
+    from sparkvsr.degradation.steps import Codec, run_steps
+
+    use_one_thread(0)
+    prepare_fork(1)
+    config = compose_config([*args.overrides, "paths.output_dir=unused", "data.validation=null"])
+    pairs = build_pairs(config, None, None)
+    pairs.made_on = "cpu"
+    spent = {"read": 0.0, "codecs": 0.0, "other steps": 0.0, "other steps, torch on this CPU": 0.0}
+    pairs[SampleRequest(0)]  # opens files
+    for number in range(1, args.samples + 1):
+        begin = time.process_time()
+        raw = pairs[SampleRequest(number)].raw
+        spent["read"] += time.process_time() - begin
+        clip = raw.frames.float() / 255 if raw.frames.dtype == torch.uint8 else raw.frames
+        for step in raw.steps:
+            is_codec, before = isinstance(step, Codec), clip
+            begin = time.process_time()
+            clip = run_steps(before, [step])
+            spent["codecs" if is_codec else "other steps"] += time.process_time() - begin
+            if not is_codec:
+                begin = time.process_time()
+                run_steps_on_device(before, [step])
+                spent["other steps, torch on this CPU"] += time.process_time() - begin
+    each = {name: seconds / args.samples for name, seconds in spent.items()}
+    loader, device = each["read"] + each["codecs"] + each["other steps"], each["read"] + each["codecs"]
+    rate = args.gpus * args.tflops / args.sample_tflop
+    for name, seconds in each.items():
+        print(f"{name:34} {seconds:6.2f} CPU seconds a sample")
+    print(
+        f"{args.gpus} GPUs at {args.tflops:g} TFLOP/s take {rate:.1f} samples a second of {args.sample_tflop:g} TFLOP each"
+    )
+    print(f"{'degradation.device=loader':34} {loader:6.2f} CPU seconds a sample, {rate * loader:6.1f} cores")
+    print(f"{'degradation.device=cuda':34} {device:6.2f} CPU seconds a sample, {rate * device:6.1f} cores")
 
 
 def precompute_rates(pairs: Any, config: Any, folder: Path, steps: int) -> dict[str, float]:

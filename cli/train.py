@@ -86,13 +86,21 @@ def _run_sweep(texts: list[str], config_dir: Path | None) -> None:
     from sparkvsr.training.run import train as run_training
     from sparkvsr.training.sweep import TABLE_FILE, sweep
 
+    screens: list[TrainingScreen] = []
+
     def run(config: Any, origin: Any, number: int, overrides: list[str]) -> float:
         with TrainingScreen() as screen:
+            screens.append(screen)
             screen.say(f"run {number}: {' '.join(overrides)}")
             run_training(config, hook=screen, origin=origin)
         return screen.figure
 
-    jobs = sweep(texts, config_dir, run)
+    try:
+        jobs = sweep(texts, config_dir, run)
+    except KeyboardInterrupt:
+        if not screens or not screens[-1].has_told_the_end:
+            raise
+        raise typer.Exit(130) from None
     for job in jobs:
         line = f"run {job.number:03d}  {job.figure:.6g}  {' '.join(job.overrides)}"
         typer.echo(printable(line if job.error is None else f"run {job.number:03d}  failed: {job.error}"), err=True)

@@ -88,7 +88,11 @@ def upscale(
     seed: shared.Seed = 42,
     precision: Annotated[
         str | None,
-        typer.Option("--precision", help="bf16, fp16, fp32, fp8, int8 (default: by device).", rich_help_panel=LARGE),
+        typer.Option(
+            "--precision",
+            help="bf16, fp16, fp32, fp8, int8, fp8-matmul, int8-matmul (default: by device).",
+            rich_help_panel=LARGE,
+        ),
     ] = None,
     offload: Annotated[
         str | None,
@@ -115,6 +119,18 @@ def upscale(
     ] = None,
     lora: Annotated[
         list[str] | None, typer.Option("--lora", help="LoRA file to merge; may be repeated.", rich_help_panel=LARGE)
+    ] = None,
+    attention: Annotated[
+        str | None,
+        typer.Option(
+            "--attention", help="auto, flash, fa3, cudnn, efficient, math (default: auto).", rich_help_panel=LARGE
+        ),
+    ] = None,
+    compile_transformer: Annotated[
+        bool | None,
+        typer.Option(
+            "--compile", help="torch.compile the transformer: pays for many or long clips.", rich_help_panel=LARGE
+        ),
     ] = None,
     start: shared.Start = 0,
     frames: shared.Frames = None,
@@ -187,6 +203,8 @@ def upscale(
         "carry": carry,
         "slot": slot,
         "lora": lora or None,
+        "attention": attention,
+        "compile_transformer": compile_transformer,
     }
     several = devices is not None or ray is not None or dry_run
     is_pipe = check_pipes(inputs, output, input_format, output_format, several=several)

@@ -9,7 +9,20 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 TEXT = {".py", ".yaml", ".yml", ".md", ".json", ".toml", ".txt", ".html", ".jinja", ".css", ".js", ""}
-SHIPPED = ("src", "cli", "conf", "docs", "benchmarks", ".ci", "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")
+SHIPPED = (
+    "src",
+    "cli",
+    "conf",
+    "docs",
+    "benchmarks",
+    "tools",
+    "docker",
+    "integrations",
+    ".ci",
+    "README.md",
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+)
 
 PRIVATE = {
     "a document that is not in the repository": re.compile(

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from sparkvsr import child_processes
+from sparkvsr.video import durable
 
 ROOT = Path(__file__).parents[1]
 
@@ -45,7 +46,7 @@ except ModuleNotFoundError:
 
 def test_every_module_imports_without_posix() -> None:
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", WITHOUT_POSIX], capture_output=True, text=True, timeout=200, check=False
+        [sys.executable, "-W", "ignore", "-c", WITHOUT_POSIX], capture_output=True, text=True, timeout=280, check=False
     )
     assert done.returncode == 0, done.stderr[-1500:]
     *_, counted, planted = done.stdout.splitlines()
@@ -114,3 +115,25 @@ def test_a_module_that_ends_at_once_is_an_error_and_no_waiting(tmp_path: Path, m
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConnectionError, match=r"dies did not connect \(exit code 7\)"):
         child_processes._over_loopback("dies", dict(os.environ), 1)
+
+
+def test_a_file_that_somebody_reads_gets_its_name_a_little_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Windows, where an open file cannot be replaced."""
+    (tmp_path / "partial").write_text("new")
+    (tmp_path / "final").write_text("old")
+    plain, refused = Path.replace, iter([PermissionError, PermissionError])
+
+    def replace(self: Path, target: Path) -> Path:
+        for error in refused:
+            raise error
+        return plain(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(PermissionError):
+        durable.give_name(tmp_path / "partial", tmp_path / "final")
+    monkeypatch.setattr(durable.os, "name", "nt")
+    durable.give_name(tmp_path / "partial", tmp_path / "final")
+    monkeypatch.undo()
+    assert (tmp_path / "final").read_text() == "new"

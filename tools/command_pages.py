@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import typer.main
-
 from sparkvsr.cli.main import app
+
 from sparkvsr.version import __version__
 
 FIRST_PANEL = "Options"

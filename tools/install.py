@@ -121,15 +121,19 @@ def run_pip(python: Path, words: list[str], what: str) -> int:
     command += ["--progress-bar", "raw" if numbers >= [24, 1] else "off"]
     # setuptools warns of every editable install that it may hide folders of the same name; here it cannot.
     variables = {**os.environ, "PYTHONWARNINGS": "ignore:Editable installation", "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=variables)
-    assert process.stdout is not None
     lines: list[str] = []
-    with Status(what) as status:
+    with (
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=variables
+        ) as process,
+        Status(what) as status,
+    ):
+        assert process.stdout is not None
         for line in process.stdout:
             status.see(line.rstrip())
             if not line.startswith("Progress "):
                 lines.append(line.rstrip())
-    code = process.wait()
+    code = process.returncode
     if code:
         print("\n".join(lines[-40:]), file=sys.stderr)
         fail(f"pip could not install {what} (exit code {code}); what it said stands above")

@@ -110,7 +110,7 @@ def search_path(config_dir: str | Path | None) -> list[str]:
             msg = f"--config-dir {config_dir}: no such folder; it holds groups like data/mine.yaml for data=mine"
             raise ConfigError(msg)
         places.insert(0, f"file://{folder}")
-    return [f"hydra.searchpath=[{','.join(_quoted(place) for place in places)}]"] if places else []
+    return [f"hydra.searchpath=[{','.join(quoted(place) for place in places)}]"] if places else []
 
 
 def config_packages() -> list[str]:
@@ -242,15 +242,15 @@ def _with_quoted_path(text: str) -> str:
         override = OverridesParser.create().parse_override(text)
     except (OverrideParseException, HydraException):
         # A list, a dictionary or a quoted text that is not closed is a mistake, unless such a folder may be meant.
-        return text if value[0] in "[{\"'" and not is_path else f"{key}={_quoted(value)}"
+        return text if value[0] in "[{\"'" and not is_path else f"{key}={quoted(value)}"
     if is_path and (is_there or override.is_sweep_override()):
         is_plain = not override.is_sweep_override() and override.value() == value
-        return text if is_plain else f"{key}={_quoted(value)}"
+        return text if is_plain else f"{key}={quoted(value)}"
     return text
 
 
-def _quoted(value: str) -> str:
-    """A string of Hydra's grammar: quotes are escaped, and backslashes only before them and at the end."""
+def quoted(value: str) -> str:
+    """Any text as a string of Hydra's grammar: quotes are escaped, backslashes only before them and at the end."""
     escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
     return "'" + re.sub(r"(\\+)$", r"\1\1", escaped) + "'"
 

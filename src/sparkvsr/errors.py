@@ -22,9 +22,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+_LONGEST = 1500
+
 
 class SparkVSRError(Exception):
     """Base class: catch this to catch everything sparkvsr raises on purpose."""
+
+    def __str__(self) -> str:
+        """The message; a library that repeats a whole damaged file in its own words is cut short."""
+        text = super().__str__()
+        return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 400]} ... {text[-300:]}"
 
 
 class ConfigError(SparkVSRError):

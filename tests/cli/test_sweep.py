@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from sparkvsr.config import sweep_texts
 from sparkvsr.errors import TrainingError
 
 
@@ -32,25 +33,24 @@ def runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
 
 def test_every_value_gets_a_run_and_a_failure_is_noted(runs: list[Any], tmp_path: Path) -> None:
     app = importlib.import_module("sparkvsr.cli.main").app
-    words = ["stage=1,2", "model=tiny", "optimizer.learning_rate=1e-3,1", "paths.output_dir=s", "ckpt=auto"]
+    words = ["stage=2", "model=tiny", "optimizer.learning_rate=1,1e-3", "paths.output_dir=s", "ckpt=auto"]
     result = CliRunner().invoke(app, ["train", "--multirun", *words])
     assert result.exit_code == 1, result.output
-    assert [(c.stage, c.optimizer.learning_rate) for c in runs] == [(1, 1e-3), (1, 1), (2, 1e-3), (2, 1)]
-    assert [c.paths.output_dir for c in runs] == [str(tmp_path / "s" / f"{number:03d}") for number in range(4)]
+    assert [(c.stage, c.optimizer.learning_rate) for c in runs] == [(2, 1), (2, 1e-3)]
+    assert [c.paths.output_dir for c in runs] == [str(tmp_path / "s" / f"{number:03d}") for number in range(2)]
     rows = [line.split("\t") for line in (tmp_path / "s" / "sweep.tsv").read_text().splitlines()[1:]]
-    assert [(row[0], row[1], row[3]) for row in rows[:3]] == [
-        ("000", "31", ""),
-        ("001", "nan", "the run stopped"),
-        ("002", "32", ""),
-    ]
-    assert "run 003  failed: the run stopped" in result.output
+    assert [(row[0], row[1], row[3]) for row in rows] == [("000", "nan", "the run stopped"), ("001", "32", "")]
+    assert "run 000  failed: the run stopped" in result.output
+
+
+def test_stages_are_quoted_for_hydra() -> None:
+    assert sweep_texts(["stage=1,2", "data.root=a b", "x=1,2"]) == ["stage='1','2'", "data.root='a b'", "x=1,2"]
 
 
 def test_what_a_sweep_cannot_do_is_one_line(runs: list[Any]) -> None:
     app = importlib.import_module("sparkvsr.cli.main").app
     for words, answer in (
         (["ckpt=last"], "ckpt=auto goes on with each run"),
-        (["trainer.max_step=1,2"], "--multirun: "),
         (["hydra.launcher.x=1"], "Hydra's own settings are not used"),
     ):
         result = CliRunner().invoke(app, ["train", "--multirun", *words])

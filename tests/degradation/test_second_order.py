@@ -16,8 +16,9 @@ from sparkvsr.degradation.blur import BlurRange, apply_kernels, draw_kernels, ga
 from sparkvsr.degradation.codec import CODECS, compress_bit_rate, compress_crf
 from sparkvsr.degradation.jpeg import compress_jpeg, draw_qualities
 from sparkvsr.degradation.mixed import MixedDegradation
-from sparkvsr.degradation.noise import NoiseRange, add_noise
-from sparkvsr.degradation.second_order import SecondOrderDegradation, _resized
+from sparkvsr.degradation.noise import gaussian_noise, poisson_noise
+from sparkvsr.degradation.second_order import SecondOrderDegradation
+from sparkvsr.degradation.steps import Blur, Codec, Jpeg, PoissonNoise, Resize, run_steps
 from sparkvsr.errors import ConfigError
 
 
@@ -55,7 +56,7 @@ def test_a_still_is_not_compressed_as_video(clip: Tensor, monkeypatch: pytest.Mo
     def refuse(*args: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr("sparkvsr.degradation.second_order.compress_bit_rate", refuse)
+    monkeypatch.setattr("sparkvsr.degradation.steps.compress_bit_rate", refuse)
     assert SecondOrderDegradation()(clip[:1], np.random.default_rng(0), is_image=True).shape == (1, 3, 24, 28)
 
 
@@ -95,7 +96,7 @@ def test_isotropic_gaussian_equals_the_textbook_formula() -> None:
 
 
 def test_kernel_shape_flickers_only_with_the_quirk() -> None:
-    spec = BlurRange(1.0, types=("generalized_iso",), shares=(1.0,))
+    spec = BlurRange(1.0, shares={"generalized_iso": 1.0})
     kept = draw_kernels(spec, 5, np.random.default_rng(0), flickering_shape=False)
     flickering = draw_kernels(spec, 5, np.random.default_rng(0), flickering_shape=True)
     assert kept is not None
@@ -123,22 +124,13 @@ def test_filter_equals_kornia(clip: Tensor, size: int) -> None:
 
 
 def test_resizing_equals_torch_where_both_mean_the_same(clip: Tensor) -> None:
-    class Fixed:
-        """Draws one interpolation."""
-
-        def __init__(self, number: int) -> None:
-            self.number = number
-
-        def integers(self, count: int) -> int:
-            return self.number
-
-    for number, mode in ((0, "bilinear"), (2, "bicubic")):
+    for name, mode in (("linear", "bilinear"), ("cubic", "bicubic")):
         for size in ((40, 50), (120, 150)):
             expected = torch.nn.functional.interpolate(clip, size=size, mode=mode, align_corners=False)
-            assert torch.allclose(_resized(clip, size, Fixed(number)), expected, atol=1e-4)  # type: ignore[arg-type]
+            assert torch.allclose(run_steps(clip, [Resize(size, name)]), expected, atol=1e-4)  # type: ignore[arg-type]
     # 1.5 pixels into one: the half ones count half
     ramp = torch.arange(6.0).expand(1, 3, 6, 6).contiguous()
-    area = _resized(ramp, (6, 4), Fixed(1))  # type: ignore[arg-type]
+    area = run_steps(ramp, [Resize((6, 4), "area")])
     assert torch.allclose(area[0, 0, 0], torch.tensor([(0 + 0.5) / 1.5, (0.5 + 2) / 1.5, (3 + 2) / 1.5, 7 / 1.5]))
 
 
@@ -153,20 +145,61 @@ def test_an_odd_side_is_padded_by_its_reflection(monkeypatch: pytest.MonkeyPatch
 
 def test_poisson_noise_is_16_times_weaker_with_the_quirk() -> None:
     grey = torch.full((2, 3, 64, 64), 0.5) + torch.linspace(0, 0.2, 64)
-    spec = NoiseRange((1, 1), (2, 2), grey_probability=0.0)
-    seed = next(s for s in range(20) if np.random.default_rng(s).random() >= 0.5)  # a seed that draws Poisson
     deviations = [
-        float((add_noise(grey, spec, np.random.default_rng(seed), weak_poisson=weak) - grey).std())
+        float(poisson_noise(grey, 2.0, np.random.default_rng(0), is_grey=False, is_weak=weak).std())
         for weak in (False, True)
     ]
     assert deviations[0] / deviations[1] == pytest.approx(math.sqrt(255), rel=0.1)
 
 
 def test_gaussian_noise_has_the_drawn_strength() -> None:
-    seed = next(s for s in range(20) if np.random.default_rng(s).random() < 0.5)
-    grey = torch.full((2, 3, 64, 64), 0.5)
-    noisy = add_noise(grey, NoiseRange((20, 20), (1, 1)), np.random.default_rng(seed), weak_poisson=False)
-    assert float((noisy - grey).std()) * 255 == pytest.approx(20, rel=0.05)
+    noise = gaussian_noise(torch.empty(2, 3, 64, 64), 20 / 255, np.random.default_rng(0), is_grey=False)
+    assert float(noise.std()) * 255 == pytest.approx(20, rel=0.05)
+
+
+def test_every_number_of_the_published_pipeline_is_a_key() -> None:
+    """docs/method.md 5.3: one setting after the other, alone, changes what is drawn as it says."""
+
+    def steps(kind: type, **settings: object) -> list[object]:
+        degradation = SecondOrderDegradation(**settings)  # type: ignore[arg-type]
+        drawn = [degradation.draw(4, (96, 112), np.random.default_rng(seed)) for seed in range(12)]
+        return [step for one in drawn for step in one if isinstance(step, kind)]
+
+    assert {step.kernels.shape[-1] for step in steps(Blur, kernel_sizes=[9])} == {9}  # type: ignore[attr-defined]
+    none = {"blur_probability": 0, "blur_probability2": 0, "blur_probability_final": 0}
+    assert not steps(Blur, **none)
+    keep = {"resize_shares": {"keep": 1}, "resize_shares2": {"keep": 1}}
+    assert {step.size for step in steps(Resize, **keep)} == {(24, 28)}  # type: ignore[attr-defined]
+    up = {**keep, "resize_shares": {"up": 1}, "resize_up": [1.5, 1.5]}
+    assert {step.size for step in steps(Resize, **up)} == {(144, 168), (24, 28)}  # type: ignore[attr-defined]
+    down = {**keep, "resize_shares2": {"down": 1}, "resize_down2": [0.5, 0.5]}
+    assert {step.size for step in steps(Resize, **down)} == {(48, 56), (24, 28)}  # type: ignore[attr-defined]
+    cubic = steps(Resize, interpolations={"cubic": 1})
+    assert {step.interpolation for step in cubic} == {"cubic"}  # type: ignore[attr-defined]
+    light = steps(PoissonNoise, gaussian_share=0, gaussian_share2=0, grey_share=1, grey_share2=1)
+    assert len(light) == 24
+    assert all(step.is_grey for step in light)  # type: ignore[attr-defined]
+    assert {step.name for step in steps(Codec, codec_shares={"mpeg4": 2})} == {"mpeg4"}  # type: ignore[attr-defined]
+    jpeg = steps(Jpeg, jpeg_quality=[40, 40])
+    assert {quality for step in jpeg for quality in step.qualities} == {40}  # type: ignore[attr-defined]
+    drawn = SecondOrderDegradation(codec_first_share=1).draw(4, (96, 112), np.random.default_rng(0))
+    assert not isinstance(drawn[-2], Codec)
+    # A cut-off of pi lets everything through but what no grid can show, one of half of it only half.
+    shares = {"sinc": 1.0}
+    open_, half = (
+        steps(Blur, kernel_shares=shares, sinc_cutoff=[c, c], sinc_cutoff_small=[c, c])[0] for c in (1.0, 0.5)
+    )
+    assert float(open_.kernels.max()) > 2 * float(half.kernels.max())  # type: ignore[attr-defined]
+    thin = {"kernel_shares": {"aniso": 1}, "blur_sigma": [3, 3], "rotation": [90, 90]}
+    assert len(steps(Blur, **thin)) > 12
+    shape = {
+        "kernel_shares": {"plateau_iso": 1},
+        "blur_sigma": [2, 2],
+        "kernel_sizes": [21],
+        **{"beta_plateau": [1, 1]},
+    }
+    flat, steep = steps(Blur, **shape)[0], steps(Blur, **{**shape, "beta_plateau": [2, 2]})[0]
+    assert float(flat.kernels[0, 0, 10]) > float(steep.kernels[0, 0, 10])  # type: ignore[attr-defined]
 
 
 def test_jpeg_quality_walks_within_its_range() -> None:
@@ -204,6 +237,10 @@ def test_mixture_draws_by_weight(clip: Tensor) -> None:
         (lambda: BicubicDegradation(crf=(30, 20)), "crf="),
         (lambda: SecondOrderDegradation(jpeg_quality=(90, 30)), "jpeg_quality"),
         (lambda: SecondOrderDegradation(margin=0.5), "margin"),
+        (lambda: SecondOrderDegradation(kernel_sizes=[8]), "kernel_sizes"),
+        (lambda: SecondOrderDegradation(codec_shares={"hevc": 1}), "codec_shares.hevc is unknown; use libx264"),
+        (lambda: SecondOrderDegradation(resize_shares={"keep": 0}), "resize_shares"),
+        (lambda: SecondOrderDegradation(grey_share2=2), "grey_share2"),
         (lambda: MixedDegradation({"a": BicubicDegradation()}, {"b": 1.0}), "same names"),
         (lambda: MixedDegradation({"a": BicubicDegradation()}, {"a": 0.0}), "above 0"),
     ],

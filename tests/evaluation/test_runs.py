@@ -243,6 +243,21 @@ def test_references_and_keyframes_that_would_be_ignored_are_refused(data: Path, 
         run_bench(data, tmp_path / "out", model="up.pth", keyframes="first")
 
 
+def test_references_alone_go_where_a_model_places_keyframes_itself(data: Path, tmp_path: Path) -> None:
+    restorer = FakeRestorer()
+    with pytest.raises(ConfigError, match="--references bicubic needs keyframes"):
+        run_bench(data, tmp_path / "out", restorer, references="bicubic", look="vivid")
+    assert restorer.restored == []
+    restorer.wants_own_keyframes = True
+    with pytest.raises(ConfigError, match="--references command:mine .* needs keyframes"):
+        run_bench(data, tmp_path / "out", restorer, references="command:mine {input} {output}", look="vivid")
+    with pytest.raises(ConfigError, match="--references gt needs keyframes"):
+        run_bench(data, tmp_path / "out", restorer, references="gt", look="vivid")
+    record = run_bench(data, tmp_path / "out", restorer, references="bicubic", look="vivid")
+    assert (record["run"]["keyframes"], record["run"]["references"]) == ("auto", "bicubic")
+    assert all(keyframes[0] == 0 for keyframes in restorer.keyframes)
+
+
 def test_keyframes_lie_where_the_model_can_place_them(data: Path, tmp_path: Path) -> None:
     for name in CLIPS:
         write_frames(data / "Set" / "GT" / name, moving(0, frames=10))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from studio_clips import BICUBIC, reference, studio_of, until, write_clip
 from torch import Tensor
 
-from sparkvsr.errors import ConfigError, KeyframeError
+from sparkvsr.errors import ConfigError, EncodeError, KeyframeError
 from sparkvsr.keyframes.folder import FolderMaker
 from sparkvsr.keyframes.manifest import read_manifest
 from sparkvsr.keyframes.shots import Shot
@@ -167,6 +168,50 @@ def test_a_keyframe_has_a_guidance_of_its_own_or_that_of_all(studio: Studio) -> 
     (folder / "keyframes.json").write_text(json.dumps(content))
     with pytest.raises(KeyframeError, match='lower "weight"'):
         read_manifest(folder)
+
+
+def test_the_look_is_part_of_a_version(studio: Studio) -> None:
+    from sparkvsr.models import registry
+
+    clip = studio.clip(0)
+    assert clip.settings()["look"] is None  # that of the command line
+    edits.look(clip, {"look": "faithful"})
+    assert clip.settings() == {"guidance": 1.0, "look": "faithful"}
+    assert "--look faithful" in clip.command("out.mp4")
+    edits.undo(clip, {})
+    assert clip.settings()["look"] is None
+    assert edits.LOOKS == registry.LOOKS
+
+
+def test_on_a_full_disk_nothing_happens_and_with_room_all_goes_on(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = studio.clip(0)
+    edits.upload(clip, 5, reference(5))
+    told: list[dict[str, object]] = []
+    clip.tell = told.append  # type: ignore[method-assign]
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sparkvsr.studio.files.os.fsync", full)
+        for edit in (
+            lambda: edits.upload(clip, 9, reference(9)),
+            lambda: edits.weight(clip, {"index": 5, "weight": 0.5}),
+            lambda: edits.undo(clip, {}),
+        ):
+            with pytest.raises(EncodeError, match="No space left on device.*free some space"):
+                edit()
+        studio.render_range(clip, {"what": "all", "here": 0})
+        assert "free some space" in str(told[-1]["text"])
+    assert [item["kind"] for item in studio.queue.of(0)] == ["all"]
+    assert clip.history.undo_label == "upload 5"
+    assert clip.history.table["keyframes"]["5"]["weight"] == 1.0
+    edits.weight(clip, {"index": 5, "weight": 0.5})
+    edits.undo(clip, {})
+    edits.undo(clip, {})
+    assert refs(clip) == {}
 
 
 def test_a_clip_that_is_replaced_is_noticed_and_nothing_wrong_is_shown(studio: Studio) -> None:

@@ -189,6 +189,13 @@ def test_previews_come_between_and_a_render_can_be_cancelled(tmp_path: Path) -> 
     studio.queue.cancel(number)
     until(lambda: idle(studio), 10)
     assert len(clip.shown.previews()) < 160
+    # The other look has other segments and its own place in the command; undo goes back to the first.
+    vivid = [key for *_, key in clip.shown.segments]
+    edits.look(clip, {"look": "faithful"})
+    until(lambda: clip.is_planned and [key for *_, key in clip.shown.segments] != vivid)
+    assert "--look faithful" in clip.command("out.mp4")
+    edits.undo(clip, {})
+    until(lambda: clip.is_planned and [key for *_, key in clip.shown.segments] == vivid)
     studio.close()
 
 

@@ -273,6 +273,8 @@ def test_makers_cannot_be_named_by_the_page_and_their_secrets_stay(studio: Studi
         ("guidance", {"guidance": 11}),
         ("guidance", {"guidance": "1"}),
         ("guidance", {"guidance": True}),
+        ("look", {"look": "../vivid"}),
+        ("keyframe_guidance", {"index": 0, "guidance": 1.5}),
         ("weight", {"index": 0, "weight": 0.5}),
         ("weight", {"index": "0", "weight": 2}),
         ("remove", {"index": -1}),

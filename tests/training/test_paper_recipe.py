@@ -29,10 +29,11 @@ def test_the_defaults_are_the_papers(stage: int) -> None:
     assert config.degradation.quirks is True
     assert departures(config, 8) == []
     assert config.choices.recipe == f"cogvideox_{stage}"
-    # Everything else that was there before: typed groups and experiments win.
-    assert compose_config([f"stage={stage}", *PAPER, "degradation=bicubic"]).choices.degradation == "bicubic"
-    with_experiment = compose_config(["stage=2", *PAPER, "experiment=lite_detail_1", "data.image_root=/x"])
-    assert with_experiment.choices.degradation == "real"
+
+
+def test_typed_groups_and_experiments_win() -> None:
+    experiment = compose_config(["stage=2", *PAPER, "experiment=lite_detail_1", "data.image_root=/x", "trainer=cpu"])
+    assert (experiment.choices.degradation, experiment.choices.trainer) == ("real", "cpu")
 
 
 def test_what_is_not_as_in_the_paper_is_named() -> None:
@@ -52,8 +53,9 @@ def test_what_is_not_as_in_the_paper_is_named() -> None:
 
 
 def test_losses_are_told_with_their_weights() -> None:
-    assert loss_text(plain(compose_config(["stage=1", *PAPER]).loss)) == "LatentLoss mse"
-    assert loss_text(plain(compose_config(["stage=2", *PAPER]).loss)) == "mse 1 + frame_difference 1 + dists 1"
+    assert loss_text({"_target_": "a.LatentLoss", "kind": "mse"}) == "LatentLoss mse"
+    pixel = {"_target_": "a.PixelLoss", "kind": "mse", "fidelity_weight": 1.0, "dists_weight": 0.5, "lpips_weight": 0}
+    assert loss_text(pixel) == "mse 1 + dists 0.5"
     both = compose_config(["stage=2", "loss=latent_pixel", "loss.terms.l1.weight=0.5"]).loss
     assert loss_text(plain(both)) == "l1 (L1) 0.5 + latent (Latent) 1"
 
@@ -68,13 +70,14 @@ def test_the_trainer_is_a_gpu_where_there_is_one_and_an_idle_one_is_told(monkeyp
         settle_trainer(config)
         assert (config.trainer.accelerator, config.trainer.precision) == ("gpu", "bf16-mixed")
         assert "a GPU is there and is not used" in device_notes(config, on_cpu)[0]
-    config = compose_config(["stage=1", *PAPER])
+    config.trainer.accelerator = config.trainer.precision = "auto"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     settle_trainer(config)
     assert (config.trainer.accelerator, config.trainer.precision) == ("cpu", "32-true")
     assert "no GPU was found" in device_notes(config, on_cpu)[0]
-    assert device_notes(compose_config(["stage=1"]), on_cpu) == []
+    config.model._target_ = "another"
+    assert device_notes(config, on_cpu) == []
 
 
 def with_text_encoder(golden: Path, folder: Path) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import torch
@@ -16,6 +16,9 @@ from sparkvsr.data.datasets import PairedClips, ValidationClips
 from sparkvsr.data.sampler import StepSampler
 from sparkvsr.data.samples import TrainBatch, collate
 from sparkvsr.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sparkvsr.data.device_samples import SamplesAhead
 
 
 class ClipDataModule(LightningDataModule):
@@ -51,7 +54,7 @@ class ClipDataModule(LightningDataModule):
         self._batch_size, self._image_ratio = batch_size, image_ratio
         self._num_workers, self._prefetch, self._seed = num_workers, prefetch, seed
 
-    def train_dataloader(self) -> DataLoader[Any]:
+    def train_dataloader(self) -> DataLoader[Any] | SamplesAhead:
         """Batches from the step the trainer stands at, which is 0 or that of the checkpoint."""
         trainer = self.trainer
         assert trainer is not None  # set by Lightning before it asks for loaders
@@ -65,7 +68,17 @@ class ClipDataModule(LightningDataModule):
             seed=self._seed,
             start_step=trainer.global_step,
         )
-        return self._loader(self._pairs, batch_sampler=sampler)
+        made_on = getattr(self._pairs, "made_on", None)
+        if made_on is None:
+            return self._loader(self._pairs, batch_sampler=sampler)
+        device = trainer.strategy.root_device
+        if device.type != made_on:
+            msg = f"degradation.device={made_on}: the trainer computes on {device.type}; use auto or loader"
+            raise ConfigError(msg)
+        from sparkvsr.data.device_samples import RawBatch, SamplesAhead  # kornia is imported where it is used
+
+        # Codecs take a core each; the loader's processes have theirs.
+        return SamplesAhead(self._loader(self._pairs, collate_fn=RawBatch, batch_sampler=sampler), device)
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         """Every process measures all clips: they are few, and an uneven split would stall the others."""
@@ -78,13 +91,12 @@ class ClipDataModule(LightningDataModule):
         prepare_fork(workers)
         return DataLoader(
             dataset,
-            collate_fn=collate,
+            **{"collate_fn": collate, **how},
             num_workers=workers,
             persistent_workers=workers > 0,
             prefetch_factor=self._prefetch if workers else None,
             worker_init_fn=use_one_thread,
             pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
-            **how,
         )
 
     def transfer_batch_to_device(self, batch: TrainBatch, device: Any, dataloader_idx: int) -> TrainBatch:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -15,6 +16,7 @@ from torch.utils.data import Dataset
 
 from sparkvsr.data.keyframe_images import IsrReferences, ReferenceAugmentation
 from sparkvsr.data.keyframe_policies import KeyframePolicy
+from sparkvsr.data.raw_clips import RawClip, stored
 from sparkvsr.data.sampler import clip_index
 from sparkvsr.data.samples import SampleRequest, TrainSample
 from sparkvsr.data.skips import MAX_SKIPS, SKIP_FILE, SkipReport
@@ -73,6 +75,8 @@ class PairedClips(Dataset[TrainSample]):
         seed: of the run.
         prepare: what the model wants computed with each clip.
         usable: which of the chosen keyframes the model can take; None takes all.
+        made_on: ``cpu`` or ``cuda``: leave degradation and augmentation to the training device; samples then carry a
+            ``RawClip`` and no pixels. Both have to be able to draw what they do beforehand. None makes whole samples.
         skips: where unusable clips are noted.
 
     Raises:
@@ -98,6 +102,7 @@ class PairedClips(Dataset[TrainSample]):
         seed: int = 42,
         prepare: ClipPreparation | None = None,
         usable: KeyframeFilter | None = None,
+        made_on: str | None = None,
         skips: SkipReport | None = None,
     ) -> None:
         if num_frames < 1:
@@ -117,6 +122,7 @@ class PairedClips(Dataset[TrainSample]):
         self._num_frames, self._crop, self._scale = num_frames, (int(crop[0]), int(crop[1])), scale
         self._span, self._per_clip, self._tries = span, samples_per_clip, crop_tries
         self._augment, self._seed, self._prepare, self._usable = augment, seed, prepare, usable
+        self.made_on = made_on
         self._skips = skips or SkipReport()
         self._last: tuple[SampleRequest, Take] | None = None
 
@@ -124,6 +130,11 @@ class PairedClips(Dataset[TrainSample]):
     def samples_per_clip(self) -> int:
         """How many samples with neighbouring numbers share a clip."""
         return self._per_clip
+
+    @property
+    def degradation(self) -> Degradation:
+        """HR to LR."""
+        return self._degradation
 
     @property
     def is_augmented(self) -> bool:
@@ -142,29 +153,88 @@ class PairedClips(Dataset[TrainSample]):
         """
         wanted = SampleRequest(request.number // self._per_clip, request.is_image)
         rng = np.random.default_rng([self._seed, 3, wanted.number])
+        if self.made_on is not None:
+            return self._raw(wanted, rng, rng)
         if self._per_clip == 1:
-            return self._cut(self._take(wanted, rng), request, rng)
+            return self._cut(self._take(wanted, rng, rng), request, rng, rng)
         if self._last is None or self._last[0] != wanted:
-            self._last = wanted, self._take(wanted, rng)
-        return self._cut(self._last[1], request, np.random.default_rng([self._seed, 6, request.number]))
+            self._last = wanted, self._take(wanted, rng, rng)
+        rng = np.random.default_rng([self._seed, 6, request.number])
+        return self._cut(self._last[1], request, rng, rng)
 
-    def _take(self, request: SampleRequest, rng: np.random.Generator) -> Take:
+    def at(self, place: int, request: SampleRequest) -> TrainSample:
+        """A sample whose crop in space and time is that of ``place`` every time, everything else drawn anew.
+
+        Args:
+            place: any whole number; the same one cuts out the same ground truth.
+            request: decides the degradation, the keyframes and what happens to them.
+        """
+        rng, where = (np.random.default_rng(seed) for seed in ([self._seed, 3, request.number], [self._seed, 7, place]))
+        wanted = SampleRequest(place, request.is_image)
+        made = (
+            self._raw(wanted, rng, where)
+            if self.made_on
+            else self._cut(self._take(wanted, rng, where), request, rng, where)
+        )
+        made.number = request.number
+        return made
+
+    def target_at(self, place: int, *, is_image: bool) -> TrainSample:
+        """The ground truth of ``at`` alone; LR is empty."""
+        where = np.random.default_rng([self._seed, 7, place])
+        clip, hr, num_frames = self._outer(SampleRequest(place, is_image), where)
+        first = int(where.integers(0, hr.shape[0] - num_frames + 1))
+        window = self._place((hr.shape[-2] // self._scale, hr.shape[-1] // self._scale), where)
+        rows, columns = (slice(side.start * self._scale, side.stop * self._scale) for side in window)
+        hr = hr[first : first + num_frames][..., rows, columns].contiguous()
+        return TrainSample(hr.new_zeros(0), hr, hr.new_zeros(0, *hr.shape[1:]), [], place, clip.name)
+
+    def _raw(self, request: SampleRequest, rng: np.random.Generator, where: np.random.Generator) -> TrainSample:
+        """All that is drawn for a sample, in the order of ``_take`` and ``_cut``, and the pixels to do it to."""
+        clip, hr, num_frames = self._outer(request, where)
+        degradation: Any = self._degradation
+        steps = degradation.draw(len(hr), tuple(hr.shape[-2:]), rng, scale=self._scale, is_image=request.is_image)
+        first = int(where.integers(0, hr.shape[0] - num_frames + 1))
+        iframes = _within(clip.iframe_indices, first, num_frames)
+        indices = self._indices(request, num_frames, iframes, rng)
+        times = list(range(num_frames))
+        if self._span is not None and not request.is_image:
+            times = sample_times(num_frames, self._num_frames, indices, rng)
+        rows, columns = self._place((hr.shape[-2] // self._scale, hr.shape[-1] // self._scale), where)
+        keep = [times.index(index) for index in indices]
+        augmentation: Any = self._augmentation
+        changes = augmentation.draw(len(keep), self._crop, rng) if augmentation is not None else []
+        raw = RawClip(stored(hr), steps, [first + t for t in times], (rows, columns), self._scale, changes)
+        nothing = hr.new_zeros(0)
+        known = None if iframes is None else [times.index(i) for i in iframes if i in times]
+        return TrainSample(nothing, nothing, nothing, keep, request.number, clip.name, known, times, raw=raw)
+
+    def _outer(self, request: SampleRequest, rng: np.random.Generator) -> tuple[SourceClip, Tensor, int]:
+        """A larger and longer clip than needed: the borders of blurs and codecs fall away (docs/method.md 5.1)."""
         num_frames = 1 if request.is_image else self._span or self._num_frames
-        # 1. A larger and longer clip than needed: the borders of blurs and codecs fall away (docs/method.md 5.1).
         margin = self._degradation.margin
         unit = 4 * self._scale
         outer = tuple(math.ceil(side * margin / unit) * unit for side in self._crop)
         extra = 0 if request.is_image else self._degradation.extra_frames
         clip = self._read(request, num_frames + extra, (outer[0], outer[1]), rng)
-        hr = self._turned(clip.frames, rng) if self._augment else clip.frames
+        return clip, self._turned(clip.frames, rng) if self._augment else clip.frames, num_frames
+
+    def _take(self, request: SampleRequest, rng: np.random.Generator, where: np.random.Generator) -> Take:
+        # 1. Pixels.
+        clip, hr, num_frames = self._outer(request, where)
         # 2. Degrade, then take the same frames of both.
         lr = self._degradation(hr, rng, scale=self._scale, is_image=request.is_image).clamp(0, 1)
-        first = int(rng.integers(0, hr.shape[0] - num_frames + 1))
+        first = int(where.integers(0, hr.shape[0] - num_frames + 1))
         lr, hr = lr[first : first + num_frames], hr[first : first + num_frames]
         # 3. Keyframes, and what the model wants of the clip.
-        iframes = clip.iframe_indices
-        if iframes is not None:
-            iframes = [index - first for index in iframes if 0 <= index - first < num_frames]
+        iframes = _within(clip.iframe_indices, first, num_frames)
+        indices = self._indices(request, num_frames, iframes, rng)
+        maps = {} if self._prepare is None else self._prepare(lr, indices)
+        return Take(lr, hr, indices, iframes, maps, clip.name)
+
+    def _indices(
+        self, request: SampleRequest, num_frames: int, iframes: list[int] | None, rng: np.random.Generator
+    ) -> list[int]:
         indices = [] if request.is_image else self.choose(num_frames, iframes, rng)
         if self._span is not None and len(indices) > 1:
             msg = (
@@ -172,14 +242,15 @@ class PairedClips(Dataset[TrainSample]):
                 "use keyframes=any keyframes.policy.max_keyframes=1, or data.span=null"
             )
             raise ConfigError(msg)
-        maps = {} if self._prepare is None else self._prepare(lr, indices)
-        return Take(lr, hr, indices, iframes, maps, clip.name)
+        return indices
 
-    def _cut(self, take: Take, request: SampleRequest, rng: np.random.Generator) -> TrainSample:
+    def _cut(
+        self, take: Take, request: SampleRequest, rng: np.random.Generator, where: np.random.Generator
+    ) -> TrainSample:
         times = list(range(take.lr.shape[0]))
         if self._span is not None and not request.is_image:
             times = sample_times(len(times), self._num_frames, take.keyframe_indices, rng)
-        rows, columns = self._window(take.lr[times[0]], rng)
+        rows, columns = self._window(take.lr[times[0]], where)
         wide_rows, wide_columns = (slice(side.start * self._scale, side.stop * self._scale) for side in (rows, columns))
         lr = take.lr[times][..., rows, columns].contiguous()
         hr = take.hr[times][..., wide_rows, wide_columns].contiguous()
@@ -197,16 +268,19 @@ class PairedClips(Dataset[TrainSample]):
 
     def _window(self, lr: Tensor, rng: np.random.Generator) -> tuple[slice, slice]:
         """Rows and columns of a crop on the LR grid."""
-        sides = self._crop[0] // self._scale, self._crop[1] // self._scale
         best: tuple[float, tuple[slice, slice]] | None = None
         for _ in range(self._tries):
-            top, left = (int(rng.integers(0, full - side + 1)) for full, side in zip(lr.shape[-2:], sides, strict=True))
-            window = slice(top, top + sides[0]), slice(left, left + sides[1])
+            window = self._place(tuple(lr.shape[-2:]), rng)
             busy = float(lr[..., window[0], window[1]].std()) if self._tries > 1 else 0.0
             if best is None or busy > best[0]:
                 best = busy, window
         assert best is not None  # at least one try
         return best[1]
+
+    def _place(self, size: tuple[int, ...], rng: np.random.Generator) -> tuple[slice, slice]:
+        sides = self._crop[0] // self._scale, self._crop[1] // self._scale
+        top, left = (int(rng.integers(0, full - side + 1)) for full, side in zip(size, sides, strict=True))
+        return slice(top, top + sides[0]), slice(left, left + sides[1])
 
     def choose(self, num_frames: int, iframes: list[int] | None, rng: np.random.Generator) -> list[int]:
         """Keyframes of a clip of so many frames: of those that the policy chooses, what the model can take."""
@@ -282,6 +356,11 @@ class PairedClips(Dataset[TrainSample]):
         if rng.random() < 0.5:
             frames = frames.flip(0)
         return frames.contiguous()
+
+
+def _within(iframes: list[int] | None, first: int, num_frames: int) -> list[int] | None:
+    """I-frames of a clip as indices of the frames from ``first`` on."""
+    return None if iframes is None else [i - first for i in iframes if 0 <= i - first < num_frames]
 
 
 class ValidationClips(Dataset[TrainSample]):

@@ -80,9 +80,9 @@ class ClipFolder:
         start = int(rng.integers(0, max(1, info.num_frames - num_frames + 1)))
         wanted = min(num_frames, info.num_frames - start)
         window = crop_window((info.height, info.width), size, rng)
-        part = self._readers[index].part(start, wanted)
+        part = self._readers[index].part(start, wanted, window)
         known = len(part.warnings)
-        frames = [frame.pixels[..., window[0], window[1]].clone() for frame in part]
+        frames = [frame.pixels.clone() for frame in part]
         # The reader repeats what it cannot decode, so that a clip keeps its length: frozen frames are no training data.
         if damage := [text for text in part.warnings[known:] if "damaged" in text]:
             msg = f"{damage[0]} (frames {start} to {start + wanted - 1})"

@@ -9,6 +9,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,79 @@ from torchvision.transforms.v2.functional import (
     gaussian_blur,
 )
 
+from sparkvsr.degradation.steps import draw_seed
 from sparkvsr.errors import ConfigError
 
 ImageUpscaler = Callable[[Tensor, tuple[int, int]], Tensor]
+
+
+WRONG_KINDS = ("black", "shifted", "mirrored", "noise")
+
+
+@dataclass(frozen=True)
+class ReferenceChange:
+    """What happens to one keyframe's image, drawn beforehand.
+
+    Attributes:
+        factors: of brightness, contrast, saturation; None leaves the colours.
+        order: in which they are changed, indices into ``factors``.
+        blur: sigma of a 3x3 Gaussian in pixels, 0 for none.
+        noise: sigma in the [0, 1] range, 0 for none.
+        wrong: one of ``WRONG_KINDS`` instead of all that; empty for none.
+        shift: of kind ``shifted``, pixels down and right.
+        seed: of the noise.
+    """
+
+    factors: tuple[float, ...] | None = None
+    order: tuple[int, ...] = ()
+    blur: float = 0.0
+    noise: float = 0.0
+    wrong: str = ""
+    shift: tuple[int, int] = (0, 0)
+    seed: int = 0
+
+
+def augment_reference(image: Tensor, change: ReferenceChange) -> Tensor:
+    """Change one image as drawn.
+
+    Args:
+        image: ``(3, H, W)`` float32 in [0, 1].
+        change: what to do.
+
+    Returns:
+        ``(3, H, W)`` float32 in about [0, 1].
+    """
+    if change.wrong:
+        noise = np.random.default_rng(change.seed).random(tuple(image.shape), dtype=np.float32)
+        return wrong_reference(image, change, torch.from_numpy(noise))
+    for step in change.order:
+        assert change.factors is not None  # drawn together
+        image = _ADJUST[step](image, change.factors[step])
+    if change.blur:
+        image = gaussian_blur(image, [3, 3], [change.blur])
+    image = image.clamp(0, 1)
+    if change.noise:
+        noise = np.random.default_rng(change.seed).standard_normal(tuple(image.shape), dtype=np.float32)
+        image = image + torch.from_numpy(noise) * change.noise
+    return image
+
+
+def wrong_reference(image: Tensor, change: ReferenceChange, noise: Tensor) -> Tensor:
+    """An image that has nothing to do with the clip.
+
+    Args:
+        image: ``(3, H, W)``, the right one.
+        change: names the kind.
+        noise: same shape, uniform in [0, 1]; used by the kind of that name.
+    """
+    if change.wrong == "black":
+        return torch.zeros_like(image)
+    if change.wrong == "shifted":
+        return torch.roll(image, change.shift, dims=(-2, -1))
+    return image.flip(-1).flip(-2).roll(1, dims=0) if change.wrong == "mirrored" else noise
+
+
+_ADJUST: tuple[Callable[[Tensor, float], Tensor], ...] = (adjust_brightness, adjust_contrast, adjust_saturation)
 
 
 class ReferenceAugmentation:
@@ -64,31 +135,27 @@ class ReferenceAugmentation:
 
     def __call__(self, keyframes: Tensor, rng: np.random.Generator) -> Tensor:
         """Augment ``(K, 3, H, W)`` in [0, 1]; the noise may leave that range, as it does in the published code."""
-        return torch.stack([self._one(image, rng) for image in keyframes]) if len(keyframes) else keyframes
+        if not len(keyframes):
+            return keyframes
+        drawn = self.draw(len(keyframes), tuple(keyframes.shape[-2:]), rng)
+        return torch.stack([augment_reference(image, one) for image, one in zip(keyframes, drawn, strict=True)])
 
-    def _one(self, image: Tensor, rng: np.random.Generator) -> Tensor:
+    def draw(self, count: int, size: tuple[int, ...], rng: np.random.Generator) -> list[ReferenceChange]:
+        """What to do to so many keyframes of ``(H, W)``; calling the object draws the same and does it."""
+        return [self._draw_one(size, rng) for _ in range(count)]
+
+    def _draw_one(self, size: tuple[int, ...], rng: np.random.Generator) -> ReferenceChange:
         if self._wrong_probability and rng.random() < self._wrong_probability:
-            return _wrong(image, rng)
+            kind = WRONG_KINDS[int(rng.integers(len(WRONG_KINDS)))]
+            shift = (int(rng.integers(8, max(9, size[0] // 2))), int(rng.integers(8, max(9, size[1] // 2))))
+            return ReferenceChange(wrong=kind, shift=shift, seed=draw_seed(rng))
+        factors: tuple[float, ...] | None = None
+        order: tuple[int, ...] = ()
         if rng.random() < self._jitter_probability:
-            image = self._jittered(image, rng)
-        if rng.random() < self._blur_probability:
-            image = gaussian_blur(image, [3, 3], [float(rng.uniform(*self._blur_sigma))])
-        image = image.clamp(0, 1)
-        if self._noise_sigma:
-            noise = rng.standard_normal(tuple(image.shape), dtype=np.float32)
-            image = image + torch.from_numpy(noise) * (self._noise_sigma / 2)
-        return image
-
-    def _jittered(self, image: Tensor, rng: np.random.Generator) -> Tensor:
-        brightness, contrast, saturation = rng.uniform(1 - self._jitter, 1 + self._jitter, 3)
-        for step in rng.permutation(3):
-            if step == 0:
-                image = adjust_brightness(image, brightness)
-            elif step == 1:
-                image = adjust_contrast(image, contrast)
-            else:
-                image = adjust_saturation(image, saturation)
-        return image
+            factors = tuple(float(f) for f in rng.uniform(1 - self._jitter, 1 + self._jitter, 3))
+            order = tuple(int(step) for step in rng.permutation(3))
+        blur = float(rng.uniform(*self._blur_sigma)) if rng.random() < self._blur_probability else 0.0
+        return ReferenceChange(factors, order, blur, self._noise_sigma / 2, seed=draw_seed(rng))
 
 
 class IsrReferences:
@@ -169,16 +236,3 @@ class IsrReferences:
             self._identity = maker.identity(0)
             self._loaded = lambda lr, size: maker.make(lr, size)
         return self._loaded
-
-
-def _wrong(image: Tensor, rng: np.random.Generator) -> Tensor:
-    kind = int(rng.integers(4))
-    if kind == 0:
-        return torch.zeros_like(image)
-    if kind == 1:
-        height, width = image.shape[-2:]
-        shift = (int(rng.integers(8, max(9, height // 2))), int(rng.integers(8, max(9, width // 2))))
-        return torch.roll(image, shift, dims=(-2, -1))
-    if kind == 2:
-        return image.flip(-1).flip(-2).roll(1, dims=0)
-    return torch.from_numpy(rng.random(tuple(image.shape), dtype=np.float32))

@@ -7,22 +7,19 @@ keyframes are frozen too, as the motion belongs to them.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from sparkvsr.data.augmentation import turned
 from sparkvsr.data.datamodule import prepare_fork, use_one_thread
 from sparkvsr.data.datasets import PairedClips
+from sparkvsr.data.sample_files import SampleFiles, SampleShards, SampleSource
 from sparkvsr.data.sampler import clip_index
 from sparkvsr.data.samples import SampleRequest, TrainSample
 from sparkvsr.errors import DatasetError
@@ -42,13 +39,17 @@ class PrecomputedPairs(Dataset[TrainSample]):
         folder: where they are kept.
         num_samples: how many clips, and how many stills if there are any.
         seed: of the run; decides their order.
+        shards: where they are read from where it has them.
     """
 
-    def __init__(self, pairs: PairedClips, folder: Path, num_samples: int, *, seed: int) -> None:
+    def __init__(
+        self, pairs: PairedClips, folder: Path, num_samples: int, *, seed: int, shards: SampleShards | None = None
+    ) -> None:
         if num_samples < 1:
             msg = f"data.precompute.num_samples={num_samples} must be at least 1"
             raise DatasetError(msg)
-        self._pairs, self._folder, self._num_samples = pairs, folder, num_samples
+        self._pairs, self._files, self._num_samples = pairs, SampleFiles(folder), num_samples
+        self._shards = shards
         self._seed = seed
 
     def __len__(self) -> int:
@@ -62,7 +63,7 @@ class PrecomputedPairs(Dataset[TrainSample]):
             DatasetError: its file is missing or damaged.
         """
         index = clip_index(self._seed, request.number, self._num_samples)
-        tensors = self._read(self._file(index, is_image=request.is_image))
+        tensors = self.source.read(self.name(index, is_image=request.is_image))
         rng = np.random.default_rng([self._seed, 4, request.number])
         lr, hr = _to_float(tensors["lr"]), _to_float(tensors["hr"])
         known = tensors["iframes"].tolist()
@@ -81,7 +82,7 @@ class PrecomputedPairs(Dataset[TrainSample]):
             lr, hr, maps = turned(lr, hr, maps, rng)
         hr, teacher = hr[: lr.shape[0]], hr[lr.shape[0] :]
         sample = self._pairs.with_keyframes(lr, hr, iframes, indices, request, rng)
-        sample.name, sample.times = f"{self._folder.name}/{index}", tensors["times"].tolist()
+        sample.name, sample.times = f"{self._files.folder.name}/{index}", tensors["times"].tolist()
         sample.extras.update(maps)
         if TEACHER_KEY in tensors:
             sample.extras[TEACHER_KEY] = teacher
@@ -89,8 +90,19 @@ class PrecomputedPairs(Dataset[TrainSample]):
         return sample
 
     def missing(self, *, is_image: bool) -> list[int]:
-        """Samples that are not on disk yet."""
-        return [i for i in range(self._num_samples) if not self._file(i, is_image=is_image).is_file()]
+        """Samples that are neither on disk nor in the shards yet."""
+        source = self.source
+        return [i for i in range(self._num_samples) if not source.has(self.name(i, is_image=is_image))]
+
+    @property
+    def source(self) -> SampleSource:
+        """Where they are read: in the shards what those have, else on disk."""
+        return self._files if self._shards is None else _FirstOf(self._shards, self._files)
+
+    @property
+    def files(self) -> SampleFiles:
+        """Where they are written."""
+        return self._files
 
     def make(
         self,
@@ -99,6 +111,7 @@ class PrecomputedPairs(Dataset[TrainSample]):
         num_workers: int = 0,
         encode: LatentEncoder | None = None,
         progress: Callable[[int, int], None] | None = None,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
         """Make what is missing.
 
@@ -107,11 +120,12 @@ class PrecomputedPairs(Dataset[TrainSample]):
             num_workers: loader processes.
             encode: gives latents to keep beside the pixels.
             progress: called with (done, total).
+            share: which part of the samples, of how many; those of one clip stay together.
         """
-        todo = self.missing(is_image=is_image)
-        self._folder.mkdir(parents=True, exist_ok=True)
+        per_clip = self._pairs.samples_per_clip
+        todo = [i for i in self.missing(is_image=is_image) if i // per_clip % share[1] == share[0]]
         # Samples of one clip go to one worker, which keeps the clip.
-        clips = groupby(todo, key=lambda index: index // self._pairs.samples_per_clip)
+        clips = groupby(todo, key=lambda index: index // per_clip)
         requests = [[SampleRequest(index, is_image) for index in members] for _, members in clips]
         prepare_fork(num_workers)
         loader = DataLoader(
@@ -135,28 +149,26 @@ class PrecomputedPairs(Dataset[TrainSample]):
                 if encode is not None:
                     for key, value in encode(sample).items():
                         tensors[key] = _to_stored(value) if key == TEACHER_KEY else value.half().cpu().contiguous()
-                self._write(self._file(sample.number, is_image=is_image), tensors)
+                self._files.write(self.name(sample.number, is_image=is_image), tensors)
                 done += 1
                 if progress is not None:
                     progress(done, len(todo))
 
-    def _file(self, index: int, *, is_image: bool) -> Path:
-        return self._folder / f"{'still' if is_image else 'clip'}-{index:06d}.safetensors"
-
     @staticmethod
-    def _read(file: Path) -> dict[str, Tensor]:
-        try:
-            return load_file(file)
-        except (OSError, SafetensorError) as exc:
-            msg = f"precomputed sample {file} cannot be read ({exc}); delete it, the next run makes it again"
-            raise DatasetError(msg) from exc
+    def name(index: int, *, is_image: bool) -> str:
+        """What a sample is called on disk."""
+        return f"{'still' if is_image else 'clip'}-{index:06d}"
 
-    @staticmethod
-    def _write(file: Path, tensors: dict[str, Tensor]) -> None:
-        handle, aside = tempfile.mkstemp(dir=file.parent, suffix=".part")
-        os.close(handle)
-        save_file({key: value.contiguous() for key, value in tensors.items()}, aside)
-        Path(aside).replace(file)
+
+class _FirstOf:
+    def __init__(self, *sources: SampleSource) -> None:
+        self._sources = sources
+
+    def has(self, name: str) -> bool:
+        return any(source.has(name) for source in self._sources)
+
+    def read(self, name: str) -> dict[str, Tensor]:
+        return next((one for one in self._sources if one.has(name)), self._sources[-1]).read(name)
 
 
 def _to_stored(frames: Tensor) -> Tensor:

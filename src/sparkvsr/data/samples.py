@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, fields, replace
 import torch
 from torch import Tensor
 
+from sparkvsr.data.raw_clips import RawClip
+
 
 @dataclass(frozen=True)
 class SampleRequest:
@@ -39,6 +41,7 @@ class TrainSample:
         iframe_indices: intra frames of the file within the clip, None if unknown.
         times: when each frame is, in frames; None for neighbours. A keyframe from far away leaves a gap.
         extras: what the model asked to be computed with the sample (motion, latents).
+        raw: what the training device makes ``lr``, ``hr`` and ``keyframes`` of, which are empty then.
     """
 
     lr: Tensor
@@ -50,6 +53,7 @@ class TrainSample:
     iframe_indices: list[int] | None = None
     times: list[int] | None = None
     extras: dict[str, Tensor] = field(default_factory=dict)
+    raw: RawClip | None = None
 
 
 @dataclass
@@ -113,7 +117,7 @@ def collate(samples: Sequence[TrainSample]) -> TrainBatch:
         raise ValueError(msg)
     most = max(len(sample.keyframe_indices) for sample in samples)
     height, width = samples[0].hr.shape[-2:]
-    keyframes = torch.zeros(len(samples), most, 3, height, width)
+    keyframes = samples[0].hr.new_zeros(len(samples), most, 3, height, width)
     indices = torch.full((len(samples), most), -1, dtype=torch.int64)
     for row, sample in enumerate(samples):
         count = len(sample.keyframe_indices)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch.nn.functional as F
 from torch import Tensor
 
-from sparkvsr.degradation.codec import compress_crf
+from sparkvsr.degradation.steps import Codec, Reduce, Round, Step, run_steps
 from sparkvsr.errors import ConfigError
 
 
@@ -33,11 +32,22 @@ class BicubicDegradation:
 
     def __call__(self, hr: Tensor, rng: np.random.Generator, *, scale: int = 4, is_image: bool = False) -> Tensor:
         """See ``Degradation``."""
-        size = (hr.shape[-2] // scale, hr.shape[-1] // scale)
-        lr = F.interpolate(hr, size=size, mode="bicubic", antialias=True, align_corners=False)
-        lr = lr.clamp_(0, 1).mul_(255).round_().div_(255)
+        return run_steps(hr, self.draw(len(hr), tuple(hr.shape[-2:]), rng, scale=scale, is_image=is_image))
+
+    def draw(
+        self,
+        num_frames: int,
+        size: tuple[int, ...],
+        rng: np.random.Generator,
+        *,
+        scale: int = 4,
+        is_image: bool = False,
+    ) -> list[Step]:
+        """See ``DrawnDegradation``."""
+        del num_frames
+        steps: list[Step] = [Reduce((size[0] // scale, size[1] // scale), "bicubic"), Round()]
         if self._crf is None:
-            return lr
+            return steps
         # Drawn for stills as well, so that a still and a clip use up the same random numbers.
         crf = int(rng.integers(self._crf[0], self._crf[1] + 1))
-        return lr if is_image else compress_crf(lr, crf)
+        return steps if is_image else [*steps, Codec("libx264", crf=crf)]

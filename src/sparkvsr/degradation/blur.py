@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -12,8 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-KERNEL_TYPES = ("iso", "aniso", "generalized_iso", "generalized_aniso", "plateau_iso", "plateau_aniso", "sinc")
-KERNEL_SHARES = (0.405, 0.225, 0.108, 0.027, 0.108, 0.027, 0.1)
+KERNEL_SHARES: Mapping[str, float] = {
+    "iso": 0.405,
+    "aniso": 0.225,
+    "generalized_iso": 0.108,
+    "generalized_aniso": 0.027,
+    "plateau_iso": 0.108,
+    "plateau_aniso": 0.027,
+    "sinc": 0.1,
+}
 KERNEL_SIZES = tuple(range(7, 22, 2))
 
 
@@ -24,14 +31,26 @@ class BlurRange:
     Attributes:
         probability: that there is any blur.
         sigma: of both axes, in pixels.
-        types: see ``KERNEL_TYPES``.
-        shares: of the types.
+        shares: of the kernel types, not negative; they need not sum to 1.
+        sizes: odd sides of kernels, equally probable.
+        rotation: of elongated kernels, radians.
+        beta_generalized: shape of the generalised Gaussian.
+        beta_plateau: shape of the plateau.
+        sinc_cutoff: cut-off of the sinc filter, radians per pixel.
+        sinc_cutoff_small: of kernels smaller than ``sinc_small_size``.
+        sinc_small_size: see there.
     """
 
     probability: float
     sigma: tuple[float, float] = (0.2, 3.0)
-    types: tuple[str, ...] = KERNEL_TYPES
-    shares: tuple[float, ...] = KERNEL_SHARES
+    shares: Mapping[str, float] = field(default_factory=lambda: KERNEL_SHARES)
+    sizes: tuple[int, ...] = KERNEL_SIZES
+    rotation: tuple[float, float] = (-math.pi, math.pi)
+    beta_generalized: tuple[float, float] = (0.5, 4.0)
+    beta_plateau: tuple[float, float] = (1.0, 2.0)
+    sinc_cutoff: tuple[float, float] = (math.pi / 5, math.pi)
+    sinc_cutoff_small: tuple[float, float] = (math.pi / 3, math.pi)
+    sinc_small_size: int = 13
 
 
 def gaussian_kernel(
@@ -85,19 +104,18 @@ def draw_kernels(
     """
     if rng.random() >= spec.probability:
         return None
-    size = int(rng.choice(KERNEL_SIZES))
-    shares = np.array(spec.shares) / sum(spec.shares)
-    kind = spec.types[int(rng.choice(len(spec.types), p=shares))]
+    size = int(rng.choice(spec.sizes))
+    kind = draw_name(spec.shares, rng)
     if kind == "sinc":
-        low = math.pi / 3 if size < 13 or spec.types == ("sinc",) else math.pi / 5
-        kernels = [sinc_kernel(size, rng.uniform(low, math.pi))] * num_frames
+        cutoff = spec.sinc_cutoff_small if size < spec.sinc_small_size else spec.sinc_cutoff
+        kernels = [sinc_kernel(size, rng.uniform(*cutoff))] * num_frames
         return torch.from_numpy(np.stack(kernels)).float()
     sigma_x, sigma_y = rng.uniform(*spec.sigma, size=2)
-    theta = rng.uniform(-math.pi, math.pi)
+    theta = rng.uniform(*spec.rotation)
     if kind.endswith("_iso") or kind == "iso":
         sigma_y, theta = sigma_x, 0.0
     family = kind.partition("_")[0] if "_" in kind else "gaussian"
-    clip_beta = float(rng.uniform(0.5, 4) if family == "generalized" else rng.uniform(1, 2))
+    clip_beta = float(rng.uniform(*(spec.beta_generalized if family == "generalized" else spec.beta_plateau)))
     if family == "gaussian" or not flickering_shape:
         kernel = gaussian_kernel(size, (sigma_x, sigma_y), theta, kind=family, beta=clip_beta)
         return torch.from_numpy(np.stack([kernel] * num_frames)).float()
@@ -123,6 +141,7 @@ def apply_kernels(clip: Tensor, kernels: Tensor) -> Tensor:
     return result
 
 
-def as_range(values: Sequence[float]) -> tuple[float, float]:
-    """Two numbers of a configuration list."""
-    return float(values[0]), float(values[1])
+def draw_name(shares: Mapping[str, float], rng: np.random.Generator) -> str:
+    """One of the names, by share."""
+    values = np.array(list(shares.values()), dtype=np.float64)
+    return list(shares)[int(rng.choice(len(values), p=values / values.sum()))]

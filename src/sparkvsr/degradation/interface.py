@@ -10,6 +10,8 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor
 
+from sparkvsr.degradation.steps import Step
+
 
 class Degradation(Protocol):
     """Makes the LR side of a training pair.
@@ -34,3 +36,31 @@ class Degradation(Protocol):
         Returns:
             ``(F, 3, H / scale, W / scale)`` float32 in [0, 1].
         """
+
+
+class DrawnDegradation(Degradation, Protocol):
+    """A degradation that can say beforehand what it will do, so that another device may do it."""
+
+    def draw(
+        self,
+        num_frames: int,
+        size: tuple[int, ...],
+        rng: np.random.Generator,
+        *,
+        scale: int = 4,
+        is_image: bool = False,
+    ) -> list[Step]:
+        """Draw the steps for one clip; calling the object draws the same ones and carries them out.
+
+        Args:
+            num_frames: F.
+            size: ``(H, W)`` of the clip, multiples of ``scale``.
+            rng: every random choice comes from it, the seeds of noise included.
+            scale: H over h.
+            is_image: leave out what only happens to video.
+        """
+
+
+def can_draw(degradation: Degradation) -> bool:
+    """Whether a degradation is a ``DrawnDegradation``."""
+    return callable(getattr(degradation, "draw", None)) and bool(getattr(degradation, "is_drawn", True))

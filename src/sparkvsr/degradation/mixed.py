@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from sparkvsr.degradation.interface import Degradation
+from sparkvsr.degradation.interface import Degradation, can_draw
+from sparkvsr.degradation.steps import Step
 from sparkvsr.errors import ConfigError
 
 
@@ -40,5 +42,26 @@ class MixedDegradation:
 
     def __call__(self, hr: Tensor, rng: np.random.Generator, *, scale: int = 4, is_image: bool = False) -> Tensor:
         """See ``Degradation``."""
-        name = self._names[int(rng.choice(len(self._names), p=self._shares))]
-        return self._parts[name](hr, rng, scale=scale, is_image=is_image)
+        return self._part(rng)(hr, rng, scale=scale, is_image=is_image)
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether every part can draw its steps beforehand."""
+        return all(can_draw(self._parts[name]) for name in self._names)
+
+    def draw(
+        self,
+        num_frames: int,
+        size: tuple[int, ...],
+        rng: np.random.Generator,
+        *,
+        scale: int = 4,
+        is_image: bool = False,
+    ) -> list[Step]:
+        """See ``DrawnDegradation``; only where ``is_drawn``."""
+        part: Any = self._part(rng)
+        steps: list[Step] = part.draw(num_frames, size, rng, scale=scale, is_image=is_image)
+        return steps
+
+    def _part(self, rng: np.random.Generator) -> Degradation:
+        return self._parts[self._names[int(rng.choice(len(self._names), p=self._shares))]]

@@ -22,6 +22,13 @@ GIVEN = "given"
 """``--keyframes`` of a run whose keyframes are the images of a folder."""
 
 
+def keyframes_needed(references: str) -> ConfigError:
+    """``--references`` without frames that they are for."""
+    return ConfigError(
+        f"--references {references} needs keyframes; add --keyframes first, every:N, iframes or 0,16,..."
+    )
+
+
 @dataclass(frozen=True)
 class KeyframeSource:
     """What ``--keyframes`` and ``--references`` say together, with defaults filled in.
@@ -38,8 +45,16 @@ class KeyframeSource:
     folder: Path | None = None
 
     @classmethod
-    def parse(cls, keyframes: str, references: str | None, bench: Bench, model: str) -> KeyframeSource:
+    def parse(
+        cls, keyframes: str, references: str | None, bench: Bench, model: str, *, places_own: bool = False
+    ) -> KeyframeSource:
         """Read both options.
+
+        Args:
+            keyframes, references: the options.
+            bench, model: that they are for.
+            places_own: the model places keyframes itself where ``keyframes`` is ``none``; ``references`` then makes
+                them, unless it is ground truth.
 
         Raises:
             ConfigError: references without keyframes, keyframes for a model that has no use for them, or ground truth
@@ -51,9 +66,8 @@ class KeyframeSource:
         path = Path(references).expanduser() if references is not None else None
         folder = path if path is not None and path.is_dir() else None
         if keyframes == "none":
-            if references is not None and folder is None:
-                msg = f"--references {references} needs keyframes; add --keyframes first, every:N, iframes or 0,16,..."
-                raise ConfigError(msg)
+            if references is not None and folder is None and (references == GROUND_TRUTH or not places_own):
+                raise keyframes_needed(references)
             keyframes = GIVEN if folder is not None else keyframes
         if keyframes != "none" and Path(model).suffix in IMAGE_MODEL_SUFFIXES:
             msg = f"--model {model} upscales every frame by itself and takes no keyframes; drop --keyframes"

@@ -13,7 +13,7 @@ from sparkvsr.errors import SparkVSRError
 from sparkvsr.evaluation import degrade
 from sparkvsr.evaluation.bench import Bench
 from sparkvsr.evaluation.bench_clip import BenchClip
-from sparkvsr.evaluation.bench_keyframes import AUTO, GROUND_TRUTH, KeyframeSource
+from sparkvsr.evaluation.bench_keyframes import AUTO, GROUND_TRUTH, KeyframeSource, keyframes_needed
 from sparkvsr.evaluation.layout import BenchData, find_data
 from sparkvsr.evaluation.measuring import ClipTask, MeasureOptions, make_folder, measure_clips, safe_name
 from sparkvsr.evaluation.record import build_record
@@ -102,7 +102,12 @@ class BenchRun:
         specs, skipped = resolve_metrics(
             choice.names, store, has_gt=bench.has_gt, strict=choice.strict, allow_download=choice.allow_download
         )
-        source = KeyframeSource.parse(options.keyframes or "none", options.references, bench, options.model)
+        places_own = (
+            options.keyframes is None and options.guidance_scale > 0 and (options.look or bench.look) != "faithful"
+        )
+        source = KeyframeSource.parse(
+            options.keyframes or "none", options.references, bench, options.model, places_own=places_own
+        )
         data = find_data(bench, data_root, options.clips)
         return cls(bench, data, replace(options, references=source.references), choice, store, specs, source, skipped)
 
@@ -128,6 +133,7 @@ class BenchRun:
             SparkVSRError: whatever the model, the data or a metric refuses.
         """
         from sparkvsr.evaluation import restoring
+        from sparkvsr.inference.clip.own_keyframes import is_own_kind
 
         options, bench = self.options, self.bench
         make_folder(output / CLIPS_FOLDER)
@@ -138,6 +144,8 @@ class BenchRun:
         fills = model.wants_own_keyframes and options.guidance_scale > 0
         if options.keyframes is None and self.source.keyframes == "none" and fills:
             self.source = replace(self.source, keyframes=AUTO)
+        elif options.references not in (AUTO, None) and self.source.keyframes == "none":
+            raise keyframes_needed(str(options.references))  # not a model that places them itself
         if options.references == AUTO:
             options = self.options = replace(options, references=model.own_references)
         if model.keyframe_multiple > 1:
@@ -145,6 +153,9 @@ class BenchRun:
         is_auto = self.source.keyframes == AUTO
         if (is_auto or any(item.indices for item in keyed)) and self.source.folder is None:
             maker = (load_maker or restoring.load_maker)(options)
+            if is_auto and options.keyframes is None and maker is not None and not is_own_kind(maker):
+                # Somebody has to say which frames somebody's images are for.
+                raise keyframes_needed(str(options.references))
             for item in keyed:
                 item.maker = maker or restoring.GroundTruthMaker(item.clip.truth)
         if is_auto or (fills and any(item.indices for item in keyed)):

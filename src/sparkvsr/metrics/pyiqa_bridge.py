@@ -10,6 +10,7 @@ import contextlib
 import importlib.util
 import io
 import os
+import shutil
 import sys
 import tempfile
 import types
@@ -59,7 +60,11 @@ def _clipiqa(name: str, store: WeightStore, device: str) -> Any:
     before = torch.hub.get_dir()
     with tempfile.TemporaryDirectory(prefix="sparkvsr-clip-") as folder:
         (Path(folder) / "clip").mkdir()
-        (Path(folder) / "clip" / "RN50.pt").symlink_to(store.require("clip_rn50").path.resolve())
+        weights, place = store.require("clip_rn50").path.resolve(), Path(folder) / "clip" / "RN50.pt"
+        try:
+            place.symlink_to(weights)
+        except OSError:  # Windows lets not everybody make links
+            shutil.copyfile(weights, place)
         torch.hub.set_dir(folder)
         try:
             with _pkg_resources():

@@ -15,6 +15,21 @@ CPU_MEMORY_SHARE = 0.6
 
 GPU_MEMORY_SHARE = 0.85
 
+_OUT_OF_MEMORY = (
+    "out of memory",  # CUDA, HIP and MPS, as plain RuntimeError or AcceleratorError
+    "can't allocate memory",  # torch's CPU allocator
+    "bad_alloc",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED",
+    "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUSOLVER_STATUS_ALLOC_FAILED",
+    "cudaErrorMemoryAllocation",
+    # A convolution for which no algorithm is left whose workspace fits: what a nearly full card gives.
+    "unable to find an engine",
+    "No available kernel. Aborting execution",
+)
+
 
 def free_memory(device: torch.device) -> int:
     """Bytes that can be allocated on a device now, what torch holds in reserve included."""
@@ -36,6 +51,17 @@ def _address_space_limit() -> int | None:
 
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     return None if limit == resource.RLIM_INFINITY else limit
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception means that memory ran out, on a device or on the CPU.
+
+    Only the allocator of torch has a type of its own for it; cuDNN, cuBLAS and the driver say it in words.
+    """
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(mark.lower() in text for mark in _OUT_OF_MEMORY)
 
 
 def working_memory(device: torch.device) -> int:

@@ -83,13 +83,41 @@ def _without_scores() -> Iterator[None]:
 
 
 @torch.inference_mode()
-def peak_bytes(work: Callable[[], object]) -> int:
-    """Most bytes that ``work``, which must run on the meta device, holds at one moment beyond its inputs."""
+def peak_bytes(work: Callable[[], object], *, autocast: bool = False) -> int:
+    """Most bytes that ``work`` holds at one moment beyond its inputs.
+
+    Args:
+        work: runs on the meta device, without gradient.
+        autocast: norms in float32, as autocast computes them.
+    """
     live = _LiveBytes()
-    with _without_scores(), live:
+    with _without_scores(), _as_autocast() if autocast else nullcontext(), live:
         result = work()
     del result
     return live.peak
+
+
+@contextmanager
+def copied_layouts() -> Iterator[None]:
+    """What CUDA does to a network whose 3-D convolutions have channels-last weights.
+
+    The convolution brings its input into that layout; group norm, which knows contiguous tensors only (ATen's
+    ``group_norm.cpp`` asks for them on every device but the CPU), brings it back. On the meta device neither happens by
+    itself.
+    """
+    convolve, normalise = F.conv3d, F.group_norm
+
+    def conv3d(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        channels_last = input.contiguous(memory_format=torch.channels_last_3d)
+        result: Tensor = convolve(channels_last, *args, **kwargs)
+        return result.contiguous(memory_format=torch.channels_last_3d)
+
+    def group_norm(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        result: Tensor = normalise(input.contiguous(), *args, **kwargs)
+        return result
+
+    with mock.patch.object(F, "conv3d", conv3d), mock.patch.object(F, "group_norm", group_norm):
+        yield
 
 
 class _AttentionWithGradient(torch.autograd.Function):

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from sparkvsr.errors import KeyframeError, SparkVSRError
+from sparkvsr.errors import EncodeError, KeyframeError, SparkVSRError
 from sparkvsr.studio.event_stream import EventStream
 from sparkvsr.studio.export_options import command_line, default_output
 from sparkvsr.studio.history import History, Table
@@ -124,7 +124,7 @@ class ClipSession:
                 "analysis": self.analysis,
                 "error": self.error,
                 "notes": self.notes,
-                "guidance": table["guidance"],
+                **self.settings(table),
                 "keyframes": [
                     {"index": int(index), **entry, "findings": self._known_findings(int(index), entry["image"])}
                     for index, entry in sorted(table["keyframes"].items(), key=lambda item: int(item[0]))
@@ -169,7 +169,7 @@ class ClipSession:
             folder / "refs" if used_indices(table) else None,
             folder / "store",
             self.clip.with_name(output),
-            {**self.values, **(options or {})},
+            {**self.values, **(options or {}), "look": self.settings(table)["look"]},
             table["guidance"],
         )
 
@@ -263,8 +263,12 @@ class ClipSession:
         """Have the segments worked out anew."""
         if self.shots:
             self._serial += 1
-            guidance = self.history.table["guidance"]
-            self._send({"do": "plan", "clip": self.number, "serial": self._serial, "guidance": guidance})
+            self._send({"do": "plan", "clip": self.number, "serial": self._serial, **self.settings()})
+
+    def settings(self, table: Table | None = None) -> dict[str, Any]:
+        """Guidance and look of a version (None: the current one); look None is that of the command line."""
+        table = self.history.table if table is None else table
+        return {"guidance": table["guidance"], "look": table.get("look") or self.values.get("look")}
 
     @property
     def is_planned(self) -> bool:
@@ -318,11 +322,14 @@ class ClipSession:
         return list(self._candidates.get(str(index), []))
 
     def save(self) -> None:
-        """Keep what is shown and what waits."""
+        """Keep what is shown and what waits. On a full disk that is told, and everything goes on without it."""
         with self.lock:
             asked = [{name: made["message"][name] for name in ASKED} for made in self.making.values()]
             self.saved = {"shown": self.shown.kept(), "queue": self.queue_items(), "making": asked}
-            self.project.save(STATE, self.saved)
+            try:
+                self.project.save(STATE, self.saved)
+            except EncodeError as exc:
+                self.tell({"event": "problem", "text": str(exc)})
 
     def check_index(self, index: Any) -> int:
         """A frame number from the page.

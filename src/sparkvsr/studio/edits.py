@@ -10,6 +10,9 @@ from sparkvsr.errors import ConfigError, KeyframeError
 from sparkvsr.studio.clip_session import ClipSession
 
 MAX_GUIDANCE = 10.0
+LOOKS = ("vivid", "faithful")
+"""As in ``models/registry.py``, which needs torch."""
+
 FIXES = {"align": "aligned", "colours": "colours matched"}
 """What mends an image, and what the mended one is called."""
 
@@ -80,6 +83,22 @@ def guidance(clip: ClipSession, values: Values) -> None:
         table = clip.history.table
         table["guidance"] = value
         clip.commit(f"guidance {value:g}", table)
+
+
+def look(clip: ClipSession, values: Values) -> None:
+    """The look of the whole result.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    value = values.get("look")
+    if value not in LOOKS:
+        msg = f"look {str(value)[:20]!r} is unknown; use {' or '.join(LOOKS)}"
+        raise ConfigError(msg)
+    with clip.lock:
+        table = clip.history.table
+        table["look"] = value
+        clip.commit(f"{value} look", table)
 
 
 def undo(clip: ClipSession, values: Values) -> None:  # noqa: ARG001
@@ -192,6 +211,7 @@ EDITS: dict[str, Callable[[ClipSession, Values], None]] = {
     "enable": enable,
     "choose": choose,
     "guidance": guidance,
+    "look": look,
     "undo": undo,
     "redo": redo,
     "output_frame": output_frame,

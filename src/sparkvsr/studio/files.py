@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sparkvsr.errors import ConfigError, EncodeError
+from sparkvsr.video.durable import give_name
 
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,150}")
 MAX_JSON_BYTES = 64 * 2**20
@@ -52,7 +53,7 @@ def write_file(path: Path, data: bytes) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             Path(name).chmod(0o644)
-            Path(name).replace(path)
+            give_name(Path(name), path)
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise

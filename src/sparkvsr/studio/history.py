@@ -2,9 +2,11 @@
 
 A version is a plain table::
 
-    {"guidance": 1.0, "keyframes": {"48": {"image": HASH, "weight": 1.0, "enabled": true, "maker": "lite"}}}
+    {"guidance": 1.0, "look": "vivid",
+     "keyframes": {"48": {"image": HASH, "weight": 1.0, "enabled": true, "maker": "lite"}}}
 
-Images are named by their hash and never change, so going back is choosing another table.
+The look is there once it was chosen in the page, until then that of the command line holds, and a keyframe may have a
+"guidance" of its own. Images are named by their hash and never change, so going back is choosing another table.
 """
 
 from __future__ import annotations
@@ -56,30 +58,28 @@ class History:
         """Add a version; what had been undone is forgotten. False if nothing is different."""
         if table == self._steps[self._position]["table"]:
             return False
-        self._steps = [*self._steps[: self._position + 1], {"label": label, "table": copy.deepcopy(table)}]
-        self._steps = self._steps[-MAX_STEPS:]
-        self._position = len(self._steps) - 1
-        self._save()
+        steps = [*self._steps[: self._position + 1], {"label": label, "table": copy.deepcopy(table)}][-MAX_STEPS:]
+        self._become(steps, len(steps) - 1)
         return True
 
     def undo(self) -> str | None:
         """Go one version back; what was taken back, None at the beginning."""
         label = self.undo_label
         if label is not None:
-            self._position -= 1
-            self._save()
+            self._become(self._steps, self._position - 1)
         return label
 
     def redo(self) -> str | None:
         """Go one version on; what was done again, None at the end."""
         label = self.redo_label
         if label is not None:
-            self._position += 1
-            self._save()
+            self._become(self._steps, self._position + 1)
         return label
 
-    def _save(self) -> None:
-        self._project.save(NAME, {"steps": self._steps, "position": self._position})
+    def _become(self, steps: list[dict[str, Any]], position: int) -> None:
+        # Kept first: what could not be written did not happen.
+        self._project.save(NAME, {"steps": steps, "position": position})
+        self._steps, self._position = steps, position
 
 
 def _is_sound(steps: Any, position: Any) -> bool:
@@ -90,6 +90,7 @@ def _is_sound(steps: Any, position: Any) -> bool:
         and isinstance(step.get("label"), str)
         and isinstance(step.get("table"), dict)
         and isinstance(step["table"].get("guidance"), int | float)
+        and isinstance(step["table"].get("look", ""), str)
         and isinstance(step["table"].get("keyframes"), dict)
         and all(_is_entry(index, entry) for index, entry in step["table"]["keyframes"].items())
         for step in steps

@@ -200,9 +200,8 @@ class Studio:
         self._heres[clip.number] = here
         length = 1 if values.get("single") else max(2, min(120, round(clip.info["fps"] * PREVIEW_SECONDS)))
         self._number += 1
-        guidance = clip.history.table["guidance"]
         message = {"do": "preview", "id": -self._number, "clip": clip.number, "here": here, "length": length}
-        self._send_when_open(clip, {**message, "guidance": guidance})
+        self._send_when_open(clip, {**message, **clip.settings()})
 
     def render_range(self, clip: ClipSession, values: Mapping[str, Any]) -> None:
         """Queue the shot of a frame, or everything."""
@@ -272,7 +271,7 @@ class Studio:
     def _render_message(self, item: Item) -> Message:
         clip = self._sessions[item["clip"]]
         self._running_keys = clip.shown.keys_between(item["start"], item["stop"])
-        return {**item, "do": "render", "guidance": clip.history.table["guidance"]}
+        return {**item, "do": "render", **clip.settings()}
 
     def _can_run(self, item: Item) -> bool:
         session = self._sessions.get(item["clip"])
@@ -384,6 +383,15 @@ class Studio:
     def _made(self, clip: ClipSession, message: Message) -> None:
         clip.making.pop(message["id"], None)
         clip.save()
+        index, image = message["index"], message["image"]
+        try:
+            self._use_made(clip, message)
+        except SparkVSRError as exc:
+            clip.tell({"event": "problem", "text": f"the image for frame {index} could not be used: {exc}"})
+        clip.tell({"event": "made", "index": index, "image": image})
+        clip.changed()
+
+    def _use_made(self, clip: ClipSession, message: Message) -> None:
         index, image, prompt = message["index"], message["image"], message["prompt"]
         clip.add_candidate(index, image, message["name"], prompt=prompt, seed=message["seed"])
         table = clip.history.table
@@ -392,8 +400,6 @@ class Studio:
             use_image(clip, index, image, message["name"], f"{'add' if is_new else 'make'} {index}", prompt)
             if index == self._heres.get(clip.number):
                 self.preview(clip, {"here": index})
-        clip.tell({"event": "made", "index": index, "image": image})
-        clip.changed()
 
     def _failed(self, clip: ClipSession, message: Message) -> None:
         what = message["what"]

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from sparkvsr.inference.compare.comparison import CompareOptions, compare_clips
 from sparkvsr.inference.upscale import load_for, make_options, run
 from sparkvsr.keyframes.makers.interface import MakerOptions, ReferenceMaker
 from sparkvsr.keyframes.references import make_reference_maker, resize_image
+from sparkvsr.models.interface import RestorationModel
+from sparkvsr.models.registry import LOOKS
 from sparkvsr.studio.clip_plan import (
     ClipPlanner,
     analyse,
@@ -53,7 +56,9 @@ class _Clip:
 
     path: Path
     folder: Path
+    output: Path
     planner: ClipPlanner
+    planners: dict[str | None, ClipPlanner] = field(default_factory=dict)
     makers: dict[int, ReferenceMaker] = field(default_factory=dict)
 
 
@@ -86,6 +91,8 @@ class Workbench:
         self._maker_options = MakerOptions(**settings["maker"])
         self._send = send
         self._model = load_for(self._options)
+        self._models = {self._model.look: self._model}
+        self._loading = threading.Lock()
         self._clips: dict[int, _Clip] = {}
         self._lock = threading.Lock()
         self._previews: dict[int, Message] = {}
@@ -100,6 +107,7 @@ class Workbench:
             "model": model.name,
             "device": str(model.device),
             "look": model.look,
+            "looks": [] if model.look is None else list(LOOKS),
             "keyframe_guidance": model.has_keyframe_guidance,
         }
 
@@ -122,7 +130,7 @@ class Workbench:
         output = inside(folder, "out") / message["output"]
         planner = ClipPlanner(path, output, options, self._model, analysis)
         with self._lock:
-            self._clips[clip] = _Clip(path, folder, planner)
+            self._clips[clip] = _Clip(path, folder, output, planner, {self._model.look: planner})
         base = planner.base.clip
         self._send(
             {
@@ -140,7 +148,7 @@ class Workbench:
     def plan(self, message: Message) -> None:
         """The segments as they would be now."""
         clip = self._clip(message)
-        job = self._job(clip, inside(clip.folder, "refs"), message["guidance"])
+        job = self._job(clip, inside(clip.folder, "refs"), message)
         segments = [[one.start, one.stop, one.key] for one in segments_of(job)]
         self._send({"event": "plan", "clip": message["clip"], "serial": message["serial"], "segments": segments})
 
@@ -202,7 +210,7 @@ class Workbench:
             self._send({"event": "cancelled", "clip": message["clip"], "id": message["id"]})
 
     def _render_shots(self, clip: _Clip, message: Message, references: Path) -> None:
-        job = self._job(clip, references, message["guidance"])
+        job = self._job(clip, references, message)
         everything = segments_of(job)
         segments = segments_between(job, message["start"], message["stop"])
         # The shot that is looked at comes first.
@@ -226,12 +234,13 @@ class Workbench:
         self._send({"event": "rendered", "clip": message["clip"], "id": message["id"], "frames": total, "kept": kept})
 
     def _export(self, clip: _Clip, message: Message, references: Path) -> None:
-        values = {**self._values, **message["options"], "guidance_scale": message["guidance"]}
+        model = self._model_of(message["look"])
+        values = {**self._values, **message["options"], "guidance_scale": message["guidance"], "look": model.look}
         images = folder_maker(references)
         values |= {"keyframes": "none"} if images is None else {"references": str(references)}
         options = replace(make_options(**values), work=inside(clip.folder, "store"), overwrite=message["overwrite"])
         output = inside(clip.folder, "out", message["output"])
-        job = prepare(clip.path, output, options, self._model, lambda _: None, analysis=clip.planner.analysis)
+        job = prepare(clip.path, output, options, model, lambda _: None, analysis=clip.planner.analysis)
         seen, state = self._watched(job, segments_of(job), message, pictures=False)
         self._wait_for_store(inside(clip.folder, "store"))
         store = WorkStore(inside(clip.folder, "store"), suffix=segment_suffix(output))
@@ -279,7 +288,7 @@ class Workbench:
     def _preview(self, message: Message) -> None:
         clip = self._clip(message)
         number = message["clip"]
-        job = self._job(clip, inside(clip.folder, "refs"), message["guidance"])
+        job = self._job(clip, inside(clip.folder, "refs"), message)
         keys = _keys(segments_of(job))
         folder = inside(clip.folder, "previews")
         if inside(clip.folder, "store", SEGMENTS, f"{keys[message['here']]}.json").is_file():
@@ -293,7 +302,7 @@ class Workbench:
         shown = shown_frames(job, message["here"], message["length"])
         self._send({"event": "previewing", "clip": number, "start": shown[0], "stop": shown[-1] + 1})
         try:
-            for index, pixels, share in render_preview(job, self._model, message["here"], message["length"], before):
+            for index, pixels, share in render_preview(job, job.model, message["here"], message["length"], before):
                 self._keep_picture(number, folder, index, keys[index], pixels, share)
                 count += 1
         finally:
@@ -311,9 +320,23 @@ class Workbench:
             raise KeyframeError(msg)
         return clip
 
-    @staticmethod
-    def _job(clip: _Clip, references: Path, guidance: float) -> UpscaleJob:
-        return clip.planner.job(references, guidance)
+    def _model_of(self, look: str | None) -> RestorationModel:
+        """The model in a look; None for the one of the command line."""
+        with self._loading:
+            if look is None or self._model.look is None or look in self._models:
+                return self._models.get(look, self._model)
+            self._models[look] = load_for(make_options(**{**self._values, "look": look}))
+            return self._models[look]
+
+    def _job(self, clip: _Clip, references: Path, message: Message) -> UpscaleJob:
+        model = self._model_of(message["look"])
+        planner = clip.planners.get(model.look)
+        if planner is None:
+            options = make_options(**{**self._values, "look": model.look})
+            options = replace(options, work=inside(clip.folder, "store"))
+            planner = ClipPlanner(clip.path, clip.output, options, model, clip.planner.analysis)
+            clip.planners[model.look] = planner
+        return planner.job(references, message["guidance"])
 
     def _maker(self, clip: _Clip, number: int, prompt: str | None, seed: int | None) -> ReferenceMaker:
         if prompt is None and seed is None and number in clip.makers:
@@ -362,7 +385,7 @@ class Workbench:
                 if len(self._pictures) < PICTURES_WAITING or all(one.done() for one in self._pictures):
                     self._keep_picture(state.clip, state.folder, index, key, _sized(job, pixels), share)
 
-        return replace(job, model=watched(self._model, before, watch)), state
+        return replace(job, model=watched(job.model, before, watch)), state
 
     def _stop_if_unwanted(self, number: int) -> None:
         if number in self._cancelled:
@@ -386,10 +409,16 @@ class Workbench:
 
         def write() -> None:
             place = inside(folder, key)
-            place.mkdir(exist_ok=True)
             partial = place / f".{index}.png"
-            partial.write_bytes(encode_image(pixels, ".png", bits=8))
-            partial.replace(place / f"{index}.png")
+            try:
+                place.mkdir(exist_ok=True)
+                partial.write_bytes(encode_image(pixels, ".png", bits=8))
+                partial.replace(place / f"{index}.png")
+            except OSError as exc:
+                with suppress(OSError):
+                    partial.unlink(missing_ok=True)
+                msg = f"frame {index} cannot be kept in {folder} ({exc.strerror}); free some space"
+                raise EncodeError(msg) from exc
             self._send({"event": "frame", "clip": clip, "index": index, "key": key, "share": share})
 
         self._pictures = [one for one in self._pictures if not one.done()]

@@ -38,8 +38,11 @@ from sparkvsr.training.callbacks import (
     ValidationClipWriter,
 )
 from sparkvsr.training.ema import MovingAverage
+from sparkvsr.training.logger_media import ConfigToLoggers
 from sparkvsr.training.lora import add_lora
+from sparkvsr.training.meter import StepMeter
 from sparkvsr.training.module import RestorationTraining, works_in_pixels
+from sparkvsr.training.sample_making import degradation_node, making_device
 from sparkvsr.training.strategies import check_strategy
 
 
@@ -112,12 +115,14 @@ def build_pairs(
     data = config.data
     isr = build(config.keyframes.isr, "keyframes.isr")
     isr.check()
+    degradation: Degradation = build(degradation_node(config), "degradation")
+    augmentation = build(config.keyframes.augmentation, "keyframes.augmentation")
     return PairedClips(
         build(data.clips, "data.clips"),
         build(data.images, "data.images") if data.image_ratio > 0 else None,
-        build(config.degradation, "degradation"),
+        degradation,
         build(config.keyframes.policy, "keyframes.policy"),
-        build(config.keyframes.augmentation, "keyframes.augmentation"),
+        augmentation,
         isr,
         num_frames=data.num_frames,
         crop=tuple(plain(data.crop)),
@@ -129,6 +134,7 @@ def build_pairs(
         seed=config.seed,
         prepare=None if adapter is None else adapter.prepare_clip,
         usable=None if adapter is None else partial(adapter.usable_keyframes, framewise=framewise),
+        made_on=making_device(config, adapter, degradation, augmentation, isr),
         skips=SkipReport(skipped),
     )
 
@@ -161,7 +167,7 @@ def build_validation(
     if data.validation is None:
         return None
     source = build(data.validation, "data.validation")
-    degradation: Degradation = build(config.degradation, "degradation")
+    degradation: Degradation = build(degradation_node(config), "degradation")
     pairs = PairedClips(
         source,
         None,
@@ -294,10 +300,11 @@ def build_trainer(
         raise ConfigError(msg)
     accumulate = node.accumulate_grad_batches
     callbacks: list[Callback] = []
-    progress = Progress(hook)
+    meter = StepMeter(every.get("peak_tflops"))
+    progress = Progress(hook, meter)
     if config.optimizer.ema_decay > 0:
         callbacks.append(MovingAverage(config.optimizer.ema_decay))
-    callbacks += [RandomStates(), progress, ValidationClipWriter(folder), stop]
+    callbacks += [ConfigToLoggers(plain(config)), meter, RandomStates(), progress, ValidationClipWriter(folder), stop]
     callbacks += _own_callbacks(every)
     callbacks.append(StepCheckpoint(folder, every.checkpoint_every, every.keep_checkpoints, hook))
     best = plain(every.get("best")) or {}

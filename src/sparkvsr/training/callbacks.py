@@ -34,6 +34,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from sparkvsr.data.samples import TrainBatch
 from sparkvsr.hooks import Hook
 from sparkvsr.training.finite import check_weights
+from sparkvsr.training.logger_media import show_clip
+from sparkvsr.training.meter import StepMeter
 from sparkvsr.training.module import RELATIVE, RestorationTraining
 
 RATE_WINDOW_SECONDS = 30.0
@@ -46,10 +48,12 @@ class Progress(Callback):
 
     Args:
         hook: gets the events, on the first process only.
+        meter: its figures go to the loggers with the others.
     """
 
-    def __init__(self, hook: Hook) -> None:
+    def __init__(self, hook: Hook, meter: StepMeter | None = None) -> None:
         self._hook, self._samples_per_step = hook, 1
+        self._meter = meter
         self._marks: list[tuple[float, int]] = []
         self._losses: deque[float] = deque(maxlen=LOSS_WINDOW_STEPS)
         self._relative: deque[float] = deque(maxlen=LOSS_WINDOW_STEPS)
@@ -93,8 +97,11 @@ class Progress(Callback):
         steps_per_second = steps / seconds if seconds > 0 else 0.0
         samples_per_second = steps_per_second * self._samples_per_step
         if step % int(getattr(trainer, "log_every_n_steps", 10)) == 0 or step == trainer.max_steps:
+            figures = {"samples_per_second": samples_per_second}
+            if self._meter is not None:
+                figures |= self._meter.take(trainer.strategy.root_device)
             for logger in trainer.loggers:
-                logger.log_metrics({**logged, "train/samples_per_second": samples_per_second}, step=step)
+                logger.log_metrics({**logged, **{f"train/{name}": value for name, value in figures.items()}}, step=step)
         self._hook(
             {
                 "event": "step",
@@ -215,20 +222,17 @@ class ValidationClipWriter(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Write one clip; also to TensorBoard where there is one."""
+        """Write one clip; loggers that take pictures or videos get it, too."""
         del pl_module, dataloader_idx
         if trainer.sanity_checking or not trainer.is_global_zero or not isinstance(outputs, dict):
             return
         from sparkvsr.training.clip_files import write_comparison
 
         step = trainer.global_step
-        strip = write_comparison(
-            self._folder / "validation" / f"step-{step:06d}", f"clip{batch_idx}", batch, outputs["sr"], self.FPS
-        )
+        folder, name = self._folder / "validation" / f"step-{step:06d}", f"clip{batch_idx}"
+        strip, frames = write_comparison(folder, name, batch, outputs["sr"], self.FPS)
         for logger in trainer.loggers:
-            experiment = getattr(logger, "experiment", None)
-            if hasattr(experiment, "add_image"):
-                experiment.add_image(f"validation/clip{batch_idx}", strip, step)  # type: ignore[union-attr]
+            show_clip(logger, name, strip, frames, folder / f"{name}.mp4", step, self.FPS)
 
 
 class StopRequest(Callback):

@@ -14,6 +14,7 @@ from torch import Tensor
 from sparkvsr.errors import ConfigError, WeightsError
 from sparkvsr.training.adapters.interface import TrainingAdapter
 from sparkvsr.training.module import CHECKPOINT_KEY
+from sparkvsr.training.shard_writer import AVERAGE, put_average
 from sparkvsr.training.sharded_files import METADATA_FILE, list_deepspeed_classes, read_sharded, reason
 from sparkvsr.unpickling import weights_only
 
@@ -190,6 +191,8 @@ def _read_fsdp(path: Path) -> dict[str, Any]:
         consolidated.update(_load(path / _FSDP_META))
     if "state_dict" not in consolidated and "model" in consolidated:
         consolidated["state_dict"] = consolidated.pop("model")
+    if isinstance(consolidated.get(AVERAGE), dict):
+        put_average(consolidated, consolidated.pop(AVERAGE))
     return consolidated
 
 

@@ -13,7 +13,7 @@ from sparkvsr.data.samples import TrainBatch
 from sparkvsr.video import VideoWriter
 
 
-def write_comparison(folder: Path, name: str, batch: TrainBatch, sr: Tensor, fps: int) -> Tensor:
+def write_comparison(folder: Path, name: str, batch: TrainBatch, sr: Tensor, fps: int) -> tuple[Tensor, Tensor]:
     """Write ``name.mp4`` and ``name.png``: LR (enlarged without smoothing), result and ground truth side by side.
 
     Args:
@@ -24,7 +24,7 @@ def write_comparison(folder: Path, name: str, batch: TrainBatch, sr: Tensor, fps
         fps: of the video.
 
     Returns:
-        The picture of the middle frame, ``(3, H, 3 W)`` on the CPU.
+        The picture of the middle frame, ``(3, H, 3 W)``, and all of them, ``(F, 3, H, 3 W)``, on the CPU.
     """
     folder.mkdir(parents=True, exist_ok=True)
     restored = sr[0].float().cpu()
@@ -38,4 +38,4 @@ def write_comparison(folder: Path, name: str, batch: TrainBatch, sr: Tensor, fps
     middle = frames[frames.shape[0] // 2]
     with VideoWriter(folder / f"{name}.png", source=None, size=size, overwrite=True) as image:
         image.write(middle)
-    return middle
+    return middle, frames

@@ -18,7 +18,7 @@ class MovingAverage(Callback):
 
     The decay grows from 0 with the step, ``min(decay, (1 + step) / (10 + step))``, so that short runs are not dominated
     by their random start. Where a strategy cuts the weights up, each process averages its part; a checkpoint holds the
-    whole average under the network's names.
+    whole average under the network's names, in shards where everything else is.
 
     Args:
         decay: 0 to 1, exclusive.
@@ -78,11 +78,13 @@ class MovingAverage(Callback):
         self._swap(to_average=False)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Lightning's hook; called on every process, the first one gets the whole average."""
-        del trainer, pl_module
+        """Lightning's hook, called on every process: each keeps its part, or the first one gets the whole average."""
+        del pl_module
         if self._weights is None:
             return
-        whole = self._weights.whole(self._average)
+        whole = self._weights.sharded(self._average) if getattr(trainer.strategy, "save_shards", False) else None
+        if whole is None:
+            whole = self._weights.whole(self._average)
         if whole:
             checkpoint.setdefault(CHECKPOINT_KEY, {})["ema"] = whole
 

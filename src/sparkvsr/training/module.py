@@ -25,10 +25,10 @@ from sparkvsr.training.adapters.interface import TrainingAdapter
 from sparkvsr.training.adversary import Adversary
 from sparkvsr.training.finite import check_gradients, check_terms
 from sparkvsr.training.optimizer_values import hold_typed_values, hyperparameters
+from sparkvsr.training.shard_writer import CHECKPOINT_KEY
 from sparkvsr.training.step_terms import StepTerms
 from sparkvsr.training.strategies import ShardedStrategy, has_shards, strategy_kind
 
-CHECKPOINT_KEY = "sparkvsr"
 RELATIVE = "loss_over_lr"
 
 

@@ -7,6 +7,7 @@ typed.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -59,7 +60,10 @@ def hold_typed_values(
         return
     for group in optimizer.param_groups:
         group.pop("initial_lr", None)
-    fresh = make_schedule(optimizer)
-    for _ in range(done):
-        fresh.step()
+    with warnings.catch_warnings():
+        # torch expects steps of the optimiser in between; those were done before.
+        warnings.filterwarnings("ignore", message=r".*lr_scheduler\.step.*")
+        fresh = make_schedule(optimizer)
+        for _ in range(done):
+            fresh.step()
     configs[0].scheduler.load_state_dict(fresh.state_dict())

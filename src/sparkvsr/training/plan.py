@@ -188,7 +188,9 @@ def trace_activations(
     batch = _meta_batch(config)
     given_bytes = _batch_bytes(batch)
     latents: list[LatentBatch] = []
-    encode = peak_bytes(lambda: latents.append(adapter.encode(batch, framewise=framewise, with_hr=not framewise)))
+    encode = peak_bytes(
+        lambda: latents.append(adapter.encode(batch, framewise=framewise, with_hr=not framewise)), autocast=autocast
+    )
     lr = torch.empty(latents[0].lr.shape, dtype=torch.bfloat16, device="meta")
     given = LatentBatch(lr, lr.clone(), lr.clone())
     dists = _meta_dists() if framewise and float(config.loss.get("dists_weight", 0)) > 0 else None

@@ -68,7 +68,7 @@ def recipe_rows(config: DictConfig, trainer: Trainer) -> dict[str, str]:
     frames = f"{data.num_frames} frames of {crop[0]}x{crop[1]} (height x width)"
     stills = f", {data.image_ratio:.0%} of the batches stills" if data.image_ratio > 0 else ""
     per_step = f"{data.batch_size} x {config.trainer.accumulate_grad_batches} x {trainer.world_size}"
-    schedule = optimizer.schedule
+    schedule = optimizer.get("schedule") or {}
     warmup = f" (warm-up {schedule.warmup_steps}, then {schedule.kind})" if "warmup_steps" in schedule else ""
     trained = "all weights" if not optimizer.lora.rank else f"LoRA of rank {optimizer.lora.rank}"
     rows = {
@@ -98,9 +98,13 @@ def departures(config: DictConfig, samples: int) -> list[str] | None:
     if config.model.get("_target_") != _PAPER_MODEL:
         return None
     found = []
+    replaced = ""
     for key, paper in {**_PAPER_BOTH, **_PAPER_STAGE[int(config.stage)]}.items():
         value = plain(OmegaConf.select(config, key))
+        if replaced and key.startswith(replaced):
+            continue  # of another class, which has settings of its own
         if value != paper:
+            replaced = key.removesuffix("_target_") if key.endswith("._target_") else replaced
             name = key.removesuffix("._target_")
             found.append(f"{name} {_short(value)} instead of {_short(paper)}")
     if samples != PAPER_SAMPLES_PER_STEP:

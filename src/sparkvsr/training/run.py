@@ -27,6 +27,7 @@ from sparkvsr.data.loader_errors import plain_worker_errors
 from sparkvsr.data.skips import SKIP_FILE, skipped_clips
 from sparkvsr.errors import ConfigError, ResourceError, TrainingError, WeightsError
 from sparkvsr.hooks import Hook, silent
+from sparkvsr.models.device import is_out_of_memory
 from sparkvsr.training.adapters.interface import parameter_count
 from sparkvsr.training.build import Run, build_run, settle_trainer
 from sparkvsr.training.callbacks import BestCheckpoint
@@ -317,8 +318,10 @@ def _fit(run: Run, resume: Path | None, folder: Path) -> None:
     except MisconfigurationException as exc:
         msg = f"trainer: {str(exc).splitlines()[0]}"
         raise ConfigError(msg) from exc
-    except torch.OutOfMemoryError as exc:
-        msg = "out of GPU memory; set data.batch_size lower, data.crop smaller, or use trainer=fsdp"
+    except (RuntimeError, MemoryError) as exc:
+        if not is_out_of_memory(exc):
+            raise
+        msg = "out of memory; set data.batch_size lower, data.crop smaller, or use trainer=fsdp"
         raise ResourceError(msg) from exc
 
 

@@ -18,6 +18,7 @@ from torch import nn
 
 from sparkvsr.errors import ConfigError
 from sparkvsr.training.adapters.interface import TrainingAdapter
+from sparkvsr.training.shard_writer import ShardWriter, load_average, put_average, take_average
 from sparkvsr.training.sharded_files import data_only, list_deepspeed_classes, read_metadata
 
 FULL, SHARDED = "full", "sharded"
@@ -32,13 +33,27 @@ class ShardedStrategy(ModelParallelStrategy):
     Args:
         checkpoints: ``full``: one file, gathered on the first process; ``sharded``: a folder to which every process
             writes its part, faster and in less memory. ``sparkvsr export`` and ``ckpt=`` take both.
+        asynchronous: sharded checkpoints are written while the training goes on; each process first copies its part
+            to main memory. The folder gets its name when it is whole.
+        shard_over: processes that share one model; the others hold copies of it (hybrid sharding), so that the
+            weights travel within a node only. None shares it over all.
         process_group_backend: of torch.distributed; None chooses by device.
 
     Raises:
-        ConfigError: ``checkpoints`` is neither.
+        ConfigError: ``checkpoints`` is neither, or ``shard_over`` is below 1.
     """
 
-    def __init__(self, checkpoints: str = FULL, process_group_backend: str | None = None) -> None:
+    def __init__(
+        self,
+        checkpoints: str = FULL,
+        process_group_backend: str | None = None,
+        *,
+        asynchronous: bool = True,
+        shard_over: int | None = None,
+    ) -> None:
+        if shard_over is not None and shard_over < 1:
+            msg = f"trainer.strategy.shard_over={shard_over} must be at least 1, or null for all processes"
+            raise ConfigError(msg)
         if checkpoints not in (FULL, SHARDED):
             msg = (
                 f"trainer.strategy.checkpoints={checkpoints} is unknown; use {FULL} (one file) or {SHARDED} (a folder)"
@@ -47,11 +62,19 @@ class ShardedStrategy(ModelParallelStrategy):
         super().__init__(
             save_distributed_checkpoint=checkpoints == SHARDED, process_group_backend=process_group_backend
         )
+        self._shard_over = shard_over
+        self._writer = ShardWriter() if checkpoints == SHARDED and asynchronous else None
 
     def setup_environment(self) -> None:
         """All processes hold parts of one model and work on different samples."""
-        self._data_parallel_size = self.num_nodes * self.num_processes
+        self._data_parallel_size = processes = self.num_nodes * self.num_processes
         self._tensor_parallel_size = 1
+        if self._shard_over is not None and processes % self._shard_over:
+            msg = (
+                f"trainer.strategy.shard_over={self._shard_over} must divide the {processes} processes of this run; "
+                f"use the number of GPUs of a node, or null"
+            )
+            raise ConfigError(msg)
         super().setup_environment()
 
     def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
@@ -64,7 +87,50 @@ class ShardedStrategy(ModelParallelStrategy):
         if folder.is_dir():
             read_metadata(folder)
         with data_only(folder):
-            return super().load_checkpoint(checkpoint_path, weights_only)
+            loaded = super().load_checkpoint(checkpoint_path, weights_only)
+            if folder.is_dir():
+                put_average(loaded, load_average(folder, self._network()))
+            return loaded
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], filepath: str | Path, storage_options: Any = None) -> None:
+        """Lightning's; sharded ones take the moving average along in shards, and may be written in the background."""
+        if not self.save_shards:
+            super().save_checkpoint(checkpoint, filepath, storage_options)
+            return
+        path = Path(self.broadcast(filepath))
+        state = {"state_dict": checkpoint.pop("state_dict"), **take_average(checkpoint)}
+        for index, optimizer in enumerate(checkpoint.pop("optimizer_states", [])):
+            state[f"optimizer_{index}"] = optimizer
+        writer = self._writer or ShardWriter()
+        writer.write(state, checkpoint, path, is_first=self.global_rank == 0)
+        # After the fit nobody waits for it any more: it has to be there when this returns.
+        if self._writer is None or self._is_over:
+            writer.finish()
+
+    @property
+    def save_shards(self) -> bool:
+        """Whether checkpoints are folders of shards."""
+        return bool(self._save_distributed_checkpoint)
+
+    _is_over = False
+
+    def remove_checkpoint(self, filepath: str | Path) -> None:
+        """Lightning's; the last whole checkpoint is not removed before the next one is whole."""
+        if self._writer is not None and not self._writer.has_whole_beside(Path(filepath)):
+            self._writer.finish()
+        super().remove_checkpoint(filepath)
+
+    def teardown(self) -> None:
+        """Lightning's hook at the end of a fit, whatever ended it."""
+        self._is_over = True
+        if self._writer is not None:
+            self._writer.finish()
+        super().teardown()
+
+    def _network(self) -> nn.Module:
+        module: Any = self.lightning_module
+        network: nn.Module = module.adapter.network
+        return network
 
     def shard(self, adapter: TrainingAdapter) -> None:
         """Cut the adapter's network up over the processes, in place."""
@@ -84,7 +150,7 @@ class ShardedStrategy(ModelParallelStrategy):
             reduce_dtype=torch.float32 if lean else None,
             cast_forward_inputs=False,
         )
-        mesh = self.device_mesh["data_parallel"]
+        mesh = self._mesh()
         blocks = adapter.sharded_blocks()
         for module in adapter.network.modules():
             if isinstance(module, blocks):
@@ -92,6 +158,15 @@ class ShardedStrategy(ModelParallelStrategy):
         # Given back after the forward pass as well: validation has no backward pass that would do it, and a checkpoint
         # or a moving average taken then would meet whole parameters.
         fully_shard(adapter.network, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
+
+    def _mesh(self) -> Any:
+        """One dimension of processes, or copies x shards."""
+        if self._shard_over is None:
+            return self.device_mesh["data_parallel"]
+        from torch.distributed.device_mesh import init_device_mesh
+
+        shape = (self.num_nodes * self.num_processes // self._shard_over, self._shard_over)
+        return init_device_mesh(self.root_device.type, shape, mesh_dim_names=("copies", "shards"))
 
 
 class ZeroStrategy(DeepSpeedStrategy):

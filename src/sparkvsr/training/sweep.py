@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from sparkvsr.config import CONFIG_MODULE, compose_config, override_key, search_path, sweep_texts
+from sparkvsr.config import CONFIG_MODULE, compose_config, override_key, quoted, search_path, sweep_texts
 from sparkvsr.errors import ConfigError, SparkVSRError
 from sparkvsr.training.resume import Origin, compose_run, names_its_folder
 
@@ -74,7 +74,7 @@ def sweep(overrides: Sequence[str], config_dir: Path | None, run: RunJob) -> lis
         figure, error = math.nan, None
         try:
             mine = [text for text in own if override_key(text) != "paths.output_dir"]
-            config, origin = compose_run([*mine, f"paths.output_dir='{folder}'"], config_dir)
+            config, origin = compose_run([*mine, f"paths.output_dir={quoted(str(folder))}"], config_dir)
             if config.trainer.devices != 1 or config.trainer.num_nodes != 1:
                 msg = "--multirun does its runs in one process: trainer.devices=1 trainer.num_nodes=1"
                 raise ConfigError(msg)
@@ -86,7 +86,7 @@ def sweep(overrides: Sequence[str], config_dir: Path | None, run: RunJob) -> lis
         return figure
 
     settings = [
-        f"hydra.sweep.dir='{base}'",
+        f"hydra.sweep.dir={quoted(str(base))}",
         "hydra.sweep.subdir='.'",
         "hydra.output_subdir=null",
         "hydra/job_logging=none",

@@ -37,6 +37,15 @@ class WeightView(ABC):
             values: same names and shapes as ``tensors``.
         """
 
+    def sharded(self, values: Values) -> Values | None:
+        """The same as distributed tensors, where nothing has to travel for it; None where there is no such form.
+
+        Args:
+            values: same names and shapes as ``tensors``.
+        """
+        del values
+        return None
+
     @abstractmethod
     def parts(self, whole: Mapping[str, Tensor]) -> Values:
         """The inverse of ``whole``, with all values given on every process; new tensors beside those of the network."""
@@ -79,10 +88,20 @@ class ParameterWeights(WeightView):
                 result[name] = value.detach().cpu().clone()
         return result
 
+    def sharded(self, values: Values) -> Values | None:
+        """See ``WeightView``."""
+        parameters = self._parameters()
+        if not any(_is_sharded(parameter) for _, parameter in parameters):
+            return None
+        return {name: _like(values[name], p) if _is_sharded(p) else values[name] for name, p in parameters}
+
     def parts(self, whole: Mapping[str, Tensor]) -> Values:
         """See ``WeightView``."""
         result = {}
         for name, parameter in self._parameters():
+            if _is_sharded(whole[name]):
+                result[name] = _local(whole[name]).to(parameter.device, parameter.dtype).clone()
+                continue
             value = whole[name].to(parameter.device, parameter.dtype)
             if _is_sharded(parameter):
                 from torch.distributed.tensor import distribute_tensor

@@ -50,6 +50,10 @@ _PLANAR_TWIN = {
 }
 
 
+_REACH = 8
+"""Luma rows and columns that the interpolation of chroma reaches at most; a multiple of every ratio of both."""
+
+
 def is_grey_format(name: str) -> bool:
     """Whether a pixel format has no colour: one channel, or one and transparency."""
     return name.startswith(("gray", "ya", "mono"))
@@ -110,7 +114,11 @@ def _upsample(plane: Tensor, axis: int, target: int, factor: int, is_cosited: bo
 
 
 def frame_to_pixels(
-    frame: av.VideoFrame, tags: ColourTags, *, is_center_sited: bool = False
+    frame: av.VideoFrame,
+    tags: ColourTags,
+    *,
+    is_center_sited: bool = False,
+    window: tuple[slice, slice] | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Convert a decoded frame to RGB.
 
@@ -119,10 +127,13 @@ def frame_to_pixels(
         tags: of the clip; what is untagged is filled in by `color.assumed_tags` with the frame's height.
         is_center_sited: whether chroma samples sit between two luma columns (JPEG, MPEG-1) instead of on the left
             one (everything else).
+        window: rows and columns to convert, the same values as in the whole picture; None takes all of it.
 
     Returns:
         RGB ``(3, h, w)`` and alpha ``(1, h, w)`` or None; float32 in [0, 1].
     """
+    if window is not None:
+        return _window_to_pixels(frame, tags, window, is_center_sited=is_center_sited)
     frame = _to_readable_layout(frame)
     name = frame.format.name
     bits = frame_bit_depth(name)
@@ -144,9 +155,63 @@ def frame_to_pixels(
 
     # 3. Y'CbCr
     luma, cb, cr, *rest = _planes_as_float(frame, 4 if has_alpha else 3)
+    full = tags if not name.startswith("yuvj") else ColourTags(tags.matrix, RANGE_FULL, tags.primaries, tags.transfer)
+    tags = assumed_tags(full, luma.shape[0])
+    pixels = _from_ycbcr(luma, cb, cr, tags, bits, is_center_sited=is_center_sited)
+    return pixels, rest[0][None].div_(top) if rest else None
+
+
+def _window_to_pixels(
+    frame: av.VideoFrame, tags: ColourTags, window: tuple[slice, slice], *, is_center_sited: bool
+) -> tuple[Tensor, Tensor | None]:
+    """``frame_to_pixels`` of a part: Y'CbCr without alpha is cut before it is converted, all else after it."""
+    frame = _to_readable_layout(frame)
+    name, bits = frame.format.name, frame_bit_depth(frame.format.name)
+    rows, columns = window
+    if name.startswith(("gbr", "gray")) or has_alpha_format(name):
+        pixels, alpha = frame_to_pixels(frame, tags, is_center_sited=is_center_sited)
+        return pixels[:, rows, columns], None if alpha is None else alpha[:, rows, columns]
+    dtype = np.uint8 if bits == 8 else np.uint16
+    planes = [plane_array(plane, dtype) for plane in frame.planes[:3]]
+    height, width = planes[0].shape
+    down, across = _ratio(height, planes[1].shape[0]), _ratio(width, planes[1].shape[1])
+    # Whole chroma samples, and as many more as the interpolation reaches.
+    wide = [
+        slice(max(0, (side.start - _REACH) // _REACH * _REACH), min(full, side.stop + _REACH))
+        for side, full in ((rows, height), (columns, width))
+    ]
+    luma = planes[0][wide[0], wide[1]]
+    chroma = [
+        plane[wide[0].start // down : -(-wide[0].stop // down), wide[1].start // across : -(-wide[1].stop // across)]
+        for plane in planes[1:]
+    ]
+    parts = [torch.from_numpy(part.astype(np.float32)) for part in (luma, *chroma)]
+    full = tags if not name.startswith("yuvj") else ColourTags(tags.matrix, RANGE_FULL, tags.primaries, tags.transfer)
+    ratios = (down, across)
+    pixels = _from_ycbcr(
+        parts[0], parts[1], parts[2], assumed_tags(full, height), bits, is_center_sited=is_center_sited, ratios=ratios
+    )
+    top, left = rows.start - wide[0].start, columns.start - wide[1].start
+    return pixels[:, top : top + rows.stop - rows.start, left : left + columns.stop - columns.start], None
+
+
+def _ratio(luma: int, chroma: int) -> int:
+    return max(1, 2 ** round(math.log2(luma / chroma))) if luma > 1 else 1
+
+
+def _from_ycbcr(
+    luma: Tensor,
+    cb: Tensor,
+    cr: Tensor,
+    tags: ColourTags,
+    bits: int,
+    *,
+    is_center_sited: bool,
+    ratios: tuple[int, int] | None = None,
+) -> Tensor:
+    """Codes as float to RGB ``(3, h, w)``; ratios are luma over chroma rows and columns, None asks the sizes."""
     h, w = luma.shape
-    across = max(1, 2 ** round(math.log2(w / cb.shape[1]))) if w > 1 else 1
-    down = max(1, 2 ** round(math.log2(h / cb.shape[0]))) if h > 1 else 1
+    down, across = ratios or (_ratio(h, cb.shape[0]), _ratio(w, cb.shape[1]))
     chroma = []
     for plane in (cb, cr):
         if down > 1:
@@ -154,9 +219,7 @@ def frame_to_pixels(
         if across > 1:
             plane = _upsample(plane, 1, w, across, not is_center_sited)
         chroma.append(plane)
-    full = tags if not name.startswith("yuvj") else ColourTags(tags.matrix, RANGE_FULL, tags.primaries, tags.transfer)
-    pixels = ycbcr_to_rgb(torch.stack([luma, *chroma]), assumed_tags(full, h), bits)
-    return pixels, rest[0][None].div_(top) if rest else None
+    return ycbcr_to_rgb(torch.stack([luma, *chroma]), tags, bits)
 
 
 def _to_readable_layout(frame: av.VideoFrame) -> av.VideoFrame:

@@ -21,7 +21,7 @@ from .border import alpha_decoder, decoding, main_video_stream, open_input
 from .deinterlace import Deinterlacer
 from .images import decode_image, image_to_pixels
 from .info import VideoInfo, probe_with_scan
-from .orientation import as_displayed, display_matrix
+from .orientation import UPRIGHT, as_displayed, display_matrix
 from .pixels import frame_to_pixels
 from .scan import PacketScan
 from .side_data import side_data_names
@@ -46,6 +46,10 @@ class Frame:
 
     def __repr__(self) -> str:
         return f"Frame(index={self.index}, pts={self.pts}, duration={self.duration}, pixels={tuple(self.pixels.shape)})"
+
+
+_FEW_DAMAGED = 8
+"""Packets: more behind a join are hardly damage."""
 
 
 class VideoReader:
@@ -87,6 +91,7 @@ class VideoReader:
         if start < 0 or (frames is not None and frames < 1):
             msg = f"a clip part needs start >= 0 and frames >= 1, got {start = }, {frames = }"
             raise DecodeError(msg)
+        self._window: tuple[slice, slice] | None = None
         self._path = Path(path)
         self.info: VideoInfo
         self.info, self._scan = probe_with_scan(self._path, stream)
@@ -109,14 +114,16 @@ class VideoReader:
                 f"{self._path.name} is interlaced and is deinterlaced (bwdif); --deinterlace off keeps the fields"
             )
 
-    def part(self, start: int, frames: int) -> VideoReader:
+    def part(self, start: int, frames: int, window: tuple[slice, slice] | None = None) -> VideoReader:
         """A reader of another part of the same file, without looking through its packets again.
 
         Args:
             start: first frame of the part, counted from the file's first frame.
             frames: at most so many.
+            window: rows and columns, as displayed, that each frame is cut down to; converting less takes less time.
         """
         other = copy.copy(self)
+        other._window = window
         other.warnings = list(self.warnings)
         other.start, other.stop = start, min(self.info.num_frames, start + frames)
         return other
@@ -180,7 +187,10 @@ class VideoReader:
                     f"{self.info.width}x{self.info.height}; a sequence needs one size"
                 )
                 raise DecodeError(msg)
-            yield Frame(index, index, 1, pixels, alpha)
+            yield Frame(index, index, 1, self._windowed(pixels), None if alpha is None else self._windowed(alpha))
+
+    def _windowed(self, pixels: Tensor) -> Tensor:
+        return pixels if self._window is None else pixels[:, self._window[0], self._window[1]]
 
     # Video
 
@@ -224,10 +234,14 @@ class VideoReader:
 
     def _convert(self, frame: av.VideoFrame, index: int, scan: PacketScan) -> Frame:
         self.side_data |= side_data_names([frame])
-        pixels, alpha = frame_to_pixels(frame, self.info.color, is_center_sited=self.info.is_center_sited)
         matrix = display_matrix(frame)
-        pixels = as_displayed(pixels, matrix)
-        alpha = None if alpha is None else as_displayed(alpha, matrix)
+        is_sited = self.info.is_center_sited
+        if matrix == UPRIGHT:
+            pixels, alpha = frame_to_pixels(frame, self.info.color, is_center_sited=is_sited, window=self._window)
+        else:
+            pixels, alpha = frame_to_pixels(frame, self.info.color, is_center_sited=is_sited)
+            pixels = self._windowed(as_displayed(pixels, matrix))
+            alpha = None if alpha is None else self._windowed(as_displayed(alpha, matrix))
         pts = scan.times[index] if index < len(scan.times) else None
         return Frame(index, pts, _duration(scan, index), pixels, alpha)
 
@@ -327,7 +341,10 @@ class VideoReader:
                 continue
             yield from frames
         if num_bad:
-            self._warn(f"{num_bad} damaged packet{'s' if num_bad > 1 else ''} in {self._path.name} skipped")
+            joined = ""
+            if self.info.time_steps and num_bad > _FEW_DAMAGED:
+                joined = " (what is joined behind may be in another codec; bring the parts into one first)"
+            self._warn(f"{num_bad} damaged packet{'s' if num_bad > 1 else ''} in {self._path.name} skipped{joined}")
 
     def _at_first_size(self, frame: av.VideoFrame) -> av.VideoFrame:
         width, height = self.info.width, self.info.height

@@ -21,6 +21,7 @@ from sparkvsr.video import (
     VideoInfo,
     VideoReader,
 )
+from sparkvsr.video.cadence import Cadence
 
 GREY_SPREAD = 1.5 / 255
 """How far the channels of a grey clip may lie apart: rounding."""
@@ -35,7 +36,7 @@ class ClipRecord:
         times: presentation time and duration of each frame in the clip's time base.
         digests: hash of each frame's pixels.
         colour: largest difference between the channels of a pixel, 0 to 1; 0 for a grey clip.
-        warnings: of the reader.
+        warnings: of the reader, and what is odd about the frames.
         side_data: what the frames carry beside their pixels, see ``VideoInfo.side_data``.
         bad_frames: that no automatic keyframe should lie on; looked for where keyframes are automatic.
         identity: of the file, None for several files.
@@ -104,6 +105,7 @@ def look_through(
     record = ClipRecord(start)
     watch = FrameWatch() if judge else None
     coverage = Coverage() if follow else None
+    cadence = Cadence()
 
     def noted() -> Iterator[Tensor]:
         for frame in frames:
@@ -116,10 +118,13 @@ def look_through(
                 watch.see(frame.pixels)
             if coverage is not None:
                 coverage.take(frame.pixels)
+            cadence.see(frame.pixels)
             yield frame.pixels
 
     cuts, count = detect_cuts(noted(), on_frame=on_frame)
     shots = shots_from_cuts([start + cut for cut in cuts], start, start + count) if count else []
+    if (note := cadence.note()) is not None:
+        record.warnings.append(note)
     if coverage is not None:
         record.wanted = tuple(start + index for index in coverage.wanted)
     if watch is not None:

@@ -25,6 +25,7 @@ from sparkvsr.inference.clip.own_keyframes import (
 from sparkvsr.inference.clip.planning import plan_run
 from sparkvsr.inference.clip.store import default_work_folder, was_joining
 from sparkvsr.inference.clip.unchanged import changed_error, held_frames, identity_of
+from sparkvsr.inference.compare.captions import GAP_PX
 from sparkvsr.inference.events import input_event
 from sparkvsr.inference.options import ModelChoice, UpscaleOptions, WorkPolicy, check_options
 from sparkvsr.keyframes.checks import content_notes
@@ -140,6 +141,19 @@ class ClipJob:
             raise changed_error(self.info.path)
 
 
+def _compare_losses(info: VideoInfo, output: Path, size: OutputSize, notes: list[str]) -> list[str]:
+    """What the side-by-side video does not keep, where that is not said of the output already."""
+    path = compare_path(output)
+    found = losses(info, path, EncodeOptions(), (size.height, 2 * size.width + GAP_PX))
+    return [f"{path.name}: {note}" for note in found if note not in notes]
+
+
+def _why_fewer(info: VideoInfo) -> str:
+    if not info.time_steps:
+        return ""
+    return ": what is joined behind may be in another codec; bring the parts into one before they are joined"
+
+
 @dataclass(frozen=True)
 class UpscaleJob:
     """A job with what restores it in this process.
@@ -237,9 +251,14 @@ def prepare(
     notes += record.warnings
     if not into_pipe:
         notes += losses(info, target, options.encode, (size.height, size.width), record.side_data)
+    if options.compare:
+        notes += _compare_losses(info, target, size, notes)
     true_stop = shots[-1].stop
     if true_stop < stop:
-        notes.append(f"only {true_stop - options.start} of {stop - options.start} announced frames could be decoded")
+        notes.append(
+            f"only {true_stop - options.start} of {stop - options.start} announced frames could be decoded"
+            f"{_why_fewer(info)}"
+        )
 
     # 4. Keyframes and their images.
     selection = choice.select(

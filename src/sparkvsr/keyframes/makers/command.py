@@ -10,6 +10,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -170,7 +171,7 @@ def _filled(word: str, values: dict[str, str]) -> str:
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
     """End a process and all that it started."""
-    if os.name == "nt":
+    if sys.platform == "win32":
         process.kill()
     else:
         # The leader may have ended and left children behind; the group lives as long as one of them.

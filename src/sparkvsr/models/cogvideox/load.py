@@ -8,10 +8,19 @@ from typing import Literal
 
 import torch
 
+from sparkvsr.errors import ConfigError
 from sparkvsr.models.cogvideox.colour_fix import DEFAULT_COLOUR, check_colour
 from sparkvsr.models.cogvideox.model import CogVideoXModel
 from sparkvsr.models.cogvideox.networks.conditioning import SlotRule, keyframe_slot
 from sparkvsr.models.cogvideox.networks.hub import resolve_folder
+from sparkvsr.models.cogvideox.networks.kernels import (
+    Attention,
+    VaeLayout,
+    check_attention,
+    check_layout,
+    compile_blocks,
+    set_layout,
+)
 from sparkvsr.models.cogvideox.networks.lean_vae import make_lean
 from sparkvsr.models.cogvideox.networks.lora_files import merge_lora
 from sparkvsr.models.cogvideox.networks.precision import apply_precision, choose_precision
@@ -38,6 +47,8 @@ def load_cogvideox(
     posterior: Literal["mode", "sample"] = "mode",
     exact_coefficients: bool = False,
     compile_transformer: bool = False,
+    attention: Attention = "auto",
+    vae_layout: VaeLayout = "contiguous",
 ) -> CogVideoXModel:
     """Load SparkVSR weights from a model folder in diffusers layout or from the hub.
 
@@ -46,7 +57,8 @@ def load_cogvideox(
             ``text_encoder/``), or ``owner/name``.
         device: where to compute.
         dtype: compute type; None follows ``precision``.
-        precision: ``bf16``, ``fp16``, ``fp32``, or weight-only ``fp8`` and ``int8`` for the transformer; None takes
+        precision: ``bf16``, ``fp16``, ``fp32``; for the transformer also weight-only ``fp8`` and ``int8``, or
+            ``fp8-matmul`` and ``int8-matmul``, whose products run in 8 bit through the package torchao; None takes
             bf16 on a GPU that has it and fp32 on the CPU.
         offload: ``auto``, ``none``, ``model``, ``sequential``.
         vae_tiling: ``auto`` cuts frames where memory asks for it, ``on`` into the library's own tiles, ``off`` never.
@@ -56,7 +68,9 @@ def load_cogvideox(
         lora: LoRA files to merge, in order.
         posterior: ``mode`` is deterministic, ``sample`` draws as the published code does.
         exact_coefficients: float32 coefficients instead of those rounded as the library rounds them in bf16/fp16.
-        compile_transformer: ``torch.compile`` the transformer blocks; the first chunk takes minutes.
+        compile_transformer: ``torch.compile`` the transformer blocks; the first chunk takes longer by it.
+        attention: ``auto`` (torch chooses), ``flash``, ``fa3``, ``cudnn``, ``efficient``, ``math``.
+        vae_layout: of the autoencoder: ``contiguous`` or ``channels_last``, see ``networks.kernels.set_layout``.
 
     Raises:
         WeightsError: the folder, a shard, an architecture or a LoRA does not fit, or the hub cannot be reached.
@@ -65,6 +79,13 @@ def load_cogvideox(
     device = torch.device(device)
     check_colour(colour)
     keyframe_slot(0, slot)
+    check_attention(attention, device)
+    check_layout(vae_layout)
+    if compile_transformer and (offload == "sequential" or precision == "fp8"):
+        msg = (
+            "--compile does not go with --offload sequential or --precision fp8, whose hooks move weights at each call"
+        )
+        raise ConfigError(msg)
     chosen = choose_precision(precision, dtype, device)
 
     # 1. Folder: everything that can be refused is refused before a weight is read.
@@ -82,15 +103,14 @@ def load_cogvideox(
         merge_lora(transformer, Path(file).expanduser())
     transformer = apply_precision(transformer, chosen)
     vae = make_lean(load_weights(build_vae(folder.vae), folder.shards["vae"], chosen.dtype, home))
-    if device.type == "cuda":
-        vae.to(memory_format=torch.channels_last_3d)
+    set_layout(vae, vae_layout)
     if compile_transformer:
-        transformer.compile_repeated_blocks()  # type: ignore[operator]
+        compile_blocks(transformer)
 
     # 3. Model.
     residency = Residency({"transformer": transformer, "vae": vae}, device, offload)
     pipeline = ChunkPipeline(
-        transformer, VideoVAE(vae, posterior), prompt.to(device), coefficients, device, slot, residency
+        transformer, VideoVAE(vae, posterior), prompt.to(device), coefficients, device, slot, residency, attention
     )
     return CogVideoXModel(
         folder.path.resolve().name if Path(path_or_hub_id).expanduser().exists() else str(path_or_hub_id),
@@ -103,4 +123,6 @@ def load_cogvideox(
         colour=colour,
         carry=carry,
         loras=[Path(file).expanduser() for file in lora],
+        vae_layout=vae_layout,
+        compiled=compile_transformer,
     )

@@ -64,6 +64,8 @@ class CogVideoXModel(RestorationModel):
         colour: str = DEFAULT_COLOUR,
         carry: bool = True,
         loras: Sequence[Path] = (),
+        vae_layout: str = "contiguous",
+        compiled: bool = False,
     ) -> None:
         check_colour(colour)
         if vae_tiling not in VAE_TILINGS:
@@ -72,7 +74,7 @@ class CogVideoXModel(RestorationModel):
         self.name, self.device, self.dtype = name, pipeline.device, dtype
         self.folder, self.pipeline, self.residency = folder, pipeline, residency
         self.precision, self.vae_tiling, self.colour, self.carry = precision, vae_tiling, colour, carry
-        self.loras = tuple(loras)
+        self.loras, self.vae_layout, self.compiled = tuple(loras), vae_layout, compiled
         self._planned: dict[tuple[tuple[int, int], int, int | None], RunSettings] = {}
 
     @property
@@ -189,6 +191,7 @@ class CogVideoXModel(RestorationModel):
         options = (
             f"{self.precision.name}/{self.dtype}/{self.vae_tiling}/{self.colour}/{self.carry}/{self.slot}"
             f"/{self.pipeline.vae.posterior}/{self.pipeline.coefficients}"
+            f"/{self.pipeline.attention}/{self.vae_layout}/{self.compiled}"
         )
         return f"cogvideox-{self.folder.fingerprint()}-{_short_hash(repr((adapters, options)).encode())}"
 
@@ -200,6 +203,7 @@ class CogVideoXModel(RestorationModel):
             self.folder.vae,
             self.precision,
             sequential=self.residency.mode == "sequential" and self.device.type != "cpu",
+            vae_layout=self.vae_layout,
         )
 
     def _settings_for(self, request: ShotRequest) -> RunSettings:

@@ -19,6 +19,25 @@ OffloadMode = Literal["auto", "none", "model", "sequential"]
 OFFLOAD_MODES: tuple[str, ...] = ("auto", "none", "model", "sequential")
 
 
+def offload_by_layer(network: nn.Module, device: torch.device) -> None:
+    """Keep a network's weights in main memory; each layer brings its own to the device while it works.
+
+    Args:
+        network: changed in place: between calls its tensors lie on the meta device.
+        device: where it computes.
+
+    Raises:
+        ConfigError: the package accelerate is missing.
+    """
+    try:
+        from accelerate import cpu_offload
+    except ImportError as exc:
+        msg = "offload sequential needs the package accelerate; pip install 'sparkvsr[cogvideox]'"
+        raise ConfigError(msg) from exc
+    # Buffers too: the 8-bit weights of `Int8Linear` are buffers and would stay on the device all together.
+    cpu_offload(network, execution_device=device, offload_buffers=True)
+
+
 class Residency:
     """Moves networks to and off the device.
 
@@ -44,13 +63,8 @@ class Residency:
             if mode in ("model", "sequential"):
                 self.notes = (f"offload {mode}: nothing to do on the CPU",)
         elif mode == "sequential":
-            try:
-                from accelerate import cpu_offload
-            except ImportError as exc:
-                msg = "offload sequential needs the package accelerate; pip install 'sparkvsr[cogvideox]'"
-                raise ConfigError(msg) from exc
             for network in self._networks.values():
-                cpu_offload(network, execution_device=device)
+                offload_by_layer(network, device)
 
     @property
     def can_swap(self) -> bool:

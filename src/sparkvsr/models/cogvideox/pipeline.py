@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sparkvsr.models.cogvideox.networks.conditioning import SlotRule, place_keyframes
+from sparkvsr.models.cogvideox.networks.kernels import attention_by
 from sparkvsr.models.cogvideox.networks.schedule import VelocityCoefficients
 from sparkvsr.models.cogvideox.networks.transformer import restore_latents
 from sparkvsr.models.cogvideox.networks.vae import VaeTiling, VideoVAE
@@ -40,6 +41,7 @@ class ChunkPipeline:
         device: where it computes.
         slot: keyframe slot rule.
         residency: gives a context in which a network ("transformer", "vae") is on the device.
+        attention: of the transformer, see ``networks.kernels``.
     """
 
     def __init__(
@@ -51,10 +53,11 @@ class ChunkPipeline:
         device: torch.device,
         slot: SlotRule,
         residency: Callable[[str, bool], AbstractContextManager[object]],
+        attention: str = "auto",
     ) -> None:
         self.transformer, self.vae, self.prompt = transformer, vae, prompt
         self.coefficients, self.device, self.slot = coefficients, device, slot
-        self.residency = residency
+        self.residency, self.attention = residency, attention
         self.stage: StageHook = no_stage
 
     @torch.inference_mode()
@@ -121,7 +124,7 @@ class ChunkPipeline:
     ) -> Tensor:
         """Run the transformer: ``(B, f, 16, th, tw)`` LR latents to restored latents of the same shape."""
         placed = place_keyframes(lr_latents, keyframe_latents, self.slot) if keyframe_latents else None
-        with self.stage("transformer"), self.residency("transformer", settings.swap):
+        with self.stage("transformer"), self.residency("transformer", settings.swap), attention_by(self.attention):
             return restore_latents(
                 self.transformer,
                 lr_latents,

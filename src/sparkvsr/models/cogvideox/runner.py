@@ -22,6 +22,7 @@ from sparkvsr.models.cogvideox.networks.vae import FRAME_GROUP
 from sparkvsr.models.cogvideox.pipeline import ChunkPipeline, Region
 from sparkvsr.models.cogvideox.plan.geometry import SIDE_MULTIPLE, padded_size, upsample
 from sparkvsr.models.cogvideox.plan.settings import TILE_OVERLAP_PX, Phase, RunSettings, back_off
+from sparkvsr.models.device import is_out_of_memory
 
 _log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -29,11 +30,6 @@ Result = TypeVar("Result")
 
 class GeometryChangedError(Exception):
     """Tiles or chunk length changed after an out-of-memory error: the chunk has to start over. Internal."""
-
-
-def is_out_of_memory(exc: BaseException) -> bool:
-    """Whether an exception means that memory ran out, on a device or in the CPU allocator."""
-    return isinstance(exc, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(exc)
 
 
 def release_memory() -> None:
@@ -203,7 +199,8 @@ class ChunkRunner:
         if smaller is None:
             msg = (
                 f"out of memory in the {phase} stage with the smallest settings ({before.describe()}); "
-                "use a smaller --scale, --offload sequential, --precision int8, or another device"
+                "use a smaller --scale, --offload sequential, --precision int8, or another device; the last error was: "
+                f"{(str(exc).splitlines() or [type(exc).__name__])[0][:200]}"
             )
             raise ResourceError(msg) from exc
         note = f"out of memory in the {phase} stage: going on with {smaller.describe()}"

@@ -28,10 +28,10 @@ from sparkvsr.models.lite.upscaler import DetailUpscaler, KeyframeUpscaler, defa
 from sparkvsr.models.lite.vivid_shot import VividPropagator
 from sparkvsr.models.lite.weights import fingerprint_of, load_propagator, load_upscaler
 
-CODE_VERSION = "lite-2.2"
+CODE_VERSION = "lite-2.3"
 """Raised whenever the same weights give other pixels."""
 
-VIVID_VERSION = "2"
+VIVID_VERSION = "3"
 """The same for what only the vivid look does."""
 
 SMALLEST_SIDE = 16

@@ -76,7 +76,10 @@ class ActiveKeyframe:
 
 @dataclass
 class PassState:
-    """What one pass carries from frame to frame: ``(1, 3, 4h, 4w)`` and ``(1, hidden, h, w)``."""
+    """What one pass carries from frame to frame: ``(1, 3, 4h, 4w)`` and ``(1, hidden, h, w)``.
+
+    In the vivid look ``hidden`` is ``(1, 1, h, w)``: how far the output is trusted.
+    """
 
     output: Tensor
     hidden: Tensor
@@ -112,6 +115,10 @@ class ShotPropagator:
     own_every = OWN_EVERY
     renew_after = 1
     """Frames after which a keyframe of our own that does not fit any more is made again."""
+    forgets_lost = True
+    """Whether the frame before is left out altogether where too little of it is found again."""
+    follows_own_doubled = True
+    """Whether keyframes of our own are matched on doubled frames."""
 
     def __init__(
         self,
@@ -172,7 +179,7 @@ class ShotPropagator:
                 self._start_anew()
                 step_flow = None
         previous = None if step_flow is None else self._lr
-        if previous is not None and step_flow is not None:
+        if self.forgets_lost and previous is not None and step_flow is not None:
             error = CPU_KERNELS.difference(warp(previous, to_tensor(step_flow)), lr)
             previous = None if lost_share(lr, error) > _PREVIOUS_LOST else previous
         given, share, is_poor = self._references(lr, grey, step_flow)
@@ -265,6 +272,11 @@ class ShotPropagator:
         """The first frame whose keyframe may still be used."""
         return self._cut_before if self.next_index <= self._flash_until else self._cut_at
 
+    @property
+    def _is_helped(self) -> bool:
+        """Whether a keyframe of our own was followed beside the given ones up to the frame before."""
+        return "keyed" in self._own and self._own["keyed"][1].motion is not None
+
     def _keyframe_fits(self, index: int) -> None:
         """A keyframe from before what looked like a cut shows the current frame: it was none."""
         if index < self._cut_at:
@@ -287,7 +299,7 @@ class ShotPropagator:
             key = ready(lr, self._upscale(lr[0])[None], 1.0)
             self._own[name] = self.next_index, key
         age = self.next_index - self._own[name][0]
-        reference = tracked(key, grey, step_flow, age)
+        reference = tracked(key, grey, step_flow, age, doubled=self.follows_own_doubled)
         if age >= self.renew_after and (reference is None or is_lost(lr, reference)):
             # Water, fire, a crowd: nothing that lies back can be carried, and a fresh one is as good as a single image.
             key = ready(lr, self._upscale(lr[0])[None], 1.0)
@@ -312,13 +324,15 @@ class ShotPropagator:
         for index in [i for i in self._active if i not in self._indices[max(0, place - 1) : place + 1]]:
             del self._active[index]
         references, best, fits = [], 0.0, False
+        is_helped = self._is_helped
         for index in wanted:
             if index not in self._active:
                 self._active[index] = self._load(index)
             key = self._active[index]
             if key.weight <= 0:
                 continue
-            reference = tracked(key, grey, step_flow, abs(index - self.next_index))
+            # One that has been lost only fills in beside our own: half the time is enough for it.
+            reference = tracked(key, grey, step_flow, abs(index - self.next_index), doubled=not is_helped)
             if reference is not None:
                 self._keyframe_fits(index)
                 reference.closeness = self._closeness(key.guidance)

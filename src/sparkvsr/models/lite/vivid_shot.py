@@ -1,23 +1,26 @@
-"""Restores one shot in the vivid look: like ``ShotPropagator``, but with the pictures of keyframes on both sides.
+"""Restores one shot in the vivid look: pictures of keyframes on both sides, and of the frame itself where none fits.
 
 Keyframes that somebody gave and keyframes of the model's own kind are used side by side: of each kind the last one and
 the next one within reach, so that no frame is far from one. Where a picture that somebody gave is trusted it wins.
-Where there are no keyframes at all the session makes its own as it goes, which then lie only behind.
+Where no keyframe is trusted the previous output may be, and where that is not either, that part of the frame is made
+anew. Where there are no keyframes at all the session makes its own as it goes, which then lie only behind.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import compress
 
 import torch
 from torch import Tensor
 
 from sparkvsr.models.interface import Keyframe
-from sparkvsr.models.lite.cpu_kernels import CPU_KERNELS
+from sparkvsr.models.lite.cpu_kernels import CPU_KERNELS, to_tensor
 from sparkvsr.models.lite.execution import NetworkRunner
 from sparkvsr.models.lite.motion import Flow, Grey
-from sparkvsr.models.lite.network import Reference, propagate_step
+from sparkvsr.models.lite.network import Reference
 from sparkvsr.models.lite.propagate import (
     REACH,
     ActiveKeyframe,
@@ -27,17 +30,52 @@ from sparkvsr.models.lite.propagate import (
     ready,
     tracked,
 )
-from sparkvsr.models.lite.vivid import agreement, carry, compose, judge
+from sparkvsr.models.lite.refresh import Patch, refreshed
+from sparkvsr.models.lite.vivid import (
+    Layer,
+    Mixture,
+    agreement,
+    blend,
+    compose,
+    judge,
+    judge_previous,
+    mix,
+    needed_layers,
+)
 
 OWN_EVERY = 12
 """Frames between two keyframes that a session makes by itself."""
 
-RENEW_AFTER = 8
-"""Frames after which one of these that does not fit any more is made again."""
-
 _OWN_PREFERENCE = 0.08
 _POOR_TRUST = 0.05
 _MUCH_FURTHER = 1.5
+_PREVIOUS_IMPORTANCE = 0.003
+_KEYFRAMES_DO = (0.45, 0.7)
+_SOME_TRUST = 0.3
+
+
+@dataclass
+class View:
+    """How one pass shows a frame.
+
+    Attributes:
+        pictures: HR images and the LR flows that bring them to the frame; None stands for the previous output.
+        mixture: of these, None if there are none.
+        patches: parts made anew.
+        covered: how far all of it is trusted, ``(1, 1, h, w)``.
+    """
+
+    pictures: list[tuple[Tensor | None, Tensor]]
+    mixture: Mixture | None
+    patches: list[Patch]
+    covered: Tensor
+
+
+@dataclass
+class VividObservation(Observation):
+    """With what each pass makes of it."""
+
+    views: dict[str, View]
 
 
 class VividPropagator(ShotPropagator):
@@ -49,7 +87,9 @@ class VividPropagator(ShotPropagator):
     """
 
     own_every = OWN_EVERY
-    renew_after = RENEW_AFTER
+    renew_after = OWN_EVERY
+    forgets_lost = False
+    follows_own_doubled = False
 
     def __init__(
         self,
@@ -65,6 +105,7 @@ class VividPropagator(ShotPropagator):
             [index for index in self._indices if index in own],
         ]
         self._made_here = own
+        self._covered: dict[str, Tensor] = {}
 
     def _neighbours(self, indices: Sequence[int]) -> list[int]:
         """The last keyframe since the start or the last cut, and the next one within reach."""
@@ -91,8 +132,10 @@ class VividPropagator(ShotPropagator):
             if key.weight <= 0:
                 continue
             distance = abs(index - self.next_index)
-            # One that lies clearly further only fills what the nearer one cannot show.
-            reference = tracked(key, grey, step_flow, distance, doubled=distance <= _MUCH_FURTHER * nearest[index])
+            # What somebody drew is worth matching doubled frames, unless it lies clearly further. With pictures of our
+            # own that gives neither a better nor a steadier picture (LPIPS, tOF).
+            doubled = index not in self._made_here and distance <= _MUCH_FURTHER * nearest[index]
+            reference = tracked(key, grey, step_flow, distance, doubled=doubled)
             if reference is not None:
                 if index in self._made_here:
                     reference.preference = _OWN_PREFERENCE
@@ -101,7 +144,7 @@ class VividPropagator(ShotPropagator):
                 reference.share = judge(lr, reference)
                 references.append(reference)
                 best = max(best, float(reference.share.mean()))
-        return references, best, best < _POOR_TRUST
+        return references, best, best < _POOR_TRUST and not self._made_here
 
     def _load(self, index: int) -> ActiveKeyframe:
         if index not in self._made_here:
@@ -112,21 +155,78 @@ class VividPropagator(ShotPropagator):
         keyframe = self._keyframes[index]
         return ready(keyframe.lr.float()[None], keyframe.hr.float()[None], 1.0)
 
+    def import_state(self, state: Mapping[str, Tensor], next_index: int) -> None:
+        """See ``ShotPropagator.import_state``."""
+        super().import_state(state, next_index)
+        self._covered = {name: one.hidden for name, one in self._states.items()}
+
+    def _start_anew(self) -> None:
+        super()._start_anew()
+        self._covered = {}
+
+    @torch.inference_mode()
+    def _observe(self, frame: Tensor) -> VividObservation:
+        seen = super()._observe(frame)
+        views = {name: self._view(name, seen) for name in seen.references}
+        return VividObservation(seen.lr, seen.before, seen.step_flow, seen.references, views)
+
+    def _view(self, name: str, seen: Observation) -> View:
+        layers: list[Layer] = []
+        pictures: list[tuple[Tensor | None, Tensor]] = []
+        for one in seen.references[name]:
+            share = judge(seen.lr, one) if one.share is None else one.share
+            layers.append(Layer(share, one.preference / (1 + float(one.distance)), one.closeness))
+            pictures.append((one.hr, one.flow))
+        mixture = mix(layers)
+        before = self._before(name, seen, mixture)
+        if before is not None and seen.step_flow is not None:
+            layers.append(before)
+            pictures.append((None, to_tensor(seen.step_flow)))
+            mixture = mix(layers)
+        if mixture is not None:
+            shown = needed_layers(mixture)
+            pictures, mixture = list(compress(pictures, shown)), mix(list(compress(layers, shown)))
+        covered = torch.zeros_like(seen.lr[:, :1]) if mixture is None else mixture.covered
+        patches: list[Patch] = []
+        if self._upscale is not None:
+            patches, covered = refreshed(seen.lr, covered, self._upscale)
+        self._covered[name] = covered
+        return View(pictures, mixture, patches, covered)
+
+    def _before(self, name: str, seen: Observation, keyframes: Mixture | None) -> Layer | None:
+        """The previous output, as far as it shows what the keyframes do not."""
+        if seen.before is None or seen.step_flow is None or name not in self._covered:
+            return None
+        share = judge_previous(seen.lr, seen.before, to_tensor(seen.step_flow), self._covered[name])
+        low, high = _KEYFRAMES_DO
+        if keyframes is not None:
+            share = share * ((high - keyframes.covered) / (high - low)).clamp(0, 1)
+        closeness = self._closeness(None) if keyframes is None else keyframes.closeness
+        return Layer(share, _PREVIOUS_IMPORTANCE, closeness) if float(share.max()) > low else None
+
     def _render(self, seen: Observation) -> Tensor:
+        assert isinstance(seen, VividObservation)
         outputs = {}
-        for name, references in seen.references.items():
-            base = propagate_step(
-                self._runner.net,
-                seen.lr,
-                self._previous(name, seen),
-                None,
-                kernels=CPU_KERNELS,
-                fuse=self._runner.fuse,
-            )
-            carried = [carry(seen.lr, one) for one in references]
-            outputs[name] = compose(seen.lr, base.output, carried)
-            self._states[name] = PassState(outputs[name], base.hidden)
+        for name, view in seen.views.items():
+            outputs[name] = self._shown(name, view, seen.lr)
+            self._states[name] = PassState(outputs[name], view.covered)
         if len(outputs) == 2:
             return torch.lerp(outputs["blind"], outputs["keyed"], self._guidance)[0].contiguous()
         (output,) = outputs.values()
         return output[0].contiguous()
+
+    def _shown(self, name: str, view: View, lr: Tensor) -> Tensor:
+        if view.mixture is None:
+            whole = CPU_KERNELS.upscale(lr)
+        else:
+            pictures = [
+                CPU_KERNELS.warp_by_lr_flow(self._states[name].output if image is None else image, flow)
+                for image, flow in view.pictures
+            ]
+            whole = compose(lr, pictures, view.mixture)
+            share = (view.mixture.covered / _SOME_TRUST).clamp(max=1)
+            if float(share.min()) < 1:
+                whole = blend(CPU_KERNELS.upscale(lr), whole, share)
+        for patch in view.patches:
+            patch.put_on(whole)
+        return whole.clamp_(0, 1)

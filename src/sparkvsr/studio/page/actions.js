@@ -8,7 +8,8 @@ let hiding = 0;
 
 export function notice(text, isProblem = false) {
   const place = byId("notice");
-  place.textContent = text.charAt(0).toUpperCase() + text.slice(1);
+  // A sentence begins with a capital letter, the name of a file stays as it is.
+  place.textContent = text.replace(/^[a-z]+(?=[ ,:])/, (word) => word.charAt(0).toUpperCase() + word.slice(1));
   place.className = isProblem ? "problem shown" : "shown";
   clearTimeout(hiding);
   hiding = setTimeout(() => { place.className = ""; }, isProblem ? 9000 : 3500);

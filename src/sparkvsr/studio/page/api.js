@@ -4,6 +4,15 @@ const base = location.pathname.replace(/[^/]*$/, "");
 
 export const address = (path) => base + path;
 
+// A server that was stopped answers nothing at all.
+async function request(path, options) {
+  try {
+    return await fetch(address(path), options);
+  } catch {
+    throw new Error("The server does not answer; nothing was changed. Start it again with the same command");
+  }
+}
+
 async function checked(answer) {
   if (answer.ok) return answer.json();
   let text = `the server answered ${answer.status}`;
@@ -16,19 +25,19 @@ async function checked(answer) {
 }
 
 export async function get(path) {
-  return checked(await fetch(address(path)));
+  return checked(await request(path));
 }
 
 export async function send(name, values = {}) {
   const body = JSON.stringify(values);
-  return checked(await fetch(address(`do/${name}`), {
+  return checked(await request(`do/${name}`, {
     method: "POST", headers: { "content-type": "application/json" }, body,
   }));
 }
 
 export async function upload(path, blob) {
   const type = blob.type.startsWith("image/") ? blob.type : "application/octet-stream";
-  return checked(await fetch(address(path), { method: "POST", headers: { "content-type": type }, body: blob }));
+  return checked(await request(path, { method: "POST", headers: { "content-type": type }, body: blob }));
 }
 
 // Calls `heard` with every event; `connection` with whether the server is there.

@@ -97,9 +97,10 @@ function heard(event) {
     setFrame(event.index);
     notice(`Frame ${event.index}: ${event.why}. Enter adds a keyframe.`);
   } else if (event.event === "exported") {
-    notice(`${event.name} is finished, in ${model.state.folder}/out: ${event.rendered} of ${event.frames} frames were rendered now`);
+    const how = event.rendered ? `, ${event.rendered} of ${event.frames} frames were rendered for it` : "";
+    notice(`${event.name} is finished and lies in ${model.state.folder}/out${how}`);
     byId("files").scrollIntoView({ block: "nearest" });
-  } else if (event.event === "rendered") notice(`Rendered ${event.label}: ${event.frames} frames`);
+  } else if (event.event === "rendered") notice(event.frames ? `Rendered ${event.label}: ${event.frames} frame${event.frames === 1 ? "" : "s"}` : `Nothing to render: ${event.label} is there already`);
   document.body.dataset.heard = event.event;
 }
 
@@ -107,6 +108,7 @@ function connection(isThere) {
   if (isThere === model.connected) return;
   model.connected = isThere;
   document.body.classList.toggle("offline", !isThere);
+  emit("studio");
   notice(isThere ? "Connected again" : "The server was stopped. Start it again with the same command; this page goes on by itself.", !isThere);
 }
 

@@ -52,7 +52,7 @@ export async function startPainting(index) {
   drawBar(bases);
   setOverlay(draw);
   byId("stage").classList.add("painting");
-  byId("paint-apply").focus();
+  byId("stage").focus();   // so that keys paint; Tab goes to the bar
 }
 
 async function loadBase() {

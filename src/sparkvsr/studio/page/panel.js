@@ -179,6 +179,9 @@ function guidanceSection() {
   const slider = byId("guidance");
   if (document.activeElement !== slider || !slider.dataset.dragging) slider.value = String(model.state.guidance);
   byId("guidance-now").textContent = Number(slider.value).toFixed(2);
+  const { ready } = model.studio;
+  byId("look-line").hidden = !ready?.looks?.length;
+  byId("look").value = model.state.look ?? ready?.look ?? "";
 }
 
 export function drawPanel() {
@@ -189,7 +192,8 @@ export function drawPanel() {
   queueSection();
   filesSection();
   const { studio, state } = model;
-  const problem = state.error || (studio.failed ? `Nothing can be rendered: ${studio.failed}` : "");
+  const stopped = model.connected ? "" : "The server was stopped. Start it again with the same command; this page goes on by itself.";
+  const problem = stopped || state.error || (studio.failed ? `Nothing can be rendered: ${studio.failed}` : "");
   byId("engine").textContent = problem || (studio.ready ? "" : "Loading the model\u2026");
   byId("engine").classList.toggle("problem", Boolean(problem));
   if (studio.ready) byId("clip-name").title = `${state.clip.summary}; model ${studio.ready.model} on ${studio.ready.device}`;
@@ -209,6 +213,7 @@ export function startPanel() {
     delete slider.dataset.dragging;
     edit("guidance", { guidance: Number(slider.value) });
   });
+  byId("look").addEventListener("change", (event) => edit("look", { look: event.target.value }));
   byId("live").addEventListener("change", (event) => {
     model.live = event.target.checked;
     if (model.live) notice("After each edit, a second from here is rendered");

@@ -136,7 +136,8 @@ export function pointOf({ x, y }) {
 function paintLayer(bitmap, alpha = 1) {
   const [height, width] = resultSize();
   context.globalAlpha = alpha;
-  context.imageSmoothingEnabled = view.scale < 2;
+  // On a large screen the whole picture is more than 2x, and is to be looked at, not counted.
+  context.imageSmoothingEnabled = view.fitted || view.scale < 2;
   context.imageSmoothingQuality = "high";
   context.drawImage(bitmap, view.x, view.y, width * view.scale, height * view.scale);
   context.globalAlpha = 1;

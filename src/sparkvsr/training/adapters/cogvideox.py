@@ -34,6 +34,9 @@ from sparkvsr.models.cogvideox.networks.weight_files import (
 )
 from sparkvsr.training.adapters.interface import LatentBatch, TrainingAdapter
 
+KEYFRAME_BATCH = 9
+"""Keyframes encoded at once: no more memory than the clip of 33 frames takes, which is encoded in groups of 9 and 8."""
+
 
 class CogVideoXAdapter(TrainingAdapter):
     """The paper's model.
@@ -128,31 +131,63 @@ class CogVideoXAdapter(TrainingAdapter):
         """See ``TrainingAdapter``. LR is brought to HR size bilinearly first (docs/method.md 4.2)."""
         if "lr_latents" in batch.extras:
             lr_latents = batch.extras["lr_latents"]
-            hr_latents: Tensor | None = batch.extras["hr_latents"]
+            hr_latents = batch.extras.get("hr_latents")
         else:
             size = batch.hr.shape[-2:]
             flat = F.interpolate(batch.lr.flatten(0, 1), size=size, mode="bilinear", align_corners=False)
             lr_pixels = flat.unflatten(0, batch.lr.shape[:2])
             lr_latents = self._encode_pixels(lr_pixels, batch.numbers, 0, framewise=framewise)
-            hr_latents = self._encode_pixels(batch.hr, batch.numbers, 1, framewise=framewise) if with_hr else None
-        rows = range(lr_latents.shape[0])
-        placed = torch.cat([self._place_keyframes(batch, row, lr_latents, framewise=framewise) for row in rows])
+            hr_latents = batch.extras.get("hr_latents")
+            if with_hr and hr_latents is None:
+                hr_latents = self._encode_hr(batch, framewise=framewise)
+        given = self._encode_keyframes(batch)
+        placed = torch.cat(
+            [
+                self._place_keyframes(given[row], lr_latents[row : row + 1], framewise=framewise)
+                for row in range(len(given))
+            ]
+        )
         return LatentBatch(lr_latents, placed, hr_latents if with_hr else None)
 
-    def _place_keyframes(self, batch: TrainBatch, row: int, lr_latents: Tensor, *, framewise: bool) -> Tensor:
-        """Keyframe latents ``(1, f, 16, h, w)`` of one sample, by the model's own rules for slots."""
-        own = slice(row, row + 1)
-        keyframes = {
-            index: self._encode_pixels(
-                batch.keyframes[own, column : column + 1], batch.numbers[own], 2 + column, framewise=True
-            )
-            for column, index in enumerate(batch.keyframe_indices[row].tolist())
+    def encoder_to(self, device: torch.device) -> None:
+        """See ``TrainingAdapter``: the VAE alone."""
+        self.vae.to(device)
+
+    @torch.no_grad()
+    def encode_target(self, batch: TrainBatch, *, framewise: bool) -> Tensor:
+        """See ``TrainingAdapter``."""
+        return self._encode_hr(batch, framewise=framewise)
+
+    def _encode_hr(self, batch: TrainBatch, *, framewise: bool) -> Tensor:
+        return self._encode_pixels(batch.hr, batch.numbers, 1, framewise=framewise)
+
+    def _encode_keyframes(self, batch: TrainBatch) -> list[dict[int, Tensor]]:
+        """Latents ``(1, 1, 16, h, w)`` of every keyframe by frame, a dictionary per sample; all in one batch."""
+        places = [
+            (row, column, index)
+            for row, indices in enumerate(batch.keyframe_indices.tolist())
+            for column, index in enumerate(indices)
             if index >= 0
-        }
+        ]
+        given: list[dict[int, Tensor]] = [{} for _ in range(batch.size)]
+        numbers = batch.numbers.tolist()
+        for start in range(0, len(places), KEYFRAME_BATCH):
+            part = places[start : start + KEYFRAME_BATCH]
+            rows, columns = [row for row, _, _ in part], [column for _, column, _ in part]
+            images = batch.keyframes[rows, columns][:, None].clamp(-0.5, 1.5)
+            generators = [_generator(numbers[row], 2 + column) for row, column, _ in part]
+            latents = self._codec.encode(images, generators, self._tiling).split(1)
+            for (row, _, index), one in zip(part, latents, strict=True):
+                given[row][index] = one
+        return given
+
+    @staticmethod
+    def _place_keyframes(keyframes: Mapping[int, Tensor], lr_latents: Tensor, *, framewise: bool) -> Tensor:
+        """Keyframe latents ``(1, f, 16, h, w)`` of one sample, by the model's own rules for slots."""
         if not framewise:
             check_slots(keyframes)
-            return place_keyframes(lr_latents[own], keyframes)
-        frames = lr_latents[own].split(1, dim=1)
+            return place_keyframes(lr_latents, keyframes)
+        frames = lr_latents.split(1, dim=1)
         clips = [{0: keyframes[t]} if t in keyframes else {} for t in range(len(frames))]
         return torch.cat([place_keyframes(one, given) for one, given in zip(frames, clips, strict=True)], dim=1)
 
@@ -187,8 +222,7 @@ class CogVideoXAdapter(TrainingAdapter):
         """``(B, F, 3, H, W)`` to ``(B, f, 16, h, w)``; one clip at a time, so that memory stays that of one."""
         rows = []
         for row, number in zip(pixels.clamp(-0.5, 1.5), numbers.tolist(), strict=True):
-            # Drawn on the CPU from the sample's own number: the same on every device, process and batch size.
-            generator = torch.Generator().manual_seed((int(number) * 64 + stream) % 2**63)
+            generator = _generator(number, stream)
             clips = row[:, None] if framewise else row[None]
             latents = torch.cat([self._codec.encode(clip, generator, self._tiling) for clip in clips.split(1)])
             rows.append(latents[:, 0] if framewise else latents[0])
@@ -217,6 +251,11 @@ class CogVideoXAdapter(TrainingAdapter):
     def read_folder(self, folder: Path) -> dict[str, Tensor]:
         """See ``TrainingAdapter``."""
         return _load_transformer(open_folder(folder)).state_dict()
+
+
+def _generator(number: int, stream: int) -> torch.Generator:
+    """Draws on the CPU from the sample's own number: the same on every device, process and batch size."""
+    return torch.Generator().manual_seed((int(number) * 64 + stream) % 2**63)
 
 
 _MODEL_INDEX = {

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from sparkvsr.data.samples import TrainBatch
@@ -92,6 +93,21 @@ class TrainingAdapter(nn.Module, ABC):
         Raises:
             WeightsError: the folder cannot be read.
         """
+
+    def encoder_to(self, device: torch.device) -> None:
+        """Bring to a device what ``encode`` needs, and no more; the whole adapter where that is not told apart."""
+        self.to(device)
+
+    def encode_target(self, batch: TrainBatch, *, framewise: bool) -> Tensor:
+        """Latents ``(B, f, C, h, w)`` of the ground truth alone, without gradient; the same as ``encode`` gives.
+
+        Args:
+            batch: only HR and numbers are used.
+            framewise: as in ``encode``.
+        """
+        latents = self.encode(batch, framewise=framewise, with_hr=True).hr
+        assert latents is not None  # asked for
+        return latents
 
     def prepare_clip(self, lr: Tensor, keyframe_indices: Sequence[int]) -> dict[str, Tensor]:
         """What to compute with each clip in the loader's processes, before it is cropped; nothing by default.

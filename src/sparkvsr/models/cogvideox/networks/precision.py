@@ -6,9 +6,10 @@ memory, not for speed: they halve the 10.4 GiB of the transformer. The autoencod
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +23,10 @@ PRECISIONS: dict[str, torch.dtype] = {
     "fp32": torch.float32,
     "fp8": torch.bfloat16,
     "int8": torch.bfloat16,
+    "fp8-matmul": torch.bfloat16,
+    "int8-matmul": torch.bfloat16,
 }
+_EIGHT_BIT = ("fp8", "int8", "fp8-matmul", "int8-matmul")
 
 
 @dataclass(frozen=True)
@@ -33,11 +37,13 @@ class Precision:
         name: as the user gave it.
         dtype: compute type.
         storage: how the transformer's linear weights are kept.
+        in_8_bit: whether the products run in 8 bit, too (package torchao).
     """
 
     name: str
     dtype: torch.dtype
     storage: Literal["full", "fp8", "int8"]
+    in_8_bit: bool = False
 
     @property
     def weight_bytes(self) -> int:
@@ -62,12 +68,12 @@ def choose_precision(name: str | None, dtype: torch.dtype | None, device: torch.
     if name is None:
         if dtype is None:
             dtype = _preferred(device)
-        names = {value: key for key, value in PRECISIONS.items() if key not in ("fp8", "int8")}
+        names = {value: key for key, value in PRECISIONS.items() if key not in _EIGHT_BIT}
         if dtype not in names:
             msg = f"dtype={dtype} is not supported; use bf16, fp16 or fp32"
             raise ConfigError(msg)
         name = names[dtype]
-    quantised = name in ("fp8", "int8")
+    quantised, in_8_bit = name in _EIGHT_BIT, name.endswith("-matmul")
     compute = dtype or (_preferred(device) if quantised else PRECISIONS[name])
     if not quantised and compute != PRECISIONS[name]:
         msg = f"precision={name!r} contradicts dtype={compute}; give one of them"
@@ -75,10 +81,23 @@ def choose_precision(name: str | None, dtype: torch.dtype | None, device: torch.
     if not _supported(compute, device):
         msg = f"{device} has no {str(compute).removeprefix('torch.')}; use precision fp16 or fp32 there"
         raise ConfigError(msg)
+    if in_8_bit:
+        _check_matmul(name, device)
     if name == "fp8" and (device.type == "mps" or not hasattr(torch, "float8_e4m3fn")):
         msg = f"{device} cannot hold fp8 weights; use precision int8, fp16 or fp32 there"
         raise ConfigError(msg)
-    return Precision(name, compute, name if quantised else "full")  # type: ignore[arg-type]
+    storage: Any = name.removesuffix("-matmul") if quantised else "full"
+    return Precision(name, compute, storage, in_8_bit)
+
+
+def _check_matmul(name: str, device: torch.device) -> None:
+    if importlib.util.find_spec("torchao") is None:
+        msg = f"precision {name} needs the package torchao: pip install 'sparkvsr[torchao]', or use precision int8"
+        raise ConfigError(msg)
+    capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else (0, 0)
+    if name == "fp8-matmul" and capability < (8, 9):
+        msg = f"{device} has no fp8 tensor cores (Ada, Hopper or newer); use precision int8-matmul or fp8"
+        raise ConfigError(msg)
 
 
 def _preferred(device: torch.device) -> torch.dtype:
@@ -128,7 +147,9 @@ class Int8Linear(nn.Module):
 
 def apply_precision(transformer: nn.Module, precision: Precision) -> nn.Module:
     """Quantise the large linear weights of the transformer blocks in place; everything else stays full."""
-    if precision.storage == "int8":
+    if precision.in_8_bit:
+        _quantise_products(transformer, precision)
+    elif precision.storage == "int8":
         for name, layer in list(transformer.named_modules()):
             if is_quantised_layer(name, layer):
                 parent, _, child = name.rpartition(".")
@@ -148,6 +169,23 @@ def apply_precision(transformer: nn.Module, precision: Precision) -> nn.Module:
             skip_modules_pattern=skip,
         )
     return transformer
+
+
+def _quantise_products(transformer: nn.Module, precision: Precision) -> None:
+    """Weights and, as they come, activations in 8 bit, multiplied as such: one scale per output channel and token."""
+    from torchao.quantization import (
+        Float8DynamicActivationFloat8WeightConfig,
+        Int8DynamicActivationInt8WeightConfig,
+        PerRow,
+        quantize_,
+    )
+
+    config: Any = (
+        Int8DynamicActivationInt8WeightConfig()
+        if precision.storage == "int8"
+        else Float8DynamicActivationFloat8WeightConfig(granularity=PerRow())
+    )
+    quantize_(transformer, config, filter_fn=lambda layer, name: is_quantised_layer(name, layer))
 
 
 _QUANTISED = re.compile(r"transformer_blocks\.\d+\.(attn1\.to_[qkv]|attn1\.to_out\.0|ff\.net\.(0\.proj|2))")

@@ -11,7 +11,7 @@ remainder (docs/method.md 2.4). The library walks the groups inside one call and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -45,6 +45,13 @@ class VaeTiling:
 
 
 WHOLE_FRAMES = VaeTiling()
+
+
+def _drawn(shape: tuple[int, ...], generator: torch.Generator | Sequence[torch.Generator] | None) -> Tensor:
+    """Normal noise on the CPU; with a generator for each clip, that of a clip does not depend on its neighbours."""
+    if isinstance(generator, Sequence):
+        return torch.cat([torch.randn(1, *shape[1:], generator=one) for one in generator])
+    return torch.randn(shape, generator=generator, dtype=torch.float32)
 
 
 def group_sizes(length: int, group: int) -> list[int]:
@@ -149,13 +156,17 @@ class VideoVAE:
         return pixels if self.for_training else pixels.clamp_(0, 1)
 
     def encode(
-        self, frames: Tensor, generator: torch.Generator | None = None, tiling: VaeTiling = WHOLE_FRAMES
+        self,
+        frames: Tensor,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        tiling: VaeTiling = WHOLE_FRAMES,
     ) -> Tensor:
         """Encode whole clips as causal clips.
 
         Args:
             frames: ``(B, F, 3, H, W)`` in [0, 1]; F is 1, 8n or 8n + 1, H and W multiples of 8.
-            generator: for ``posterior="sample"``, on the CPU, so that draws do not depend on the device.
+            generator: for ``posterior="sample"``, on the CPU, so that draws do not depend on the device; one for
+                all clips or one for each.
             tiling: how to cut the frames.
 
         Returns:
@@ -167,7 +178,7 @@ class VideoVAE:
         self,
         frames: FrameSource,
         num_frames: int,
-        generator: torch.Generator | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
         tiling: VaeTiling = WHOLE_FRAMES,
     ) -> Tensor:
         """Like ``encode``, for frames that are made when they are needed: ``frames(start, stop)``."""
@@ -175,7 +186,11 @@ class VideoVAE:
             return self._encode(frames, num_frames, generator, tiling)
 
     def _encode(
-        self, frames: FrameSource, num_frames: int, generator: torch.Generator | None, tiling: VaeTiling
+        self,
+        frames: FrameSource,
+        num_frames: int,
+        generator: torch.Generator | Sequence[torch.Generator] | None,
+        tiling: VaeTiling,
     ) -> Tensor:
         if tiling.reference:
             moments = self._with_library_tiles(frames(0, num_frames), encode=True)
@@ -186,8 +201,7 @@ class VideoVAE:
         mean, log_variance = moments.chunk(2, dim=2)
         if self.posterior == "sample":
             deviation = torch.exp(0.5 * log_variance.clamp(-30, 20))
-            noise = torch.randn(mean.shape, generator=generator, dtype=torch.float32)
-            mean = mean + deviation * noise.to(mean)
+            mean = mean + deviation * _drawn(tuple(mean.shape), generator).to(mean)
         return mean * self.scaling_factor
 
     def _encode_stream(self, frames: FrameSource, num_frames: int) -> Tensor:

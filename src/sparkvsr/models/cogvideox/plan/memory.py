@@ -7,6 +7,7 @@ weights are counted. On top: ``SAFETY`` for what a trace cannot see (allocator f
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -29,7 +30,7 @@ from sparkvsr.models.cogvideox.networks.vae import (
 from sparkvsr.models.cogvideox.networks.weight_files import build_transformer, build_vae
 from sparkvsr.models.cogvideox.plan.geometry import SIDE_MULTIPLE, padded_size
 from sparkvsr.models.cogvideox.plan.settings import TILE_OVERLAP_PX, RunSettings
-from sparkvsr.models.tracing import flops, peak_bytes
+from sparkvsr.models.tracing import copied_layouts, flops, peak_bytes
 
 SAFETY = 1.12
 FIXED_BYTES = 400 << 20
@@ -61,6 +62,7 @@ class MemoryModel:
         vae_config: likewise.
         precision: number types.
         sequential: the transformer visits the device layer by layer.
+        vae_layout: of the autoencoder's weights; ``channels_last`` costs copies around its norms.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class MemoryModel:
         precision: Precision,
         *,
         sequential: bool = False,
+        vae_layout: str = "contiguous",
     ) -> None:
         self.dtype = precision.dtype
         self._config = transformer_config
@@ -79,6 +82,7 @@ class MemoryModel:
             self.transformer_weights //= transformer_config["num_layers"]
         # Activations are alike in every layer: two show the peak of all.
         self._transformer = _cast(build_transformer({**transformer_config, "num_layers": 2}), self.dtype)
+        self._layout = copied_layouts if vae_layout == "channels_last" else nullcontext
         self._vae = VideoVAE(make_lean(_cast(build_vae(vae_config), self.dtype)))
         self.vae_weights = sum(p.numel() for p in self._vae.vae.parameters()) * self.dtype.itemsize
         self._traced: dict[tuple[Any, ...], int] = {}
@@ -89,15 +93,20 @@ class MemoryModel:
         def frames(start: int, stop: int) -> Tensor:
             return self._meta(batch, stop - start, 3, cells[0] * 8, cells[1] * 8)
 
-        return self._trace(("encode", cells, batch), lambda: peak_bytes(lambda: self._vae.encode_from(frames, 17)))
+        def encode() -> None:
+            with self._layout():
+                self._vae.encode_from(frames, 17)
+
+        return self._trace(("encode", cells, batch), lambda: peak_bytes(encode))
 
     def decode_bytes(self, cells: tuple[int, int], batch: int = 1) -> int:
         """Peak of decoding, frames leaving the device group by group."""
         latents = self._meta(batch, 5, 16, *cells)
 
         def drop_pieces() -> None:
-            for _ in self._vae.decode_pieces(latents):
-                pass
+            with self._layout():
+                for _ in self._vae.decode_pieces(latents):
+                    pass
 
         return self._trace(("decode", cells, batch), lambda: peak_bytes(drop_pieces))
 
