@@ -81,6 +81,8 @@ class VideoInfo:
     """Position of the video stream in the container."""
     side_data: frozenset[str] = frozenset()
     """Names of what the first frames carry beside their pixels (FFmpeg's, as ``A53_CC`` for captions)."""
+    is_passing: bool = False
+    """Whether it came through a pipe: there is no file to look into again."""
     is_center_sited: bool = False
     """Whether chroma samples sit between two luma columns (JPEG, y4m's 420jpeg) instead of on the left one."""
     time_steps: tuple[TimeStep, ...] = ()

@@ -71,6 +71,9 @@ class PipeSink(ABC):
     @abstractmethod
     def _write(self, pixels: Tensor, pts: int | None, duration: int | None, alpha: Tensor | None) -> None: ...
 
+    def stop(self) -> None:  # noqa: B027  (a file does not wait for anybody)
+        """End a `write` that waits for a reader, from any thread."""
+
     @abstractmethod
     def close(self) -> None:
         """End the stream as a whole one."""
@@ -119,6 +122,10 @@ class Y4mSink(PipeSink):
         planes = [plane_array(plane, dtype).tobytes() for plane in picture.planes]
         self._writer.write(b"".join([self._take_header(), FRAME_LINE, *planes]))
 
+    def stop(self) -> None:
+        """See ``PipeSink.stop``."""
+        self._writer.stop()
+
     def _take_header(self) -> bytes:
         header, self._header = self._header, b""
         return header
@@ -156,11 +163,16 @@ class MatroskaSink(PipeSink):
     ) -> None:
         super().__init__()
         check_codec(_MKV_NAME, "video", options)
+        self._writer = writer
         self._sink = _PipeVideoSink(writer, source, size, options, clip_range, self.notes)
 
     def _write(self, pixels: Tensor, pts: int | None, duration: int | None, alpha: Tensor | None) -> None:
         with encoding(_MKV_NAME):
             self._sink.write(pixels, pts, duration, alpha)
+
+    def stop(self) -> None:
+        """See ``PipeSink.stop``."""
+        self._writer.stop()
 
     def close(self) -> None:
         """See ``PipeSink.close``."""
