@@ -266,9 +266,9 @@ def _file_to_file(path: Path, output: str | None, options: UpscaleOptions, repor
 
 
 def _is_stream(text: str) -> bool:
-    """A named pipe, a socket, or a device such as the /dev/fd/63 of a shell's <(...)."""
+    """A named pipe, such as the /dev/fd/63 of a shell's <(...), or a socket. Devices like /dev/zero never end."""
     try:
         kind = Path(text).stat().st_mode
     except (OSError, ValueError):
         return False
-    return stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind) or (stat.S_ISCHR(kind) and not text.endswith("/null"))
+    return stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind)

@@ -135,9 +135,9 @@ def _devices() -> Iterator[Finding]:
     for number in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         device = torch.device("cuda", number)
         # Really tried: a driver that is too old shows only when something runs.
-        total = float(torch.ones(8, device=device).sum())
+        counted = int(torch.ones(8, device=device).sum())
         text = f"{torch.cuda.get_device_name(device)}, {human_bytes(free_memory(device))} free"
-        state: State = "ok" if total == 8.0 else "broken"
+        state: State = "ok" if counted == 8 else "broken"
         yield Finding("Devices", f"cuda:{number}", state, text)
     if torch.backends.mps.is_available():
         yield Finding("Devices", "mps", "ok", "Apple GPU")

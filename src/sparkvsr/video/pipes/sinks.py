@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import av
 import av.error
@@ -202,10 +201,7 @@ class _PipeVideoSink(VideoSink):
 
     def _open_container(self) -> av.container.OutputContainer:
         # `live`: clusters are closed as they go, and nothing at the end has to be put in at the beginning.
-        return cast(
-            av.container.OutputContainer,
-            av.open(self._writer, "w", format="matroska", container_options={"live": "1"}),
-        )
+        return av.open(self._writer, "w", format="matroska", container_options={"live": "1"})
 
     def _keep(self) -> None:
         pass
