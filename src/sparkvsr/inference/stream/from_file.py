@@ -61,7 +61,8 @@ def upscale_into_pipe(
     started = time.monotonic()
     sink = open_sink(job)
     event = plan_event(clip)
-    hook({**event, "output": output, "notes": [*event["notes"], *sink.notes], "pieces": 0, "disk": None})
+    nothing_stored = {"pieces": 0, "disk": None, "estimated_seconds": None}
+    hook({**event, "output": output, "notes": [*event["notes"], *sink.notes], **nothing_stored})
     progress = ProgressReporter(hook, clip.num_frames)
 
     def write(item: Taken) -> None:

@@ -336,4 +336,5 @@ def done_event(result: StreamResult) -> dict[str, Any]:
         "bytes": None,
         "work": None,
         "notes": list(result.notes),
+        "estimated_seconds": None,
     }
