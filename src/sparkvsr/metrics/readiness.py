@@ -42,6 +42,10 @@ class MissingMetricsError(MetricError):
         lines.append("  drop them from --metrics, provide what is missing, or pass --allow-download where there is one")
         super().__init__("\n".join(lines))
 
+    def __str__(self) -> str:
+        """The whole list: all of it is this program's own words, and each line is needed."""
+        return str(self.args[0])
+
 
 def probe(spec: MetricSpec, store: WeightStore) -> Readiness:
     """Look for the packages and weights of one metric."""
