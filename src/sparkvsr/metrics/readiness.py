@@ -43,8 +43,7 @@ class MissingMetricsError(MetricError):
         super().__init__("\n".join(lines))
 
     def __str__(self) -> str:
-        """The whole list: all of it is this program's own words, and each line is needed."""
-        return str(self.args[0])
+        return str(self.args[0])  # a list, one line for each metric
 
 
 def probe(spec: MetricSpec, store: WeightStore) -> Readiness:
