@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 from safetensors import SafetensorError
 
 from sparkvsr.config import config_from_dict, load_config
 from sparkvsr.errors import ConfigError, EncodeError, WeightsError
+from sparkvsr.models.device import DTYPES
 from sparkvsr.training.adapters.interface import TrainingAdapter, parameter_count
 from sparkvsr.training.build import build, build_adapter
 from sparkvsr.training.checkpoints import find_checkpoint, network_state, read_checkpoint
@@ -34,6 +36,7 @@ def export_model(
     overwrite: bool = False,
     own_targets: Collection[str] = (),
     model_path: Path | None = None,
+    dtype: str = "fp32",
 ) -> Path:
     """Write a model folder out of a run or a checkpoint.
 
@@ -45,6 +48,8 @@ def export_model(
         own_targets: names of code outside this package (``_target_``) that the run's configuration may use.
         model_path: where the base model lies now, if it is no longer where the run was started with; for models that
             have one (``model.path``).
+
+        dtype: of the weights: ``fp32``, ``bf16`` or ``fp16``; for large models.
 
     Returns:
         ``folder``.
@@ -79,6 +84,7 @@ def export_model(
         merged = merged_state(adapter)
         adapter = build(config.model, "model")
         adapter.network.load_state_dict(merged)
+    _cast(adapter, dtype)
     # Aside first: a failure half-way leaves no folder that looks whole.
     aside = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
@@ -184,6 +190,26 @@ add them here before you publish this folder.
     (folder / TRAINING_CONFIG).write_text(
         json.dumps(values.get("config", {}), indent=2, default=str) + "\n", encoding="utf-8"
     )
+
+
+def _cast(adapter: TrainingAdapter, dtype: str) -> None:
+    """Bring all that is written to a number type, in place.
+
+    Raises:
+        ConfigError: unknown, or the model is kept in float32 only.
+    """
+    if dtype not in DTYPES:
+        msg = f"--dtype {dtype} is unknown; use {', '.join(DTYPES)}"
+        raise ConfigError(msg)
+    if dtype == "fp32":
+        return
+    if not adapter.has_codec:
+        msg = (
+            f"--dtype {dtype} is for large models; {adapter.family} is small and is kept in fp32: leave the option out"
+        )
+        raise ConfigError(msg)
+    # Not the library's own `to`, which warns of 16-bit types on a CPU; nothing is computed here.
+    nn.Module.to(adapter, DTYPES[dtype])
 
 
 def _find_base(config: DictConfig, checkpoint: Path, model_path: Path | None) -> None:
