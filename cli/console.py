@@ -264,6 +264,8 @@ def plan_lines(event: dict[str, Any]) -> list[str]:
         f"         about {human_bytes(disk['output_bytes'])} of disk for the result and "
         f"{human_bytes(disk['work_bytes'])} more until it is complete, {human_bytes(free)} free"
     )
+    if event["estimated_seconds"] is not None:
+        lines.append(f"         takes about {human_seconds(event['estimated_seconds'])} on this machine")
     return lines
 
 
@@ -312,6 +314,11 @@ def done_lines(event: dict[str, Any]) -> list[str]:
         f"Wrote    {event['output']} ({event['width']}x{event['height']}, {event['frames']} frames{size}) "
         f"in {human_seconds(event['seconds'])}, {event['fps']:.2f} frames per second"
     ]
+    estimated = event["estimated_seconds"]
+    if estimated is not None and event["seconds"] > 0:
+        off = round(100 * (estimated / event["seconds"] - 1))
+        kind = "just that" if off == 0 else f"{abs(off)}% too {'long' if off > 0 else 'short'}"
+        lines.append(f"Time     estimated {human_seconds(estimated)}: {kind}")
     if event["work"]:
         lines.append(f"Kept     {event['work']} for the next edit (sparkvsr clean {event['work']} removes it)")
     if event["compare"]:

@@ -21,10 +21,17 @@ def models(
     from importlib.resources import files
 
     from sparkvsr.models.cogvideox.networks.hub import local_models
+    from sparkvsr.models.registry import DOUBLING_FOLDER
 
     weights = files("sparkvsr.models.lite") / "weights"
-    size = sum(len(entry.read_bytes()) for entry in weights.iterdir() if entry.name.endswith(".safetensors"))
-    typer.echo(f"lite      embedded, {human_bytes(size)}; any CPU, about 0.5 GB of memory at 320x180 (default)")
+    doubling = weights / DOUBLING_FOLDER
+    folders_of_lite = [weights, *([doubling] if doubling.is_dir() else [])]
+    entries = [entry for folder in folders_of_lite for entry in folder.iterdir()]
+    size = sum(len(entry.read_bytes()) for entry in entries if entry.name.endswith(".safetensors"))
+    factors = "by 2 and 4" if doubling.is_dir() else "by 2 and 4, in the faithful look by 4"
+    typer.echo(
+        f"lite      embedded, {human_bytes(size)}; {factors}; any CPU, about 0.5 GB of memory at 320x180 (default)"
+    )
     typer.echo("bicubic   baseline without weights")
     found = local_models(folders or [Path.cwd()])
     for model in found:

@@ -183,7 +183,7 @@ def upscale(
     input_format: InputFormat = None,
     output_format: OutputFormat = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say the plan, the disk it takes among others, and stop.")
+        bool, typer.Option("--dry-run", help="Say the plan, with the time and the disk it takes, and stop.")
     ] = False,
     json: shared.Json = False,
 ) -> None:
@@ -314,8 +314,10 @@ def _report_outcome(outcome: Outcome, report: Reporter, *, is_batch: bool) -> No
 
 def _dry_run(found: Inputs, output: str | None, options: UpscaleOptions, report: Reporter) -> None:
     """The plan of every input; nothing is written. The first thing that is wrong ends it."""
+    from sparkvsr.inference.calibration import calibrate, can_calibrate
     from sparkvsr.inference.clip.job import prepare
     from sparkvsr.inference.clip.render import segments_of
+    from sparkvsr.inference.clip.timing import estimate, keep_rates, kept_rates
     from sparkvsr.inference.clip.work import ClipWork
     from sparkvsr.inference.upscale import as_output, load_for
 
@@ -324,6 +326,13 @@ def _dry_run(found: Inputs, output: str | None, options: UpscaleOptions, report:
     target = None if output is None else as_output(output, into_folder=into_folder)
     for path in found.paths:
         job = prepare(path, target, options, model, report, into_folder=into_folder)
-        work = ClipWork(job.clip, segments_of(job), report)
+        rates = kept_rates(job)
+        if rates is None and can_calibrate(model):
+            rates = calibrate(job, options, report)
+            keep_rates(job, rates)
+        elif rates is None:
+            text = f"how long {model.name} takes is not estimated; --preview 1s@0:00 restores a second and shows it"
+            report({"event": "note", "text": text})
+        work = ClipWork(job.clip, segments_of(job), report, None if rates is None else estimate(job, rates))
         work.report_plan()
         work.check_disk()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,3 +59,18 @@ def _kept_random_state() -> Iterator[None]:
     random.setstate(python_state)
     np.random.set_state(numpy_state)  # noqa: NPY002
     torch.set_rng_state(torch_state)
+
+
+@pytest.fixture(scope="session")
+def timing_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where `sparkvsr.inference.clip.timing` keeps its rates in tests."""
+    return tmp_path_factory.mktemp("cache") / "timing"
+
+
+@pytest.fixture(autouse=True)
+def _own_timing_folder(timing_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test leaves the speed of this machine in the user's cache, or is told of it."""
+    from sparkvsr.inference.clip import timing
+
+    monkeypatch.setattr(timing, "user_cache", lambda *parts: timing_folder.parent.joinpath(*parts))
+    shutil.rmtree(timing_folder, ignore_errors=True)

@@ -71,6 +71,7 @@ class PairedClips(Dataset[TrainSample]):
         samples_per_clip: so many samples with neighbouring numbers are cut from one degraded clip, which saves time
             where reading and degrading are slow.
         crop_tries: places looked at for a crop, of which the busiest is taken.
+        crop_step: crops begin at multiples of so many LR pixels; maps may be on a grid that coarse.
         augment: mirror, turn and reverse in time.
         seed: of the run.
         prepare: what the model wants computed with each clip.
@@ -98,6 +99,7 @@ class PairedClips(Dataset[TrainSample]):
         span: int | None = None,
         samples_per_clip: int = 1,
         crop_tries: int = 1,
+        crop_step: int = 1,
         augment: bool = False,
         seed: int = 42,
         prepare: ClipPreparation | None = None,
@@ -120,7 +122,7 @@ class PairedClips(Dataset[TrainSample]):
         self._clips, self._images, self._degradation = clips, images, degradation
         self._policy, self._augmentation, self._isr = policy, augmentation, isr
         self._num_frames, self._crop, self._scale = num_frames, (int(crop[0]), int(crop[1])), scale
-        self._span, self._per_clip, self._tries = span, samples_per_clip, crop_tries
+        self._span, self._per_clip, self._tries, self._step = span, samples_per_clip, crop_tries, crop_step
         self._augment, self._seed, self._prepare, self._usable = augment, seed, prepare, usable
         self.made_on = made_on
         self._skips = skips or SkipReport()
@@ -258,11 +260,12 @@ class PairedClips(Dataset[TrainSample]):
         iframes = None if take.iframe_indices is None else [times.index(i) for i in take.iframe_indices if i in times]
         sample = self.with_keyframes(lr, hr, iframes, keep, request, rng)
         sample.name, sample.times = take.name, times
-        grid = take.lr.shape[-2:]
+        grid = tuple(side // self._step for side in take.lr.shape[-2:])
+        coarse = [slice(side.start // self._step, side.stop // self._step) for side in (rows, columns)]
         for name, values in take.maps.items():
             chosen = values[times]
-            if chosen.ndim > 2 and chosen.shape[-2:] == grid:
-                chosen = chosen[..., rows, columns]
+            if chosen.ndim > 2 and tuple(chosen.shape[-2:]) == grid:
+                chosen = chosen[..., coarse[0], coarse[1]]
             sample.extras[name] = chosen.contiguous()
         return sample
 
@@ -279,7 +282,10 @@ class PairedClips(Dataset[TrainSample]):
 
     def _place(self, size: tuple[int, ...], rng: np.random.Generator) -> tuple[slice, slice]:
         sides = self._crop[0] // self._scale, self._crop[1] // self._scale
-        top, left = (int(rng.integers(0, full - side + 1)) for full, side in zip(size, sides, strict=True))
+        top, left = (
+            int(rng.integers(0, (full - side) // self._step + 1)) * self._step
+            for full, side in zip(size, sides, strict=True)
+        )
         return slice(top, top + sides[0]), slice(left, left + sides[1])
 
     def choose(self, num_frames: int, iframes: list[int] | None, rng: np.random.Generator) -> list[int]:

@@ -11,6 +11,7 @@ from sparkvsr.hooks import Hook, silent
 from sparkvsr.inference.clip.job import UpscaleJob, prepare
 from sparkvsr.inference.clip.output_names import SEQUENCE_PATTERN
 from sparkvsr.inference.clip.render import render_segments, segments_of
+from sparkvsr.inference.clip.timing import estimate, keep_rates, kept_rates, learned
 from sparkvsr.inference.clip.work import ClipWork, UpscaleResult
 from sparkvsr.inference.options import UpscaleOptions, check_options
 from sparkvsr.keyframes.choice import KeyframeChoice
@@ -30,11 +31,15 @@ def run(job: UpscaleJob, hook: Hook = silent) -> UpscaleResult:
     Raises:
         SparkVSRError: reading, restoring or writing failed; nothing is left under the output's name.
     """
-    work = ClipWork(job.clip, segments_of(job), hook)
+    rates = kept_rates(job)
+    work = ClipWork(job.clip, segments_of(job), hook, None if rates is None else estimate(job, rates))
     work.report_plan()
     with work:
         render_segments(job, work.missing(), work.store, work.hook)
-        return work.finish()
+        result = work.finish()
+    if rates is not None and result.rendered == result.frames and result.compare is None:
+        keep_rates(job, learned(job, rates, result.seconds))
+    return result
 
 
 def make_options(**options: Any) -> UpscaleOptions:

@@ -204,8 +204,8 @@ class RestorationModel(ABC):
             ResourceError: not even the smallest setting fits.
         """
 
-    def state_bytes(self, lr_size: tuple[int, int]) -> int:  # noqa: ARG002
-        """About how large ``Session.export_state`` is for LR frames of ``(h, w)``; 0 without a state."""
+    def state_bytes(self, lr_size: tuple[int, int], size: tuple[int, int]) -> int:  # noqa: ARG002
+        """About how large ``Session.export_state`` is for LR frames and a working size (h, w); 0 without a state."""
         return 0
 
     @abstractmethod

@@ -17,6 +17,9 @@ LOOKS = ("vivid", "faithful")
 PROPAGATOR_FILE = "propagator.safetensors"
 """What tells a folder of lite (``models.lite.weights``)."""
 
+DOUBLING_FOLDER = "x2"
+"""Where its networks for x2 lie, if it has any."""
+
 
 def own_references(look: str) -> str:
     """What ``--references auto`` stands for in a look, with the embedded model.

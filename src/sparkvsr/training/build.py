@@ -130,6 +130,7 @@ def build_pairs(
         span=data.span,
         samples_per_clip=data.samples_per_clip,
         crop_tries=data.crop_tries,
+        crop_step=1 if adapter is None else adapter.crop_step,
         augment=data.augment,
         seed=config.seed,
         prepare=None if adapter is None else adapter.prepare_clip,
@@ -176,6 +177,7 @@ def build_validation(
         num_frames=data.validation_frames,
         crop=tuple(plain(data.validation_crop)),
         scale=data.scale,
+        crop_step=adapter.crop_step,
         seed=0,  # not the run's: two runs are compared on the same clips
         prepare=adapter.prepare_clip,
         skips=SkipReport(skipped),
@@ -211,6 +213,10 @@ def build_run(config: DictConfig, folder: Path, hook: Hook, kept: Mapping[str, A
     precompute = config.data.precompute
     if isinstance(loss, WeightedLoss) and loss.taught and not (precompute.enabled and precompute.get("teacher")):
         raise ConfigError(without_teacher(loss.taught[0]))
+    if adapter.data_scale not in (None, config.data.scale):
+        wanted = adapter.data_scale
+        msg = f"data.scale={config.data.scale}: this model is for x{wanted}; set data.scale={wanted}"
+        raise ConfigError(msg)
     framewise = works_in_pixels(loss)
     adapter.check_data(config.data.num_frames, tuple(plain(config.data.crop)), framewise=framewise)
     adapter.check_data(config.data.validation_frames, tuple(plain(config.data.validation_crop)), framewise=False)

@@ -204,6 +204,7 @@ def _digest(config: DictConfig, adapter: TrainingAdapter, pairs: PairedClips, *,
     values |= {"degradation": plain(degradation_node(config)), "seed": config.seed}
     if adapter.keeps_motion:
         values |= {"keyframes": plain(config.keyframes.policy)}  # their motion is kept too
+        values |= {"crop_step": adapter.crop_step} if adapter.crop_step > 1 else {}
     if data["precompute"].get("teacher"):
         values |= {"teacher": teacher_identity(data["precompute"]["teacher"])}
     if data["precompute"]["latents"]:

@@ -72,4 +72,4 @@ def plan_run(
         tile=plan.tile,
         seed=seed,
     )
-    return RunPlan(settings, plan, passes * model.state_bytes(lr_size))
+    return RunPlan(settings, plan, passes * model.state_bytes(lr_size, working))

@@ -75,10 +75,14 @@ class ClipWork:
         job: with everything decided.
         segments: the segments of the job.
         hook: gets ``plan``, ``resume``, ``note`` and ``done`` events.
+        estimated_seconds: from now to the complete output, None if not known.
     """
 
-    def __init__(self, job: ClipJob, segments: Sequence[Segment], hook: Hook) -> None:
+    def __init__(
+        self, job: ClipJob, segments: Sequence[Segment], hook: Hook, estimated_seconds: float | None = None
+    ) -> None:
         self.job = job
+        self._estimated = None if estimated_seconds is None else round(estimated_seconds, 1)
         self.segments = list(segments)
         self.hook = for_input(hook, job.info.path)
         self.folder = job.work.folder or default_work_folder(job.output)
@@ -94,7 +98,8 @@ class ClipWork:
         Raises:
             ResourceError: the disk is too small, were nothing of the job stored yet.
         """
-        self.hook({**plan_event(self.job), "pieces": len(self.segments), "disk": self.need.event()})
+        pieces = {"pieces": len(self.segments), "disk": self.need.event(), "estimated_seconds": self._estimated}
+        self.hook({**plan_event(self.job), **pieces})
 
     def check_disk(self, stored_bytes: int = 0) -> None:
         """Refuse a job that does not fit on the disk.
@@ -212,7 +217,8 @@ class ClipWork:
             work=self.kept_folder,
             notes=tuple(dict.fromkeys([*job.notes, *notes])),
         )
-        self.hook(_done_event(result))
+        # An estimate is of the whole clip: it cannot be held against a run that went on.
+        self.hook({**_done_event(result), "estimated_seconds": None if self._kept_frames else self._estimated})
         return result
 
 

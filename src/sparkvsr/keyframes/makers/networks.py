@@ -74,7 +74,9 @@ class DetailMaker(ReferenceMaker):
 
     def make(self, lr: Tensor, size: tuple[int, int], index: int = 0) -> Tensor:  # noqa: ARG002
         """See ``ReferenceMaker.make``."""
-        return resize_image(self._upscaler.upscale(lr), size)
+        # Twice the size is enough for twice the size, and a quarter of the memory.
+        scale = 2 if all(wanted <= 2 * side for wanted, side in zip(size, lr.shape[-2:], strict=True)) else 4
+        return resize_image(self._upscaler.upscale(lr, scale=scale), size)
 
     def identity(self, index: int) -> str:  # noqa: ARG002
         """See ``ReferenceMaker.identity``."""

@@ -42,15 +42,15 @@ def warp(image: Tensor, flow: Tensor) -> Tensor:
     return torch.cat([to_tensor(sample(np.ascontiguousarray(to_numpy(part)), field)) for part in parts], dim=1)
 
 
-def upscale(lr: Tensor) -> Tensor:
-    """Bicubic x4."""
-    size = (lr.shape[-1] * SCALE, lr.shape[-2] * SCALE)
+def upscale(lr: Tensor, scale: int = SCALE) -> Tensor:
+    """Bicubic."""
+    size = (lr.shape[-1] * scale, lr.shape[-2] * scale)
     return to_tensor(cv2.resize(to_numpy(lr), size, interpolation=cv2.INTER_CUBIC))
 
 
-def shrink(hr: Tensor) -> Tensor:
-    """Mean of 4x4 blocks."""
-    size = (hr.shape[-1] // SCALE, hr.shape[-2] // SCALE)
+def shrink(hr: Tensor, scale: int = SCALE) -> Tensor:
+    """Mean of square blocks."""
+    size = (hr.shape[-1] // scale, hr.shape[-2] // scale)
     return to_tensor(cv2.resize(to_numpy(hr), size, interpolation=cv2.INTER_AREA))
 
 

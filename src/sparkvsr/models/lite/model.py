@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sparkvsr.errors import KeyframeError, ResourceError
+from sparkvsr.errors import KeyframeError, ResourceError, WeightsError
 from sparkvsr.models.interface import (
     Keyframe,
     ModelPlan,
@@ -21,12 +23,12 @@ from sparkvsr.models.interface import (
 from sparkvsr.models.lite.detail import detail_file
 from sparkvsr.models.lite.execution import NetworkRunner
 from sparkvsr.models.lite.network import SCALE, PropagatorNet
-from sparkvsr.models.lite.padding import padded, padded_keyframes
+from sparkvsr.models.lite.padding import grid_size, padded, padded_keyframes
 from sparkvsr.models.lite.propagate import REACH, ShotPropagator
 from sparkvsr.models.lite.session import LiteSession
 from sparkvsr.models.lite.upscaler import DetailUpscaler, KeyframeUpscaler, default_dtype, load_detail
 from sparkvsr.models.lite.vivid_shot import VividPropagator
-from sparkvsr.models.lite.weights import fingerprint_of, load_propagator, load_upscaler
+from sparkvsr.models.lite.weights import doubling_folder, fingerprint_of, load_propagator, load_upscaler
 
 CODE_VERSION = "lite-2.3"
 """Raised whenever the same weights give other pixels."""
@@ -34,15 +36,13 @@ CODE_VERSION = "lite-2.3"
 VIVID_VERSION = "3"
 """The same for what only the vivid look does."""
 
-SMALLEST_SIDE = 16
-"""Of what the network is given: smaller frames are continued by their border inside, and cut again."""
-
 # Measured peak above the weights with two keyframes in use, chunks of 4: 320x180: 337 MiB; 640x360: 1426; 960x540: 3109
 # (of 8: 393, with two passes 434; 1550 and 1602; 3443). Bytes for each LR pixel of the frame (pictures, flows,
 # features), of a convolution's tile, and of a frame in the pushed chunk.
 _FRAME_BYTES = 4700
 _SECOND_PASS_BYTES = 800
 _TILE_BYTES = 900
+_NEAR_BYTES = 1600  # of the layers on the true LR grid, calculated
 _CHUNK_BYTES = 48 * 4 + 12
 _FIXED_BYTES = 60_000_000
 # The vivid look: pictures of two more keyframes; the detail network on the largest tile that it is run on.
@@ -51,19 +51,46 @@ _DETAIL_BYTES = 6000
 _DETAIL_TILE_PIXELS = 300 * 300
 
 _STATE_BYTES = 600
-"""Of the saved state for each LR pixel and pass: output, hidden features, the own keyframe, flows."""
+"""Of the saved state for each pixel of the grid and pass: output, hidden features, the own keyframe, flows."""
+
+
+@dataclass(frozen=True)
+class Native:
+    """The networks for one factor.
+
+    Attributes:
+        scale: HR over LR pixels.
+        net: float32 propagator, taken over; the vivid look does not run it.
+        upscaler: makes keyframes where none was given.
+    """
+
+    scale: int
+    net: PropagatorNet
+    upscaler: KeyframeUpscaler | DetailUpscaler | None
+
+    @property
+    def upscale(self) -> Callable[[Tensor], Tensor] | None:
+        """``(3, h, w)`` to ``(3, scale * h, scale * w)``."""
+        if isinstance(self.upscaler, DetailUpscaler):
+            return partial(self.upscaler.upscale, scale=self.scale)
+        return None if self.upscaler is None else self.upscaler.upscale
 
 
 class LiteModel(RestorationModel):
-    """Recurrent propagation of keyframe detail on the LR grid, always by 4.
+    """Recurrent propagation of keyframe detail, by 4, or by 2 where there are networks for that.
 
     Args:
-        net: float32 propagator, taken over.
+        net: float32 propagator for x4, taken over.
         upscaler: makes keyframes where none was given.
         look: ``vivid`` carries whole pictures of keyframes, ``faithful`` only what an LR frame cannot show.
         device: where convolutions run; everything else stays on the CPU.
         dtype: of the convolutions; None takes bf16 where it is fast, else float32.
         fingerprint: of the weights.
+        doubling: networks for x2 in the faithful look; without them sizes up to twice the LR size are resized from x4.
+            The vivid look needs none: its keyframes by 2 are made from those by 4.
+
+    Raises:
+        WeightsError: networks are for another factor.
     """
 
     keyframe_lookahead = REACH
@@ -78,6 +105,7 @@ class LiteModel(RestorationModel):
         dtype: torch.dtype | None = None,
         fingerprint: str = "",
         look: str = "faithful",
+        doubling: Native | None = None,
     ) -> None:
         self.name = "lite"
         self.look = look
@@ -87,13 +115,31 @@ class LiteModel(RestorationModel):
         self.is_thread_invariant = look != "vivid"
         self.device = torch.device(device)
         self.dtype = dtype or default_dtype(self.device)
-        self._net = net.to(self.device, self.dtype).to(memory_format=torch.channels_last).eval()
-        self._upscaler = upscaler
+        self._natives = {SCALE: Native(SCALE, net, upscaler)}
+        if look == "vivid":
+            self._natives[SCALE // 2] = Native(SCALE // 2, net, upscaler)
+        elif doubling is not None:
+            self._natives[SCALE // 2] = doubling
+        for native in self._natives.values():
+            if look != "vivid" and native.net.config.scale != native.scale:
+                msg = (
+                    f"networks for x{native.net.config.scale} where those for x{native.scale} belong; "
+                    f"see sparkvsr export"
+                )
+                raise WeightsError(msg)
+            native.net.to(self.device, self.dtype).to(memory_format=torch.channels_last).eval()
         self._fingerprint = fingerprint
 
-    def working_size(self, lr_size: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:  # noqa: ARG002
-        """Four times the LR size."""
-        return lr_size[0] * SCALE, lr_size[1] * SCALE
+    @property
+    def scales(self) -> tuple[int, ...]:
+        """Factors that there are networks for, rising."""
+        return tuple(sorted(self._natives))
+
+    def working_size(self, lr_size: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+        """The smallest of twice (where there are networks for that) and four times the LR size that is large enough."""
+        sizes = [(lr_size[0] * scale, lr_size[1] * scale) for scale in self.scales]
+        fitting = [one for one in sizes if size[0] <= one[0] and size[1] <= one[1]]
+        return (fitting or sizes[-1:])[0]
 
     def restore(
         self,
@@ -104,11 +150,11 @@ class LiteModel(RestorationModel):
         scale: float = 4.0,
         guidance_scale: float = 1.0,
     ) -> Tensor:
-        """See ``RestorationModel.restore``. Other scales than 4 are resized from 4, antialiased."""
+        """See ``RestorationModel.restore``. Other scales than 4 (and 2) are resized from that, antialiased."""
         h, w = lr.shape[-2:]
         size = (round(h * scale), round(w * scale))
         check_restore_arguments(lr, keyframes, keyframe_indices, size)
-        native = (h * SCALE, w * SCALE)
+        native = self.working_size((h, w), size)
         keys: dict[int, Keyframe] = {}
         if keyframes is not None and len(keyframes):
             resized = _resize(keyframes.float().cpu(), native)
@@ -116,8 +162,9 @@ class LiteModel(RestorationModel):
                 index: Keyframe(lr[index].float().cpu(), image)
                 for index, image in zip(keyframe_indices, resized, strict=True)
             }
-        propagator = self._propagator(padded_keyframes(keys, (h, w), SMALLEST_SIDE), guidance_scale, None)
-        frames = padded(lr.cpu(), SMALLEST_SIDE)
+        factor = native[0] // h
+        propagator = self._propagator(factor, padded_keyframes(keys, (h, w), factor), guidance_scale, None)
+        frames = padded(lr.cpu(), factor)
         return torch.cat(
             [_resize(restored[None, :, : native[0], : native[1]], size) for restored in propagator.run(frames)]
         )
@@ -126,42 +173,44 @@ class LiteModel(RestorationModel):
         """See ``RestorationModel.open_session``.
 
         Raises:
-            KeyframeError: ``request.size`` is not four times ``request.lr_size``.
+            KeyframeError: ``request.size`` is not a size that ``working_size`` gives.
         """
-        if tuple(request.size) != self.working_size(request.lr_size, request.size):
-            msg = f"lite works at 4 times the LR size {request.lr_size}, got {request.size}; see working_size"
-            raise KeyframeError(msg)
-        keyframes = padded_keyframes(request.keyframes, request.lr_size, SMALLEST_SIDE)
-        propagator = self._propagator(keyframes, request.guidance_scale, request.tile, request.own_keyframes)
-        return LiteSession(propagator, request.lr_size, SMALLEST_SIDE)
+        scale = self._scale_of(request.lr_size, request.size)
+        keyframes = padded_keyframes(request.keyframes, request.lr_size, scale)
+        propagator = self._propagator(scale, keyframes, request.guidance_scale, request.tile, request.own_keyframes)
+        return LiteSession(propagator, request.lr_size, scale)
 
     def plan(
         self, lr_size: tuple[int, int], size: tuple[int, int], num_frames: int, *, guided_passes: int, memory_bytes: int
     ) -> ModelPlan:
         """See ``RestorationModel.plan``. The chunk does not change the result, nor does the tile within rounding."""
-        del size
-        pixels = lr_size[0] * lr_size[1]
+        scale = self._scale_of(lr_size, self.working_size(lr_size, size))
+        grid, unshuffle = grid_size(lr_size, scale), SCALE // scale
+        pixels = grid[0] * grid[1]
         base = _FIXED_BYTES + pixels * (_FRAME_BYTES + _SECOND_PASS_BYTES * (guided_passes - 1))
         if self.look == "vivid":
-            base += pixels * _VIVID_BYTES + min(pixels, _DETAIL_TILE_PIXELS) * _DETAIL_BYTES
+            base += pixels * _VIVID_BYTES + min(lr_size[0] * lr_size[1], _DETAIL_TILE_PIXELS) * _DETAIL_BYTES
+        tile_bytes = _TILE_BYTES + (_NEAR_BYTES if unshuffle > 1 else 0)
         for tile in (None, 512, 384, 256, 192, 128, 96, 64):
             tile_pixels = pixels if tile is None else min(pixels, (tile + 24) ** 2)
-            if tile is not None and max(lr_size) <= tile:
+            if tile is not None and max(grid) <= tile:
                 continue
             for chunk in (4, 2, 1):
-                need = base + tile_pixels * _TILE_BYTES + min(chunk, num_frames) * pixels * _CHUNK_BYTES
+                need = base + tile_pixels * tile_bytes + min(chunk, num_frames) * pixels * _CHUNK_BYTES
                 if need <= memory_bytes:
-                    notes = () if tile is None else (f"tiles of {tile} px, so that it fits into memory",)
-                    return ModelPlan(min(chunk, num_frames), tile, need, notes)
+                    side = None if tile is None else tile * unshuffle
+                    notes = () if side is None else (f"tiles of {side} px, so that it fits into memory",)
+                    return ModelPlan(min(chunk, num_frames), side, need, notes)
         msg = (
             f"lite needs at least {need / 2**20:.0f} MiB for frames of {lr_size[1]}x{lr_size[0]}, "
             f"{memory_bytes / 2**20:.0f} MiB are allowed; close other programs or take a smaller clip"
         )
         raise ResourceError(msg)
 
-    def state_bytes(self, lr_size: tuple[int, int]) -> int:
+    def state_bytes(self, lr_size: tuple[int, int], size: tuple[int, int]) -> int:
         """See ``RestorationModel.state_bytes``."""
-        return lr_size[0] * lr_size[1] * _STATE_BYTES
+        height, width = grid_size(lr_size, self._scale_of(lr_size, size))
+        return height * width * _STATE_BYTES
 
     def fingerprint(self) -> str:
         """Hash of the weights, version of the code, precision."""
@@ -170,17 +219,27 @@ class LiteModel(RestorationModel):
             return f"{CODE_VERSION}-vivid-{VIVID_VERSION}-{self._fingerprint}-{kind}"
         return f"{CODE_VERSION}-{self._fingerprint}-{kind}"
 
+    def _scale_of(self, lr_size: tuple[int, int], size: tuple[int, int]) -> int:
+        for scale in self.scales:
+            if tuple(size) == (lr_size[0] * scale, lr_size[1] * scale):
+                return scale
+        known = " or ".join(str(scale) for scale in self.scales)
+        msg = f"lite works at {known} times the LR size {lr_size}, got {size}; see working_size"
+        raise KeyframeError(msg)
+
     def _propagator(
         self,
+        scale: int,
         keyframes: Mapping[int, Keyframe],
         guidance_scale: float,
         tile: int | None,
         own: frozenset[int] = frozenset(),
     ) -> ShotPropagator:
-        runner = NetworkRunner(self._net, self.device, self.dtype, tile)
-        upscale = None if self._upscaler is None else self._upscaler.upscale
+        native = self._natives[scale]
+        side = None if tile is None else max(1, tile * scale // SCALE)
+        runner, upscale = NetworkRunner(native.net, self.device, self.dtype, side), native.upscale
         if self.look == "vivid":
-            return VividPropagator(runner, upscale, keyframes, guidance_scale, own)
+            return VividPropagator(runner, upscale, keyframes, guidance_scale, own, SCALE // scale)
         return ShotPropagator(runner, upscale, keyframes, guidance_scale)
 
 
@@ -203,11 +262,13 @@ def load_lite(
     """
     folder = None if path is None else Path(path)
     chosen = dtype if isinstance(dtype, torch.dtype) else None
-    propagator, fingerprint = load_propagator(folder), fingerprint_of(folder)
+    propagator, fingerprint, inner = load_propagator(folder), fingerprint_of(folder), doubling_folder(folder)
     if look == "faithful":
-        model = LiteModel(
-            propagator, KeyframeUpscaler(load_upscaler(folder), device, chosen), device, chosen, fingerprint
-        )
+        upscaler, doubling = KeyframeUpscaler(load_upscaler(folder), device, chosen), None
+        if inner is not None:
+            upscaler_x2 = KeyframeUpscaler(load_upscaler(inner), device, chosen)
+            doubling = Native(SCALE // 2, load_propagator(inner), upscaler_x2)
+        model = LiteModel(propagator, upscaler, device, chosen, fingerprint, doubling=doubling)
         model.own_references = "lite"
         return model
     home = folder if detail_file(folder) is not None else None

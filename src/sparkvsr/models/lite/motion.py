@@ -10,8 +10,9 @@ object is made for each call (well under a millisecond).
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import cv2
@@ -50,7 +51,15 @@ def grey_of(rgb: NDArray[np.uint8]) -> Grey:
     return grey
 
 
-def flow_between(a: Grey, b: Grey, start: Flow | None = None, *, precise: bool = True, doubled: bool = False) -> Flow:
+def flow_between(
+    a: Grey,
+    b: Grey,
+    start: Flow | None = None,
+    *,
+    precise: bool = True,
+    doubled: bool = False,
+    twice: tuple[Grey, Grey] | None = None,
+) -> Flow:
     """Dense flow from ``a`` to ``b``.
 
     Args:
@@ -61,14 +70,20 @@ def flow_between(a: Grey, b: Grey, start: Flow | None = None, *, precise: bool =
             for consistency checks.
         doubled: match frames of twice the size, which follows small things better: 0.8 dB more with a true keyframe,
             at four times the time (docs/internal/experiments.md).
+        twice: ``a`` and ``b`` at twice the size, ``(2h, 2w)``, where they are known better than by resizing.
     """
     if not doubled:
         return _match(a, b, start, precise=precise)
-    twice = (2 * a.shape[1], 2 * a.shape[0])
-    large = [np.asarray(cv2.resize(x, twice, interpolation=cv2.INTER_CUBIC), np.uint8) for x in (a, b)]
-    begin = None if start is None else np.asarray(cv2.resize(start, twice) * 2, np.float32)
+    large = twice or (doubled_grey(a), doubled_grey(b))
+    begin = None if start is None else np.asarray(cv2.resize(start, (2 * a.shape[1], 2 * a.shape[0])) * 2, np.float32)
     flow = _match(large[0], large[1], begin, precise=precise, close=True)
     return np.asarray(cv2.resize(flow, (a.shape[1], a.shape[0]), interpolation=cv2.INTER_AREA) / 2, np.float32)
+
+
+def doubled_grey(grey: Grey) -> Grey:
+    """Bicubic x2 of a grey image."""
+    size = (2 * grey.shape[1], 2 * grey.shape[0])
+    return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
 def _match(a: Grey, b: Grey, start: Flow | None, *, precise: bool, close: bool = False) -> Flow:
@@ -119,6 +134,8 @@ def track_keyframe(
     step: Flow | None = None,
     *,
     doubled: bool = True,
+    twice: tuple[Grey, Grey] | None = None,
+    flows: Executor | None = None,
 ) -> KeyframeMotion:
     """Motion between ``frame`` and ``key``, started from what was known one frame earlier.
 
@@ -128,12 +145,17 @@ def track_keyframe(
         previous: motion between the frame before and the same keyframe; None searches from nothing.
         step: flow from the current frame to the one before, needed with ``previous``.
         doubled: match doubled frames as well; without it ``to_key`` is ``to_key_plain``, at half the time.
+        twice: see ``flow_between``.
+        flows: where the flow back is matched meanwhile, as neither needs the other; None does one after the other. The
+            result is the same.
     """
     start = None if previous is None or step is None else _tamed(compose(step, previous.to_key))
-    plain = flow_between(frame, key, start)
     # The backward flow only serves the consistency check; last frame's flow is start enough.
-    from_key = flow_between(key, frame, None if previous is None else previous.from_key, precise=False)
-    return KeyframeMotion(flow_between(frame, key, plain, doubled=True) if doubled else plain, plain, from_key)
+    back = partial(flow_between, key, frame, None if previous is None else previous.from_key, precise=False)
+    coming = None if flows is None else flows.submit(back)
+    plain = flow_between(frame, key, start)
+    close = flow_between(frame, key, plain, doubled=True, twice=twice) if doubled else plain
+    return KeyframeMotion(close, plain, back() if coming is None else coming.result())
 
 
 def round_trip_error(motion: KeyframeMotion) -> NDArray[np.float32]:

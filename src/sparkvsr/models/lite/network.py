@@ -1,8 +1,11 @@
 """The two networks of `lite`, pure torch: no OpenCV, no files, no training framework.
 
-Everything is computed on the LR grid; HR pixels only exist inside pixel-unshuffled channels and at the very end.
-Tensors are NCHW with pixels in [0, 1]; h, w are LR sizes. Flows are ``(N, 2, h, w)``, (x, y) in LR pixels, and
-say where in the other image a pixel is found.
+Everything is computed on a grid of one pixel for 4x4 HR pixels; HR pixels only exist inside pixel-unshuffled channels
+and at the very end. At x4 that grid is the LR grid. At x2 it is half of it a side: the LR frame is unshuffled too
+(``PropagatorConfig.unshuffle``), and what an LR frame cannot show is less. In this file "LR" is a picture on the grid
+unless it says *true* LR.
+Tensors are NCHW with pixels in [0, 1]; h, w are sizes of the grid. Flows are ``(N, 2, h, w)``, (x, y) in pixels of the
+grid, and say where in the other image a pixel is found.
 
 The propagator starts out as a classical method (bicubic plus the motion-compensated detail of the keyframe, weighted by
 consistency checks) and learns corrections to it: to the weights, and a residual. Its last layer starts at zero, so an
@@ -13,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +36,7 @@ from sparkvsr.models.lite.resampling import (
     warp,
     wide_mean,
 )
+from sparkvsr.models.lite.still_network import KeyframeUpscalerNet, ResidualBlock, UpscalerConfig, zero
 
 __all__ = [
     "BLOCK",
@@ -48,6 +53,7 @@ __all__ = [
     "UpscalerConfig",
     "agreement_of",
     "propagate_step",
+    "shrink_area",
     "to_channels",
     "to_pixels",
     "trust",
@@ -61,6 +67,7 @@ AGREEMENT_LEVELS = 9.0 / 255
 _LIGHT_LEVELS = 2.0 / 255
 _SOME_TRUST = 0.2
 _TINY = 1e-3
+_NEAR_LAYERS = 4
 
 
 @dataclass(frozen=True)
@@ -71,69 +78,20 @@ class PropagatorConfig:
         channels: width of the body.
         blocks: residual blocks of the body.
         hidden: channels carried from frame to frame.
+        unshuffle: true LR pixels a side in one pixel of the grid: 1 for x4, 2 for x2.
+        near: width of layers on the true LR grid, for what lies close together there; 0 leaves them out.
     """
 
     channels: int = 48
     blocks: int = 5
     hidden: int = 16
-
-
-@dataclass(frozen=True)
-class UpscalerConfig:
-    """Sizes of the keyframe upscaler."""
-
-    channels: int = 64
-    blocks: int = 10
-
-
-def _zero(layer: nn.Conv2d, outputs: int | None = None) -> None:
-    """Zero the first outputs of a layer, and its whole bias."""
-    with torch.no_grad():
-        layer.weight[:outputs].zero_()
-        if layer.bias is not None:
-            layer.bias.zero_()
-
-
-class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions around a leaky ReLU, added to the input."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(channels, channels, 3, padding=1)
-        self.act = nn.LeakyReLU(0.1, inplace=True)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``(N, C, h, w)`` to the same shape."""
-        return x + self.second(self.act(self.first(x)))
-
-
-class KeyframeUpscalerNet(nn.Module):
-    """Single image x4: bicubic plus a learned residual, everything on the LR grid until the last pixel shuffle."""
-
-    def __init__(self, config: UpscalerConfig | None = None) -> None:
-        super().__init__()
-        self.config = config or UpscalerConfig()
-        c = self.config.channels
-        self.head = nn.Conv2d(3, c, 3, padding=1)
-        self.body = nn.Sequential(*[ResidualBlock(c) for _ in range(self.config.blocks)])
-        self.fuse = nn.Conv2d(c, c, 3, padding=1)
-        self.tail = nn.Conv2d(c, 3 * BLOCK, 3, padding=1)
-        _zero(self.tail)
+    unshuffle: int = 1
+    near: int = 0
 
     @property
-    def margin(self) -> int:
-        """LR pixels around a tile that can influence it."""
-        return 2 * self.config.blocks + 3
-
-    def residual(self, lr: Tensor) -> Tensor:
-        """``(N, 3, h, w)`` in [0, 1] to the residual over bicubic on the LR grid, ``(N, 48, h, w)``."""
-        start = self.head(lr - 0.5)
-        return self.tail(self.fuse(self.body(start)) + start)
-
-    def forward(self, lr: Tensor) -> Tensor:
-        """``(N, 3, h, w)`` in [0, 1] to ``(N, 3, 4h, 4w)``, not clamped."""
-        return upscale_bicubic(lr) + to_pixels(self.residual(lr))
+    def scale(self) -> int:
+        """HR pixels a side of a true LR pixel."""
+        return SCALE // self.unshuffle
 
 
 @dataclass
@@ -155,6 +113,17 @@ class Fusion:
     hidden: Tensor
 
 
+def _near_layers(config: PropagatorConfig) -> nn.Sequential:
+    """From the true LR frame to what it adds to bicubic, both on its own grid; nothing at first."""
+    widths = [3, *[config.near] * _NEAR_LAYERS]
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(widths):
+        layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.LeakyReLU(0.1, inplace=True)]
+    last = nn.Conv2d(config.near, 3 * config.scale**2, 3, padding=1)
+    zero(last)
+    return nn.Sequential(*layers, last)
+
+
 class PropagatorNet(nn.Module):
     """Learned parts of the propagator; ``propagate_step`` puts them together with the warps."""
 
@@ -162,10 +131,12 @@ class PropagatorNet(nn.Module):
         super().__init__()
         self.config = config or PropagatorConfig()
         c = self.config.channels
-        self.head = nn.Conv2d(FUSE_INPUTS + self.config.hidden, c, 3, padding=1)
+        shown = 3 * (self.config.unshuffle**2 - 1)  # sub-pixels of the true LR beyond the first
+        self.head = nn.Conv2d(FUSE_INPUTS + shown + self.config.hidden, c, 3, padding=1)
         self.body = nn.Sequential(*[ResidualBlock(c) for _ in range(self.config.blocks)])
         self.tail = nn.Conv2d(c, 6 * BLOCK + self.config.hidden, 3, padding=1)
-        _zero(self.tail, 6 * BLOCK)  # picture and trust start classical; the hidden state starts random
+        zero(self.tail, 6 * BLOCK)  # picture and trust start classical; the hidden state starts random
+        self.near = _near_layers(self.config) if self.config.near else None
 
     @property
     def fuse_margin(self) -> int:
@@ -179,6 +150,10 @@ class PropagatorNet(nn.Module):
         residual, key_logit, previous_logit, plain_logit, hidden = out.float().split(
             [3 * BLOCK, BLOCK, BLOCK, BLOCK, self.config.hidden], dim=1
         )
+        if self.near is not None:
+            unshuffle, scale = self.config.unshuffle, self.config.scale
+            near = self.near(to_pixels(features[:, : 3 * unshuffle**2], unshuffle))
+            residual = residual + to_channels(to_pixels(near, scale)).float()
         return Fusion(residual, key_logit, previous_logit, plain_logit, hidden.clamp(-1, 1))
 
 
@@ -253,8 +228,8 @@ class Kernels:
     """Operations on pixels, replaceable by faster ones at inference (``cpu_kernels.CPU_KERNELS``)."""
 
     warp: Callable[[Tensor, Tensor], Tensor] = warp
-    upscale: Callable[[Tensor], Tensor] = upscale_bicubic
-    shrink: Callable[[Tensor], Tensor] = shrink_area
+    upscale: Callable[..., Tensor] = upscale_bicubic
+    shrink: Callable[..., Tensor] = shrink_area
     luma: Callable[[Tensor], Tensor] = luma
     wide_mean: Callable[[Tensor], Tensor] = wide_mean
     warp_hr: Callable[[Tensor, Tensor], Tensor] | None = None
@@ -276,9 +251,9 @@ class Kernels:
         is_light = ((light.abs() - _LIGHT_LEVELS) / _LIGHT_LEVELS).clamp(0, 1)
         return smooth((missed - light * is_light).abs())
 
-    def detail(self, hr: Tensor) -> Tensor:
-        """What is left of an HR image when everything that an LR frame shows is taken away."""
-        shown = self.upscale(self.shrink(hr))
+    def detail(self, hr: Tensor, scale: int = SCALE) -> Tensor:
+        """What is left of an HR image when everything that a true LR frame shows is taken away."""
+        shown = self.upscale(self.shrink(hr, scale), scale)
         # Frames are large: without gradients the difference goes where the subtrahend was.
         return torch.sub(hr, shown, out=shown if torch.is_inference_mode_enabled() else None)
 
@@ -308,6 +283,7 @@ def propagate_step(
     previous: Previous | None,
     reference: Reference | None,
     *,
+    fine: Tensor | None = None,
     others: Sequence[Reference] = (),
     kernels: Kernels | None = None,
     fuse: Callable[[Tensor], Fusion] | None = None,
@@ -318,6 +294,7 @@ def propagate_step(
     Args:
         net: the learned parts.
         lr: ``(N, 3, h, w)``.
+        fine: the true LR frame ``(N, 3, uh, uw)`` where the network unshuffles it by u; ``lr`` is its ``shrink_area``.
         previous: state of the frame before, None at the start of a shot.
         reference: keyframe, None for the blind result.
         others: further keyframes; for each pixel the most trusted one counts.
@@ -326,6 +303,7 @@ def propagate_step(
         with_picture: also give ``StepResult.key_picture``.
     """
     kernels = kernels or Kernels()
+    scale, fine = net.config.scale, lr if fine is None else fine
     n, _, h, w = lr.shape
     zero = lr.new_zeros(n, 1, h, w)
     references = [] if reference is None else [reference, *others]
@@ -340,10 +318,10 @@ def propagate_step(
         previous_trust = trust(previous_error, PHOTOMETRIC_LEVELS) * valid
         hidden = kernels.warp(previous.hidden, previous.flow) * valid
         # Luma is enough to carry from frame to frame: a third of the cost, and colour detail follows brightness.
-        previous_detail = kernels.detail(kernels.warp_by_lr_flow(kernels.luma(previous.output), previous.flow))
+        previous_detail = kernels.detail(kernels.warp_by_lr_flow(kernels.luma(previous.output), previous.flow), scale)
     key: _Aligned | None = None
     for one in references:
-        aligned = _align(lr, one, kernels, with_picture=with_picture)
+        aligned = _align(lr, one, kernels, scale, with_picture=with_picture)
         key = aligned if key is None else _better(key, aligned)
         del aligned  # HR pictures, not needed beside what was made of them
 
@@ -359,7 +337,7 @@ def propagate_step(
         previous_part = to_channels(previous_detail) * (8 * previous_trust).clamp(max=1)
     features = torch.cat(
         [
-            lr - 0.5,
+            to_channels(fine, net.config.unshuffle) - 0.5,
             key_part,
             plain_part,
             previous_part,
@@ -392,7 +370,7 @@ def propagate_step(
         carried = weight * detail if carried is None else torch.lerp(carried, detail, weight)
     if carried is not None:
         picture = picture + carried
-    output = (picture + kernels.upscale(lr)).clamp_(0, 1)
+    output = (picture + kernels.upscale(fine, scale)).clamp_(0, 1)
     if key is None:
         return StepResult(output, fusion.hidden, None, None, None)
     return StepResult(output, fusion.hidden, key.picture, key.geometric, key.closeness)
@@ -417,7 +395,7 @@ class _Aligned:
     preference: float
 
 
-def _align(lr: Tensor, reference: Reference, kernels: Kernels, *, with_picture: bool) -> _Aligned:
+def _align(lr: Tensor, reference: Reference, kernels: Kernels, scale: int, *, with_picture: bool) -> _Aligned:
     """Warp a keyframe and everything that says how far to trust it."""
     flow = reference.flow
     geometric = reference.geometric * inside(flow, (reference.lr.shape[-2], reference.lr.shape[-1]))
@@ -426,11 +404,12 @@ def _align(lr: Tensor, reference: Reference, kernels: Kernels, *, with_picture: 
     error = kernels.difference(there[:, :3], lr) * known
     agreement = there[:, 3:] * known
     picture = kernels.warp_by_lr_flow(reference.hr, flow)
-    detail = kernels.detail(picture)
+    detail = kernels.detail(picture, scale)
     if reference.plain_flow is flow:  # one estimate only, warped already
         plain_detail = kernels.luma(detail)
     else:
-        plain_detail = kernels.detail(kernels.warp_by_lr_flow(kernels.luma(reference.hr), reference.plain_flow))
+        plain = kernels.warp_by_lr_flow(kernels.luma(reference.hr), reference.plain_flow)
+        plain_detail = kernels.detail(plain, scale)
     return _Aligned(
         picture=picture if with_picture else None,
         detail=detail,

@@ -4,6 +4,9 @@ One object carries everything that goes from a frame to the next, so the result 
 grouped. Where nobody gave a keyframe, the model makes one of its own every now and then with the keyframe upscaler:
 a heavier network costs little on one frame in 24, and its detail is carried like that of any keyframe.
 
+Frames are looked at on the grid of one pixel for 4x4 HR pixels. At x4 that is the LR frame; at x2 it is half of it a
+side, and what only the true LR frame shows goes into the network and into the flow that is matched on doubled frames.
+
 With guidance other than 1 there are two passes with states of their own, one that sees keyframes and one that does not;
 the motion between frames is estimated once for both.
 """
@@ -13,7 +16,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,14 +24,14 @@ import torch
 from torch import Tensor
 
 from sparkvsr.models.interface import Keyframe
-from sparkvsr.models.lite.cpu_kernels import CPU_KERNELS, to_numpy, to_tensor
+from sparkvsr.models.lite.cpu_kernels import CPU_KERNELS, to_tensor
 from sparkvsr.models.lite.execution import NetworkRunner
+from sparkvsr.models.lite.lr_frame import LrFrame, grey_levels
 from sparkvsr.models.lite.motion import (
     Flow,
     Grey,
     KeyframeMotion,
     flow_between,
-    grey_of,
     roughness,
     round_trip_error,
     sample,
@@ -52,6 +55,9 @@ REACH = 32
 OWN_EVERY = 24
 """Frames between two keyframes of the model's own making."""
 
+_FLOWS = 3
+"""Flows that are matched side by side: to the frame before, ahead of time, and to and from a keyframe."""
+
 _FLASH_FRAMES = 8
 _POOR_TRUST = 0.05
 _PREVIOUS_LOST = 0.25
@@ -61,13 +67,21 @@ _MOTION_PARTS = ("to_key", "to_key_plain", "from_key")
 _OWN_PREFERENCE = 0.08
 
 
+@dataclass(frozen=True)
+class Sight:
+    """A frame, the grey ``(h, w)`` of the one before it, and the flow to that; None at the start of a shot."""
+
+    frame: LrFrame
+    before: Grey | None
+    step_flow: Flow | None
+
+
 @dataclass
 class ActiveKeyframe:
     """A keyframe in use, ready for ``Reference``."""
 
-    lr: Tensor
+    frame: LrFrame
     hr: Tensor
-    grey: Grey
     agreement: Tensor
     weight: float
     motion: KeyframeMotion | None = None
@@ -90,13 +104,14 @@ class Observation:
     """All that is known of a frame before the network sees it.
 
     Attributes:
-        lr: ``(1, 3, h, w)``.
-        before: LR frame before it, None at the start, after a cut, and where too little of it is found again.
+        frame: itself.
+        before: LR frame before it ``(1, 3, h, w)``, None at the start, after a cut, and where too little of it is found
+            again.
         step_flow: flow to that frame.
         references: keyframes brought to this frame, by pass.
     """
 
-    lr: Tensor
+    frame: LrFrame
     before: Tensor | None
     step_flow: Flow | None
     references: dict[str, list[Reference]]
@@ -107,8 +122,8 @@ class ShotPropagator:
 
     Args:
         runner: runs the network.
-        upscale: ``(3, h, w)`` to ``(3, 4h, 4w)``, makes keyframes where none was given; None leaves that out.
-        keyframes: by frame index within the shot, HR images at 4 times the LR size; read when first needed.
+        upscale: ``(3, uh, uw)`` to ``(3, 4h, 4w)``, makes keyframes where none was given; None leaves that out.
+        keyframes: by frame index within the shot, true LR and HR images; read when first needed.
         guidance_scale: 0 blind, 1 keyframes, in between a mixture; above 1 further towards the keyframes themselves.
     """
 
@@ -128,6 +143,7 @@ class ShotPropagator:
         guidance_scale: float = 1.0,
     ) -> None:
         self._runner = runner
+        self._unshuffle = runner.net.config.unshuffle
         self._upscale = upscale
         self._own: dict[str, tuple[int, ActiveKeyframe]] = {}
         self._keyframes = keyframes
@@ -139,6 +155,8 @@ class ShotPropagator:
         self._flash_until = -1
         self.next_index = 0
         self._lr: Tensor | None = None
+        self._grey: Grey | None = None
+        self._flows: Executor | None = None
         self._states: dict[str, PassState] = {}
         self.keyframe_shares: list[float] = []
         """Of every frame since this object was made, how much trusted keyframes cover, 0 to 1."""
@@ -147,7 +165,7 @@ class ShotPropagator:
             self._pass_names.append("blind")
 
     def step(self, frame: Tensor) -> Tensor:
-        """Restore the next frame: ``(3, h, w)`` float in [0, 1] to ``(3, 4h, 4w)`` float32 in [0, 1]."""
+        """Restore the next frame: ``(3, uh, uw)`` float in [0, 1] to ``(3, 4h, 4w)`` float32 in [0, 1]."""
         return next(self.run([frame]))
 
     @torch.inference_mode()
@@ -155,45 +173,55 @@ class ShotPropagator:
         """Restore frames in order, as ``step`` does each.
 
         What motion there is does not depend on what the network makes of it, so the next frame is looked at in a
-        second thread while the network works on this one. The order of both, and so the result, is always the same.
+        second thread while the network works on this one; flows that do not need each other are matched side by side.
+        The order of what depends on each other, and so the result, is always the same.
         """
-        with ThreadPoolExecutor(1, "sparkvsr-motion") as pool:
+        with (
+            ThreadPoolExecutor(1, "sparkvsr-motion") as pool,
+            ThreadPoolExecutor(_FLOWS, "sparkvsr-flow") as self._flows,
+        ):
             waiting: deque[Future[Observation]] = deque()
-            for frame in frames:
-                waiting.append(pool.submit(self._observe, frame))
+            sight: Future[Sight] | None = None
+            for picture in frames:
+                sight = self._flows.submit(self._look, picture, sight)
+                waiting.append(pool.submit(self._observe, sight))
                 if len(waiting) > 1:
                     yield self._render(waiting.popleft().result())
             while waiting:
                 yield self._render(waiting.popleft().result())
 
     @torch.inference_mode()
-    def _observe(self, frame: Tensor) -> Observation:
+    def _look(self, picture: Tensor, last: Future[Sight] | None) -> Sight:
+        """A frame, and the motion to the one before it."""
+        frame = LrFrame.of(picture.float()[None], self._unshuffle)
+        before = self._grey if last is None else last.result().frame.grey
+        return Sight(frame, before, None if before is None else flow_between(frame.grey, before, precise=False))
+
+    @torch.inference_mode()
+    def _observe(self, sight: Future[Sight]) -> Observation:
         """Motion of the next frame, and keyframes of our own where help is welcome."""
-        lr = frame.float()[None].contiguous(memory_format=torch.channels_last)
-        grey = _grey(lr)
-        step_flow: Flow | None = None
-        if self._lr is not None:
-            before = _grey(self._lr)
-            step_flow = flow_between(grey, before, precise=False)
-            if is_cut(grey, before, step_flow):
-                self._start_anew()
-                step_flow = None
+        seen = sight.result()
+        frame, step_flow = seen.frame, seen.step_flow
+        lr, grey = frame.lr, frame.grey
+        if step_flow is not None and seen.before is not None and is_cut(grey, seen.before, step_flow):
+            self._start_anew()
+            step_flow = None
         previous = None if step_flow is None else self._lr
         if self.forgets_lost and previous is not None and step_flow is not None:
             error = CPU_KERNELS.difference(warp(previous, to_tensor(step_flow)), lr)
             previous = None if lost_share(lr, error) > _PREVIOUS_LOST else previous
-        given, share, is_poor = self._references(lr, grey, step_flow)
+        given, share, is_poor = self._references(frame, step_flow)
         self.keyframe_shares.append(share)
         references = {}
         for name in self._pass_names:
             found, poor = (given, is_poor) if name == "keyed" else ([], True)
             if poor:
-                found = found + self._own_reference(name, lr, grey, step_flow, is_alone=not found)
+                found = found + self._own_reference(name, frame, step_flow, is_alone=not found)
             elif name in self._own:
                 self._own[name][1].motion = None  # not followed meanwhile
             references[name] = found
-        observation = Observation(lr, previous, step_flow, references)
-        self._lr = lr
+        observation = Observation(frame, previous, step_flow, references)
+        self._lr, self._grey = lr, grey
         self.next_index += 1
         return observation
 
@@ -202,9 +230,10 @@ class ShotPropagator:
         for name, references in seen.references.items():
             results[name] = propagate_step(
                 self._runner.net,
-                seen.lr,
+                seen.frame.lr,
                 self._previous(name, seen),
                 references[0] if references else None,
+                fine=seen.frame.fine,
                 others=references[1:],
                 kernels=CPU_KERNELS,
                 fuse=self._runner.fuse,
@@ -225,7 +254,7 @@ class ShotPropagator:
             state.update(_motion_tensors(f"key{index}", active.motion))
         for name, (index, active) in self._own.items():
             state[f"own.{name}.index"] = torch.tensor(index)
-            state[f"own.{name}.lr"], state[f"own.{name}.hr"] = active.lr.clone(), active.hr.clone()
+            state[f"own.{name}.lr"], state[f"own.{name}.hr"] = active.frame.fine.clone(), active.hr.clone()
             state.update(_motion_tensors(f"own.{name}", active.motion))
         return state
 
@@ -234,6 +263,7 @@ class ShotPropagator:
         self.next_index = next_index
         self._cut_at, self._cut_before, self._flash_until = (int(value) for value in state["cuts"])
         self._lr = state["lr"].contiguous(memory_format=torch.channels_last) if "lr" in state else None
+        self._grey = None if self._lr is None else grey_levels(self._lr)
         self._states = {
             name: PassState(state[f"{name}.output"], state[f"{name}.hidden"])
             for name in self._pass_names
@@ -248,7 +278,8 @@ class ShotPropagator:
         self._own = {}
         for name in self._pass_names:
             if f"own.{name}.index" in state:
-                active = ready(state[f"own.{name}.lr"], state[f"own.{name}.hr"], 1.0)
+                frame = LrFrame.of(state[f"own.{name}.lr"], self._unshuffle)
+                active = ready(frame, state[f"own.{name}.hr"], 1.0)
                 active.motion = _motion_from(state, f"own.{name}")
                 self._own[name] = int(state[f"own.{name}.index"]), active
 
@@ -285,26 +316,24 @@ class ShotPropagator:
         # On a keyframe itself, or without anything behind, one is enough.
         return behind if behind == [self.next_index] else behind + ahead
 
-    def _own_reference(
-        self, name: str, lr: Tensor, grey: Grey, step_flow: Flow | None, *, is_alone: bool
-    ) -> list[Reference]:
+    def _own_reference(self, name: str, frame: LrFrame, step_flow: Flow | None, *, is_alone: bool) -> list[Reference]:
         """The keyframe of the model's own making, made now if there is none or it is too old."""
         if self._upscale is None:
             return []
         index, key = self._own.get(name, (-self.own_every, None))
         if key is None or self.next_index - index >= self.own_every:
-            key = ready(lr, self._upscale(lr[0])[None], 1.0)
+            key = ready(frame, self._upscale(frame.fine[0])[None], 1.0)
             self._own[name] = self.next_index, key
         age = self.next_index - self._own[name][0]
         # Beside keyframes that somebody gave ours only fill in: half the time is enough for it. Where all of those are
         # rejected the result is the blind one, to the bit.
         doubled = self.follows_own_doubled and is_alone
-        reference = tracked(key, grey, step_flow, age, doubled=doubled)
-        if age >= self.renew_after and (reference is None or is_lost(lr, reference)):
+        reference = tracked(key, frame, step_flow, age, doubled=doubled, flows=self._flows)
+        if age >= self.renew_after and (reference is None or is_lost(frame.lr, reference)):
             # Water, fire, a crowd: nothing that lies back can be carried, and a fresh one is as good as a single image.
-            key = ready(lr, self._upscale(lr[0])[None], 1.0)
+            key = ready(frame, self._upscale(frame.fine[0])[None], 1.0)
             self._own[name] = self.next_index, key
-            reference = tracked(key, grey, step_flow, 0)
+            reference = tracked(key, frame, step_flow, 0)
         if reference is None:
             return []
         # A picture that somebody gave beats our own, unless it can hardly be trusted at a place.
@@ -317,7 +346,7 @@ class ShotPropagator:
         """Of a keyframe with a guidance of its own, or with that of all."""
         return min(max((self._guidance if guidance is None else guidance) - 1.0, 0.0), 1.0)
 
-    def _references(self, lr: Tensor, grey: Grey, step_flow: Flow | None) -> tuple[list[Reference], float, bool]:
+    def _references(self, frame: LrFrame, step_flow: Flow | None) -> tuple[list[Reference], float, bool]:
         """The given keyframes in use, the mean trust in the best of them, and whether help is welcome."""
         wanted = self._wanted()
         place = bisect_right(self._indices, self.next_index)
@@ -330,19 +359,20 @@ class ShotPropagator:
             key = self._active[index]
             if key.weight <= 0:
                 continue
-            reference = tracked(key, grey, step_flow, abs(index - self.next_index))
+            distance = abs(index - self.next_index)
+            reference = tracked(key, frame, step_flow, distance, flows=self._flows)
             if reference is not None:
                 self._keyframe_fits(index)
                 reference.closeness = self._closeness(key.guidance)
                 references.append(reference)
-                best = max(best, mean_trust(lr, reference))
-                fits = fits or not is_lost(lr, reference)
+                best = max(best, mean_trust(frame.lr, reference))
+                fits = fits or not is_lost(frame.lr, reference)
         return references, best, best < _POOR_TRUST or not fits
 
     def _load(self, index: int) -> ActiveKeyframe:
         keyframe = self._keyframes[index]
-        lr, hr = keyframe.lr.float()[None], keyframe.hr.float()[None]
-        key = ready(lr, hr, min(max(float(keyframe.weight), 0.0), 1.0) * keyframe_weight(hr, lr))
+        frame, hr = LrFrame.of(keyframe.lr.float()[None], self._unshuffle), keyframe.hr.float()[None]
+        key = ready(frame, hr, min(max(float(keyframe.weight), 0.0), 1.0) * keyframe_weight(hr, frame.lr))
         key.guidance = keyframe.guidance
         return key
 
@@ -369,38 +399,45 @@ def _closer(result: StepResult, references: Sequence[Reference]) -> StepResult:
     return replace(result, output=torch.lerp(result.output, result.key_picture, share).clamp(0, 1))
 
 
-def ready(lr: Tensor, hr: Tensor, weight: float) -> ActiveKeyframe:
-    """A keyframe ``(1, 3, h, w)``, ``(1, 3, 4h, 4w)`` with all that is known of it alone."""
-    lr = lr.contiguous(memory_format=torch.channels_last)
+def ready(frame: LrFrame, hr: Tensor, weight: float) -> ActiveKeyframe:
+    """A keyframe, its picture ``(1, 3, 4h, 4w)``, with all that is known of it alone."""
     hr = hr.contiguous(memory_format=torch.channels_last)
-    return ActiveKeyframe(lr, hr, _grey(lr), agreement_of(hr, lr), weight)
+    return ActiveKeyframe(frame, hr, agreement_of(hr, frame.lr), weight)
 
 
 def tracked(
-    key: ActiveKeyframe, grey: Grey, step_flow: Flow | None, distance: int, *, doubled: bool = True
+    key: ActiveKeyframe,
+    frame: LrFrame,
+    step_flow: Flow | None,
+    distance: int,
+    *,
+    doubled: bool = True,
+    flows: Executor | None = None,
 ) -> Reference | None:
     """Follow a keyframe to the current frame; None if the frame shows another scene.
 
     Args:
         key: changed in place.
-        grey: ``(h, w)``, the current frame.
+        frame: the current one.
         step_flow: to the frame before.
         distance: in frames.
-        doubled: see ``track_keyframe``.
+        doubled, flows: see ``track_keyframe``.
     """
+    grey, key_grey = frame.grey, key.frame.grey
     if distance == 0:
         zero = np.zeros((*grey.shape, 2), np.float32)
         key.motion = KeyframeMotion(zero, zero, zero)
     else:
-        key.motion = track_keyframe(grey, key.grey, key.motion, step_flow, doubled=doubled)
-    weight = key.weight * scene_weight(grey, sample(key.grey.astype(np.float32), key.motion.to_key))
+        twice = frame.twice, key.frame.twice
+        key.motion = track_keyframe(grey, key_grey, key.motion, step_flow, doubled=doubled, twice=twice, flows=flows)
+    weight = key.weight * scene_weight(grey, sample(key_grey.astype(np.float32), key.motion.to_key))
     if weight <= 0:
         return None
     geometric = trust(to_tensor(round_trip_error(key.motion)), ROUND_TRIP_LR_PX) * weight
     flow = to_tensor(key.motion.to_key)
     is_plain = key.motion.to_key is key.motion.to_key_plain
     return Reference(
-        key.lr,
+        key.frame.lr,
         key.hr,
         key.agreement,
         flow,
@@ -443,8 +480,3 @@ def _motion_from(state: Mapping[str, Tensor], name: str) -> KeyframeMotion | Non
     if f"{name}.to_key" not in state:
         return None
     return KeyframeMotion(*(np.ascontiguousarray(state[f"{name}.{part}"].numpy()) for part in _MOTION_PARTS))
-
-
-def _grey(lr: Tensor) -> Grey:
-    rgb = np.ascontiguousarray(to_numpy((lr * 255).round().clamp(0, 255)).astype(np.uint8))
-    return grey_of(rgb)

@@ -61,13 +61,13 @@ class Patch:
         there.copy_(blend(there, self.picture, self.share))
 
 
-def refreshed(lr: Tensor, covered: Tensor, upscale: Callable[[Tensor], Tensor]) -> tuple[list[Patch], Tensor]:
+def refreshed(fine: Tensor, covered: Tensor, upscale: Callable[[Tensor], Tensor]) -> tuple[list[Patch], Tensor]:
     """Make anew what is not covered.
 
     Args:
-        lr: the frame, ``(1, 3, h, w)``.
+        fine: the frame, ``(1, 3, uh, uw)``: at x4 u is 1, at x2 it is 2.
         covered: ``(1, 1, h, w)`` in [0, 1], how far what was carried here is trusted.
-        upscale: ``(3, h, w)`` to ``(3, 4h, 4w)``.
+        upscale: ``(3, uh, uw)`` to ``(3, 4h, 4w)``.
 
     Returns:
         Parts of the frame, which do not overlap, and ``covered`` with them.
@@ -77,6 +77,7 @@ def refreshed(lr: Tensor, covered: Tensor, upscale: Callable[[Tensor], Tensor]) 
     if not parts:
         return [], covered
     h, w = needed.shape
+    u = fine.shape[-2] // h
     share = np.zeros((h, w), np.float32)
     for y0, y1, x0, x1 in parts:
         share[y0:y1, x0:x1] = 1
@@ -86,7 +87,7 @@ def refreshed(lr: Tensor, covered: Tensor, upscale: Callable[[Tensor], Tensor]) 
     patches = []
     for y0, y1, x0, x1 in parts:
         top, bottom, left, right = _with_surroundings((y0, y1, x0, x1), (h, w))
-        made = upscale(lr[0, :, top:bottom, left:right])
+        made = upscale(fine[0, :, u * top : u * bottom, u * left : u * right])
         inner = made[:, SCALE * (y0 - top) : SCALE * (y1 - top), SCALE * (x0 - left) : SCALE * (x1 - left)]
         patches.append(Patch(y0, x0, inner[None], soft[:, :, y0:y1, x0:x1]))
     return patches, torch.maximum(covered, soft)

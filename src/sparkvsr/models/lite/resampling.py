@@ -12,52 +12,56 @@ import torch.nn.functional as F
 from torch import Tensor
 
 SCALE = 4
+"""HR pixels a side of one pixel of the grid that everything is computed on."""
+
 BLOCK = SCALE * SCALE
 
 
-def to_pixels(channels: Tensor) -> Tensor:
-    """``(N, 16 * C, h, w)`` to ``(N, C, 4h, 4w)``; channels are (row, column, colour), so NHWC memory stays whole."""
+def to_pixels(channels: Tensor, scale: int = SCALE) -> Tensor:
+    """``(N, s * s * C, h, w)`` to ``(N, C, sh, sw)``; channels are row, column, colour, so NHWC memory stays whole."""
     n, k, h, w = channels.shape
-    c = k // BLOCK
-    x = channels.permute(0, 2, 3, 1).reshape(n, h, w, SCALE, SCALE, c).permute(0, 1, 3, 2, 4, 5)
-    return x.reshape(n, h * SCALE, w * SCALE, c).permute(0, 3, 1, 2)
+    c = k // (scale * scale)
+    x = channels.permute(0, 2, 3, 1).reshape(n, h, w, scale, scale, c).permute(0, 1, 3, 2, 4, 5)
+    return x.reshape(n, h * scale, w * scale, c).permute(0, 3, 1, 2)
 
 
-def to_channels(pixels: Tensor) -> Tensor:
-    """``(N, C, 4h, 4w)`` to ``(N, 16 * C, h, w)``: the inverse of ``to_pixels``."""
+def to_channels(pixels: Tensor, scale: int = SCALE) -> Tensor:
+    """``(N, C, sh, sw)`` to ``(N, s * s * C, h, w)``: the inverse of ``to_pixels``."""
+    if scale == 1:
+        return pixels
     n, c, height, width = pixels.shape
-    h, w = height // SCALE, width // SCALE
-    x = pixels.permute(0, 2, 3, 1).reshape(n, h, SCALE, w, SCALE, c).permute(0, 1, 3, 2, 4, 5)
-    return x.reshape(n, h, w, BLOCK * c).permute(0, 3, 1, 2)
+    h, w = height // scale, width // scale
+    x = pixels.permute(0, 2, 3, 1).reshape(n, h, scale, w, scale, c).permute(0, 1, 3, 2, 4, 5)
+    return x.reshape(n, h, w, scale * scale * c).permute(0, 3, 1, 2)
 
 
 @lru_cache(maxsize=32)
-def _resampling_matrix(length: int, mode: str) -> Tensor:
-    """The ``(4 * length, length)`` matrix of a x4 interpolation along one axis."""
+def _resampling_matrix(length: int, mode: str, scale: int) -> Tensor:
+    """The ``(scale * length, length)`` matrix of an interpolation along one axis."""
     unit = torch.eye(length).view(1, length, length, 1).expand(1, length, length, 1)
     if mode == "bicubic":
-        out = F.interpolate(unit, size=(SCALE * length, 1), mode="bicubic", align_corners=False)
+        out = F.interpolate(unit, size=(scale * length, 1), mode="bicubic", align_corners=False)
     else:
-        out = F.interpolate(unit, size=(SCALE * length, 1), mode="bilinear", align_corners=False)
+        out = F.interpolate(unit, size=(scale * length, 1), mode="bilinear", align_corners=False)
     return out[0, :, :, 0].t().contiguous()
 
 
-def upscale_by_matrix(x: Tensor, mode: str) -> Tensor:
-    """Separable x4 interpolation as two matrix products: on crops, and backwards, far faster than ``F.interpolate``."""
-    rows = _resampling_matrix(x.shape[-2], mode).to(x.device)
-    columns = _resampling_matrix(x.shape[-1], mode).to(x.device)
+def upscale_by_matrix(x: Tensor, mode: str, scale: int = SCALE) -> Tensor:
+    """Separable interpolation as two matrix products: on crops, and backwards, far faster than ``F.interpolate``."""
+    rows = _resampling_matrix(x.shape[-2], mode, scale).to(x.device)
+    columns = _resampling_matrix(x.shape[-1], mode, scale).to(x.device)
     with torch.autocast(x.device.type, enabled=False):
         return rows @ (x.float() @ columns.t())
 
 
-def upscale_bicubic(lr: Tensor) -> Tensor:
-    """Bicubic x4 (a = -0.75), ``(N, C, h, w)`` to ``(N, C, 4h, 4w)``."""
-    return upscale_by_matrix(lr, "bicubic")
+def upscale_bicubic(lr: Tensor, scale: int = SCALE) -> Tensor:
+    """Bicubic (a = -0.75), ``(N, C, h, w)`` to ``(N, C, sh, sw)``."""
+    return upscale_by_matrix(lr, "bicubic", scale)
 
 
-def shrink_area(hr: Tensor) -> Tensor:
-    """Mean of 4x4 blocks."""
-    return F.avg_pool2d(hr, SCALE)
+def shrink_area(hr: Tensor, scale: int = SCALE) -> Tensor:
+    """Mean of square blocks."""
+    return F.avg_pool2d(hr, scale) if scale > 1 else hr
 
 
 def warp(image: Tensor, flow: Tensor, mode: str = "bilinear") -> Tensor:

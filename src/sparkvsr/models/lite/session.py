@@ -18,13 +18,13 @@ class LiteSession(Session):
     Args:
         propagator: at the start of the shot.
         lr_size: ``(h, w)`` that frames must have.
-        smallest: side that frames are continued to for the propagator.
+        scale: of the propagator, HR over LR pixels.
     """
 
-    def __init__(self, propagator: ShotPropagator, lr_size: tuple[int, int], smallest: int = 1) -> None:
+    def __init__(self, propagator: ShotPropagator, lr_size: tuple[int, int], scale: int) -> None:
         self._propagator = propagator
         self._lr_size = lr_size
-        self._smallest = smallest
+        self._scale = scale
 
     def push(self, lr: Tensor) -> Tensor:
         """See ``Session.push``; as many frames come back as were pushed.
@@ -36,16 +36,16 @@ class LiteSession(Session):
             msg = f"`lr` must be (n, 3, {self._lr_size[0]}, {self._lr_size[1]}), got {tuple(lr.shape)}"
             raise ValueError(msg)
         # Filled frame by frame: stacking a list would hold every frame twice for a moment.
-        h, w = self._lr_size
-        restored = torch.empty(lr.shape[0], 3, 4 * h, 4 * w)
-        for target, frame in zip(restored, self._propagator.run(padded(lr, self._smallest)), strict=True):
-            target.copy_(frame[:, : 4 * h, : 4 * w])
+        height, width = (side * self._scale for side in self._lr_size)
+        restored = torch.empty(lr.shape[0], 3, height, width)
+        for target, frame in zip(restored, self._propagator.run(padded(lr, self._scale)), strict=True):
+            target.copy_(frame[:, :height, :width])
         return restored
 
     def finish(self) -> Tensor:
         """Nothing is held back."""
-        h, w = self._lr_size
-        return torch.zeros(0, 3, 4 * h, 4 * w)
+        height, width = (side * self._scale for side in self._lr_size)
+        return torch.zeros(0, 3, height, width)
 
     @property
     def keyframe_shares(self) -> list[float]:

@@ -1,4 +1,4 @@
-"""The keyframe upscaler as the rest of the project sees it: one image in, four times the size out."""
+"""The keyframe networks as the rest of the project sees them: one image in, a larger one out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sparkvsr.models.lite.weights import embedded_folder, load_upscaler
 
 
 class KeyframeUpscaler:
-    """Upscales single images by 4.
+    """Upscales single images by the factor of its network, 4 or 2.
 
     Args:
         net: float32 network, taken over.
@@ -40,23 +40,24 @@ class KeyframeUpscaler:
             tile: side of a tile in LR pixels, None for the whole image at once; tiles leave no seams.
 
         Returns:
-            ``(3, 4h, 4w)`` float32 in [0, 1] on the CPU.
+            ``(3, scale * h, scale * w)`` float32 in [0, 1] on the CPU.
         """
         if image.ndim != 3 or image.shape[0] != 3 or not image.is_floating_point():
             msg = f"`image` must be float (3, h, w), got {image.dtype} {tuple(image.shape)}"
             raise ValueError(msg)
         lr = image.float().cpu()[None]
         h, w = lr.shape[-2:]
+        scale, margin = self._net.config.scale, self._net.margin
         # The bicubic part and the sum stay float32: bf16 has fewer grey levels than the 8 bit of the input.
-        out = F.interpolate(lr, scale_factor=SCALE, mode="bicubic", align_corners=False)
-        side, margin = tile or max(h, w), self._net.margin
+        out = F.interpolate(lr, scale_factor=scale, mode="bicubic", align_corners=False)
+        side = tile or max(h, w)
         for y in range(0, h, side):
             for x in range(0, w, side):
                 y0, x0, y1, x1 = max(0, y - margin), max(0, x - margin), min(h, y + side), min(w, x + side)
                 part = lr[:, :, y0 : min(h, y1 + margin), x0 : min(w, x1 + margin)].to(self.device, self.dtype)
                 residual = self._net.residual(part.contiguous(memory_format=torch.channels_last))
                 inner = residual[:, :, y - y0 : y1 - y0, x - x0 : x1 - x0].float().cpu()
-                out[:, :, SCALE * y : SCALE * y1, SCALE * x : SCALE * x1] += to_pixels(inner)
+                out[:, :, scale * y : scale * y1, scale * x : scale * x1] += to_pixels(inner, scale)
         return out[0].clamp_(0, 1)
 
 
@@ -66,7 +67,9 @@ without, the outermost pixels of a plain colour are up to 21 of 255 off, with 4 
 
 
 class DetailUpscaler:
-    """Upscales single images by 4 for the eye: it removes noise and blocking, and invents detail.
+    """Upscales single images by 4 or 2 for the eye: it removes noise and blocking, and invents detail.
+
+    By 2 it is its picture of 4 times the size made smaller, piece by piece, so that the large one never exists.
 
     Args:
         net: float32 network, taken over.
@@ -88,14 +91,23 @@ class DetailUpscaler:
         self._net = net.to(self.device, self.dtype).to(memory_format=torch.channels_last).eval()
 
     @torch.inference_mode()
-    def upscale(self, image: Tensor, tile: int | None = 256) -> Tensor:
-        """See ``KeyframeUpscaler.upscale``; tiles agree within rounding."""
+    def upscale(self, image: Tensor, tile: int | None = 256, scale: int = SCALE) -> Tensor:
+        """See ``KeyframeUpscaler.upscale``; tiles agree within rounding.
+
+        Args:
+            image: ``(3, h, w)`` float in [0, 1].
+            tile: side of a tile in LR pixels, None for the whole image at once.
+            scale: 4 or 2.
+
+        Returns:
+            ``(3, scale * h, scale * w)`` float32 in [0, 1] on the CPU.
+        """
         if image.ndim != 3 or image.shape[0] != 3 or not image.is_floating_point():
             msg = f"`image` must be float (3, h, w), got {image.dtype} {tuple(image.shape)}"
             raise ValueError(msg)
         lr = F.pad(image.float().cpu()[None], (EDGE,) * 4, mode="replicate")
         h, w = lr.shape[-2:]
-        out = torch.empty(1, 3, SCALE * h, SCALE * w).contiguous(memory_format=torch.channels_last)
+        out = torch.empty(1, 3, scale * h, scale * w).contiguous(memory_format=torch.channels_last)
         margin = self._net.margin
         # A frame that is hardly larger than a tile stays whole: the surroundings of two tiles would cost more.
         side = max(h, w) if tile is None or h * w <= 1.25 * tile * tile else tile
@@ -104,9 +116,12 @@ class DetailUpscaler:
                 y0, x0, y1, x1 = max(0, y - margin), max(0, x - margin), min(h, y + side), min(w, x + side)
                 part = lr[:, :, y0 : min(h, y1 + margin), x0 : min(w, x1 + margin)].to(self.device, self.dtype)
                 made = self._net(part.contiguous(memory_format=torch.channels_last)).float().cpu()
-                inner = made[:, :, SCALE * (y - y0) : SCALE * (y1 - y0), SCALE * (x - x0) : SCALE * (x1 - x0)]
-                out[:, :, SCALE * y : SCALE * y1, SCALE * x : SCALE * x1] = inner
-        edge = SCALE * EDGE
+                if scale != SCALE:
+                    size = (scale * part.shape[-2], scale * part.shape[-1])
+                    made = F.interpolate(made, size=size, mode="bicubic", antialias=True, align_corners=False)
+                inner = made[:, :, scale * (y - y0) : scale * (y1 - y0), scale * (x - x0) : scale * (x1 - x0)]
+                out[:, :, scale * y : scale * y1, scale * x : scale * x1] = inner
+        edge = scale * EDGE
         return out[0, :, edge:-edge, edge:-edge].clamp(0, 1)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import compress
 
@@ -19,14 +20,16 @@ from torch import Tensor
 from sparkvsr.models.interface import Keyframe
 from sparkvsr.models.lite.cpu_kernels import CPU_KERNELS, to_tensor
 from sparkvsr.models.lite.execution import NetworkRunner
-from sparkvsr.models.lite.motion import Flow, Grey
-from sparkvsr.models.lite.network import Reference
+from sparkvsr.models.lite.lr_frame import LrFrame
+from sparkvsr.models.lite.motion import Flow
+from sparkvsr.models.lite.network import SCALE, Reference
 from sparkvsr.models.lite.propagate import (
     REACH,
     ActiveKeyframe,
     Observation,
     PassState,
     ShotPropagator,
+    Sight,
     ready,
     tracked,
 )
@@ -87,6 +90,7 @@ class VividPropagator(ShotPropagator):
     Args:
         runner, upscale, keyframes, guidance_scale: see ``ShotPropagator``.
         own: indices of ``keyframes`` that are of the model's own kind.
+        unshuffle: true LR pixels a side in one pixel of the grid: 1 for x4, 2 for x2.
     """
 
     own_every = OWN_EVERY
@@ -101,8 +105,10 @@ class VividPropagator(ShotPropagator):
         keyframes: Mapping[int, Keyframe],
         guidance_scale: float = 1.0,
         own: frozenset[int] = frozenset(),
+        unshuffle: int = 1,
     ) -> None:
         super().__init__(runner, upscale, keyframes, guidance_scale)
+        self._unshuffle = unshuffle
         self._kinds = [
             [index for index in self._indices if index not in own],
             [index for index in self._indices if index in own],
@@ -118,7 +124,7 @@ class VividPropagator(ShotPropagator):
         # On a keyframe itself, or without anything behind, one is enough.
         return behind if behind == [self.next_index] else behind + ahead
 
-    def _references(self, lr: Tensor, grey: Grey, step_flow: Flow | None) -> tuple[list[Reference], float, bool]:
+    def _references(self, frame: LrFrame, step_flow: Flow | None) -> tuple[list[Reference], float, bool]:
         wanted = [index for kind in self._kinds for index in self._neighbours(kind)]
         for index in [index for index in self._active if index not in wanted]:
             del self._active[index]
@@ -138,13 +144,13 @@ class VividPropagator(ShotPropagator):
             # What somebody drew is worth matching doubled frames, unless it lies clearly further. With pictures of our
             # own that gives neither a better nor a steadier picture (LPIPS, tOF).
             doubled = index not in self._made_here and distance <= _MUCH_FURTHER * nearest[index]
-            reference = tracked(key, grey, step_flow, distance, doubled=doubled)
+            reference = tracked(key, frame, step_flow, distance, doubled=doubled, flows=self._flows)
             if reference is not None:
                 if index in self._made_here:
                     reference.preference = _OWN_PREFERENCE
                 self._keyframe_fits(index)
                 reference.closeness = self._closeness(key.guidance)
-                reference.share = judge(lr, reference)
+                reference.share = judge(frame.lr, reference)
                 references.append(reference)
                 best = max(best, float(reference.share.mean()))
         return references, best, best < _POOR_TRUST and not self._made_here
@@ -152,11 +158,11 @@ class VividPropagator(ShotPropagator):
     def _load(self, index: int) -> ActiveKeyframe:
         if index not in self._made_here:
             key = super()._load(index)
-            key.agreement = agreement(key.hr, key.lr)
+            key.agreement = agreement(key.hr, key.frame.lr)
             return key
         # Made from this very frame: it need not prove that it shows it.
         keyframe = self._keyframes[index]
-        return ready(keyframe.lr.float()[None], keyframe.hr.float()[None], 1.0)
+        return ready(LrFrame.of(keyframe.lr.float()[None], self._unshuffle), keyframe.hr.float()[None], 1.0)
 
     def import_state(self, state: Mapping[str, Tensor], next_index: int) -> None:
         """See ``ShotPropagator.import_state``."""
@@ -168,16 +174,16 @@ class VividPropagator(ShotPropagator):
         self._covered = {}
 
     @torch.inference_mode()
-    def _observe(self, frame: Tensor) -> VividObservation:
-        seen = super()._observe(frame)
+    def _observe(self, sight: Future[Sight]) -> VividObservation:
+        seen = super()._observe(sight)
         views = {name: self._view(name, seen) for name in seen.references}
-        return VividObservation(seen.lr, seen.before, seen.step_flow, seen.references, views)
+        return VividObservation(seen.frame, seen.before, seen.step_flow, seen.references, views)
 
     def _view(self, name: str, seen: Observation) -> View:
         layers: list[Layer] = []
         pictures: list[tuple[Tensor | None, Tensor]] = []
         for one in seen.references[name]:
-            share = judge(seen.lr, one) if one.share is None else one.share
+            share = judge(seen.frame.lr, one) if one.share is None else one.share
             layers.append(Layer(share, one.preference / (1 + float(one.distance)), one.closeness))
             pictures.append((one.hr, one.flow))
         mixture = mix(layers)
@@ -189,10 +195,10 @@ class VividPropagator(ShotPropagator):
         if mixture is not None:
             shown = needed_layers(mixture)
             pictures, mixture = list(compress(pictures, shown)), mix(list(compress(layers, shown)))
-        covered = torch.zeros_like(seen.lr[:, :1]) if mixture is None else mixture.covered
+        covered = torch.zeros_like(seen.frame.lr[:, :1]) if mixture is None else mixture.covered
         patches: list[Patch] = []
         if self._upscale is not None:
-            patches, covered = refreshed(seen.lr, covered, self._upscale)
+            patches, covered = refreshed(seen.frame.fine, covered, self._upscale)
         self._covered[name] = covered
         return View(pictures, mixture, patches, covered)
 
@@ -200,7 +206,7 @@ class VividPropagator(ShotPropagator):
         """The previous output, as far as it shows what the keyframes do not."""
         if seen.before is None or seen.step_flow is None or name not in self._covered:
             return None
-        share = judge_previous(seen.lr, seen.before, to_tensor(seen.step_flow), self._covered[name])
+        share = judge_previous(seen.frame.lr, seen.before, to_tensor(seen.step_flow), self._covered[name])
         low, high = _KEYFRAMES_DO
         if keyframes is not None:
             share = share * ((high - keyframes.covered) / (high - low)).clamp(0, 1)
@@ -211,25 +217,26 @@ class VividPropagator(ShotPropagator):
         assert isinstance(seen, VividObservation)
         outputs = {}
         for name, view in seen.views.items():
-            outputs[name] = self._shown(name, view, seen.lr)
+            outputs[name] = self._shown(name, view, seen.frame)
             self._states[name] = PassState(outputs[name], view.covered)
         if len(outputs) == 2:
             return torch.lerp(outputs["blind"], outputs["keyed"], self._guidance)[0].contiguous()
         (output,) = outputs.values()
         return output[0].contiguous()
 
-    def _shown(self, name: str, view: View, lr: Tensor) -> Tensor:
+    def _shown(self, name: str, view: View, frame: LrFrame) -> Tensor:
+        scale = SCALE // self._unshuffle
         if view.mixture is None:
-            whole = CPU_KERNELS.upscale(lr)
+            whole = CPU_KERNELS.upscale(frame.fine, scale)
         else:
             pictures = [
                 CPU_KERNELS.warp_by_lr_flow(self._states[name].output if image is None else image, flow)
                 for image, flow in view.pictures
             ]
-            whole = compose(lr, pictures, view.mixture)
+            whole = compose(frame.lr, pictures, view.mixture)
             share = (view.mixture.covered / _SOME_TRUST).clamp(max=1)
             if float(share.min()) < 1:
-                whole = blend(CPU_KERNELS.upscale(lr), whole, share)
+                whole = blend(CPU_KERNELS.upscale(frame.fine, scale), whole, share)
         for patch in view.patches:
             patch.put_on(whole)
         return whole.clamp_(0, 1)

@@ -1,4 +1,7 @@
-"""Weight files of `lite`: two safetensors files in one folder, sizes of the networks in their metadata. No pickle."""
+"""Weight files of `lite`: two safetensors files in one folder, sizes of the networks in their metadata. No pickle.
+
+The folder holds the networks for x4. Networks for x2 lie in its subfolder ``x2``, where there are any.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,19 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from sparkvsr.errors import WeightsError
-from sparkvsr.models.lite.network import KeyframeUpscalerNet, PropagatorConfig, PropagatorNet, UpscalerConfig
+from sparkvsr.models.lite.network import (
+    SCALE,
+    KeyframeUpscalerNet,
+    PropagatorConfig,
+    PropagatorNet,
+    UpscalerConfig,
+)
 from sparkvsr.plain_json import parse_object
 
 PROPAGATOR_FILE = "propagator.safetensors"
 UPSCALER_FILE = "keyframe_upscaler.safetensors"
 CONFIG_FILE = "config.json"
+DOUBLING_FOLDER = "x2"
 FORMAT = "sparkvsr-lite-2"
 
 Network = TypeVar("Network", PropagatorNet, KeyframeUpscalerNet)
@@ -32,17 +42,29 @@ def embedded_folder() -> Path:
     return Path(__file__).parent / "weights"
 
 
+def doubling_folder(folder: Path | None = None) -> Path | None:
+    """Where the networks for x2 of a lite folder lie (None: of the embedded one), or None if it has none."""
+    inner = (folder or embedded_folder()) / DOUBLING_FOLDER
+    return inner if (inner / PROPAGATOR_FILE).is_file() else None
+
+
 def save_lite(folder: Path, propagator: PropagatorNet, upscaler: KeyframeUpscalerNet) -> None:
     """Write both networks and ``config.json`` into a folder, which is made."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, network in ((PROPAGATOR_FILE, propagator), (UPSCALER_FILE, upscaler)):
         tensors = {key: value.detach().float().cpu().contiguous() for key, value in network.state_dict().items()}
         # One key only: safetensors writes several in random order, and equal weights should give equal files.
-        about = {"format": FORMAT, "config": asdict(network.config)}
+        about = {"format": FORMAT, "config": _sizes(network.config)}
         # Not save_file: that makes files only their owner can read, and these go into a package.
         (folder / name).write_bytes(save(tensors, {"lite": json.dumps(about, sort_keys=True)}))
-    config = {"format": FORMAT, "propagator": asdict(propagator.config), "upscaler": asdict(upscaler.config)}
+    config = {"format": FORMAT, "propagator": _sizes(propagator.config), "upscaler": _sizes(upscaler.config)}
     (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def _sizes(config: PropagatorConfig | UpscalerConfig) -> dict[str, int]:
+    """The sizes of a network, as files have them; those for x4 say nothing of x2, so that older versions read them."""
+    usual = {"unshuffle": 1, "near": 0, "scale": SCALE}
+    return {name: size for name, size in asdict(config).items() if usual.get(name) != size}
 
 
 def load_networks(folder: Path | None = None) -> tuple[PropagatorNet, KeyframeUpscalerNet]:
@@ -72,10 +94,10 @@ def load_upscaler(folder: Path | None = None) -> KeyframeUpscalerNet:
 
 
 def fingerprint_of(folder: Path | None = None) -> str:
-    """SHA-256 over both weight files."""
-    digest = hashlib.sha256()
-    for name in (PROPAGATOR_FILE, UPSCALER_FILE):
-        path = (folder or embedded_folder()) / name
+    """SHA-256 over all weight files, of the networks for x2 too where there are any."""
+    digest, inner = hashlib.sha256(), doubling_folder(folder)
+    homes = [folder or embedded_folder(), *([] if inner is None else [inner])]
+    for path in (home / name for home in homes for name in (PROPAGATOR_FILE, UPSCALER_FILE)):
         if not path.is_file():
             raise WeightsError(_missing(path))
         digest.update(path.read_bytes())

@@ -50,6 +50,10 @@ class TrainingAdapter(nn.Module, ABC):
     keeps_motion: bool = False
     #: what the model card says of licences that come with the weights a run started from
     licence_notice: str = ""
+    #: crops begin at multiples of so many LR pixels: what ``prepare_clip`` gives may be on a grid that coarse
+    crop_step: int = 1
+    #: HR over LR pixels that the model is for; None leaves that to ``check_data``
+    data_scale: int | None = None
 
     @abstractmethod
     def encode(self, batch: TrainBatch, *, framewise: bool, with_hr: bool) -> LatentBatch:
@@ -117,7 +121,8 @@ class TrainingAdapter(nn.Module, ABC):
             keyframe_indices: rising.
 
         Returns:
-            By name, ``(F, C, h, w)`` (cropped with the clip; (x, y) vectors if the name ends in ``flow``) or ``(F,)``.
+            By name, ``(F, C, h, w)`` (cropped with the clip; (x, y) vectors if the name ends in ``flow``) or ``(F,)``;
+            h and w may be those of the LR frames over ``crop_step``.
         """
         del lr, keyframe_indices
         return {}

@@ -5,7 +5,8 @@ in the loader's processes by the code that runs at inference. Some clips get the
 is what the model meets where nobody gave one. Some begin with the first frame shown several times: what a short window
 learns must not drift when it is applied over and over.
 
-Shapes: B batch, F frames, K keyframes, h w LR pixels, H = 4h, W = 4w; latents ``(B, F, 48, h, w)``.
+Shapes: B batch, F frames, K keyframes, h w pixels of the grid, H = 4h, W = 4w; latents ``(B, F, 48, h, w)``. LR frames
+are ``(uh, uw)``: at x4 that is the grid (u = 1), at x2 twice as much (u = 2, ``PropagatorConfig.unshuffle``).
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ import torch
 from torch import Tensor, nn
 
 from sparkvsr.data.samples import TrainBatch
-from sparkvsr.errors import ConfigError
+from sparkvsr.errors import ConfigError, WeightsError
+from sparkvsr.models.lite.doubling import doubling_propagator, doubling_upscaler, fits_together
 from sparkvsr.models.lite.motion import (
+    Grey,
     KeyframeMotion,
     flow_between,
     grey_of,
@@ -40,12 +43,13 @@ from sparkvsr.models.lite.network import (
     UpscalerConfig,
     agreement_of,
     propagate_step,
+    shrink_area,
     to_channels,
     to_pixels,
     trust,
     upscale_bicubic,
 )
-from sparkvsr.models.lite.weights import load_networks, save_lite
+from sparkvsr.models.lite.weights import DOUBLING_FOLDER, load_networks, save_lite
 from sparkvsr.training.adapters.interface import LatentBatch, TrainingAdapter
 
 MAX_ROUND_TRIP_PX = 100.0
@@ -75,7 +79,7 @@ class LiteAdapter(TrainingAdapter):
 
     Args:
         propagator: carries keyframes through a clip.
-        upscaler: single image x4.
+        upscaler: single image, by the same factor.
         cases: what happens to some clips in training (not in validation).
     """
 
@@ -86,9 +90,18 @@ class LiteAdapter(TrainingAdapter):
         self, propagator: PropagatorNet, upscaler: KeyframeUpscalerNet, cases: TrainingCases | None = None
     ) -> None:
         super().__init__()
+        if not fits_together(propagator, upscaler):
+            msg = (
+                f"model=lite: the propagator is for x{propagator.config.scale} (model.propagator.unshuffle="
+                f"{propagator.config.unshuffle}), the upscaler for x{upscaler.config.scale} (model.upscaler.scale); "
+                f"both must be for the same factor"
+            )
+            raise ConfigError(msg)
         self.network = nn.ModuleDict({"propagator": propagator, "upscaler": upscaler}).requires_grad_(True)
         self.network.to(memory_format=torch.channels_last)
         self._cases = cases or TrainingCases()
+        self.data_scale: int = propagator.config.scale
+        self.crop_step = propagator.config.unshuffle  # motion is kept on the grid
 
     @property
     def propagator(self) -> PropagatorNet:
@@ -112,10 +125,11 @@ class LiteAdapter(TrainingAdapter):
 
         Returns:
             ``step_flow``, ``key_flow`` and ``plain_flow`` ``(F, 2, h, w)``, ``round_trip`` and ``roughness``
-            ``(F, 1, h, w)``, all in LR pixels; ``key_slot`` ``(F,)``: which of the keyframes a frame uses, -1 for none.
+            ``(F, 1, h, w)``, all in its pixels; ``key_slot`` ``(F,)``: the keyframe that a frame uses, -1 for none.
         """
-        images = lr.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
-        greys = [grey_of(image) for image in images]
+        unshuffle = self.propagator.config.unshuffle
+        greys = _greys(shrink_area(lr, unshuffle))
+        twice = _greys(lr) if unshuffle == 2 else None
         count, (height, width) = len(greys), greys[0].shape
         step = np.zeros((count, height, width, 2), np.float32)
         for t in range(1, count):
@@ -133,7 +147,8 @@ class LiteAdapter(TrainingAdapter):
                     if slots[t] != slot:
                         break
                     back = step[t] if direction == 1 else flow_between(greys[t], greys[t + 1], precise=False)
-                    motion = track_keyframe(greys[t], greys[key], motion, back)
+                    pair = None if twice is None else (twice[t], twice[key])
+                    motion = track_keyframe(greys[t], greys[key], motion, back, twice=pair)
                     to_key[t], plain[t], rough[t] = motion.to_key, motion.to_key_plain, roughness(motion.to_key)
                     round_trip[t] = np.minimum(round_trip_error(motion), MAX_ROUND_TRIP_PX)
         return {
@@ -149,7 +164,7 @@ class LiteAdapter(TrainingAdapter):
     def encode(self, batch: TrainBatch, *, framewise: bool, with_hr: bool) -> LatentBatch:
         """See ``TrainingAdapter``. The codec works frame by frame anyway and loses nothing."""
         del framewise
-        latents = _to_latents(_upscaled(batch.lr))
+        latents = _to_latents(_upscaled(batch.lr, self.propagator.config.scale))
         extras: dict[str, Any] = {"lr": batch.lr, "keyframes": batch.keyframes.clamp(0, 1), **batch.extras}
         extras |= {"keyframe_indices": batch.keyframe_indices, "times": batch.times, "still_frames": 0}
         if self.training and batch.lr.shape[1] > 1:
@@ -181,8 +196,7 @@ class LiteAdapter(TrainingAdapter):
         """See ``TrainingAdapter``."""
         lr = latents.extras["lr"]
         if lr.shape[1] == 1 and latents.extras["keyframes"].shape[1] == 0:
-            with_residual = latents.lr[:, 0] + self.upscaler.residual(lr[:, 0])
-            return with_residual[:, None] + _no_gradient(self.propagator)
+            return _to_latents(self.upscaler(lr[:, 0])[:, None]) + _no_gradient(self.propagator)
         frames = _propagate(self.propagator, latents.extras)
         return _to_latents(torch.stack(frames, dim=1)) + _no_gradient(self.upscaler)
 
@@ -192,17 +206,21 @@ class LiteAdapter(TrainingAdapter):
         return to_pixels(latents.flatten(0, 1)).unflatten(0, latents.shape[:2])
 
     def save_folder(self, folder: Path, state: Mapping[str, Tensor] | None = None) -> None:
-        """See ``TrainingAdapter``: the files that ``load_lite`` reads."""
+        """See ``TrainingAdapter``: what ``load_lite`` reads; beside networks for x2 the embedded ones for x4."""
         weights = dict(state) if state is not None else self.network.state_dict()
         propagator = PropagatorNet(self.propagator.config)
         propagator.load_state_dict(_part(weights, "propagator."))
         upscaler = KeyframeUpscalerNet(self.upscaler.config)
         upscaler.load_state_dict(_part(weights, "upscaler."))
-        save_lite(folder, propagator, upscaler)
+        if self.data_scale == SCALE:
+            save_lite(folder, propagator, upscaler)
+        else:
+            save_lite(folder, *load_networks())
+            save_lite(folder / DOUBLING_FOLDER, propagator, upscaler)
 
     def read_folder(self, folder: Path) -> dict[str, Tensor]:
-        """See ``TrainingAdapter``."""
-        propagator, upscaler = load_networks(folder)
+        """See ``TrainingAdapter``: the networks for this run's factor."""
+        propagator, upscaler = load_networks(_home(folder, self.data_scale))
         networks = nn.ModuleDict({"propagator": propagator, "upscaler": upscaler})
         return networks.state_dict()
 
@@ -210,6 +228,7 @@ class LiteAdapter(TrainingAdapter):
 def build_lite_adapter(
     *,
     path: str | Path | None = None,
+    start_from: str | Path | None = None,
     seed: int = 0,
     propagator: Mapping[str, Any] | None = None,
     upscaler: Mapping[str, Any] | None = None,
@@ -218,15 +237,17 @@ def build_lite_adapter(
     """Fresh networks (the same for the same seed), or those of a folder.
 
     Args:
-        path: folder as ``sparkvsr export`` writes it; None starts fresh.
+        path: folder as ``sparkvsr export`` writes it; None starts fresh. With ``propagator.unshuffle=2`` its networks
+            for x2.
+        start_from: folder of x4 networks (``lite``: those of the package) that networks for x2 start from.
         seed: of fresh weights and of the cases.
-        propagator: sizes, see ``PropagatorConfig``; only for fresh weights.
+        propagator: sizes, see ``PropagatorConfig``; only for fresh weights but for ``unshuffle``.
         upscaler: sizes, see ``UpscalerConfig``; only for fresh weights.
         cases: see ``TrainingCases``.
 
     Raises:
         WeightsError: the folder cannot be read.
-        ConfigError: an unknown size or case.
+        ConfigError: an unknown size or case, or networks for different factors.
     """
     try:
         sizes = PropagatorConfig(**(propagator or {})), UpscalerConfig(**(upscaler or {}))
@@ -235,17 +256,33 @@ def build_lite_adapter(
         msg = f"model=lite: {exc}; conf/model/lite.yaml lists what model.propagator, .upscaler and .cases take"
         raise ConfigError(msg) from exc
     if path is not None:
-        return LiteAdapter(*load_networks(Path(path).expanduser()), chosen)
+        return LiteAdapter(*load_networks(_home(Path(path).expanduser(), sizes[0].scale)), chosen)
+    if start_from is not None:
+        return LiteAdapter(*_started_from(start_from, seed), chosen)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return LiteAdapter(PropagatorNet(sizes[0]), KeyframeUpscalerNet(sizes[1]), chosen)
 
 
+def _home(folder: Path, scale: int) -> Path:
+    """Where the networks for a factor lie in a lite folder."""
+    return folder if scale == SCALE else folder / DOUBLING_FOLDER
+
+
+def _started_from(folder: str | Path, seed: int) -> tuple[PropagatorNet, KeyframeUpscalerNet]:
+    propagator, upscaler = load_networks(None if str(folder) == "lite" else Path(folder).expanduser())
+    if propagator.config.unshuffle != 1 or upscaler.config.scale != SCALE:
+        msg = f"model.start_from={folder}: these networks are for x{propagator.config.scale}; take networks for x4"
+        raise WeightsError(msg)
+    return doubling_propagator(propagator, seed), doubling_upscaler(upscaler)
+
+
 class _Window:
     """A batch of windows as the propagator wants them, frame by frame."""
 
-    def __init__(self, extras: Mapping[str, Any]) -> None:
-        self.lr: Tensor = extras["lr"]
+    def __init__(self, extras: Mapping[str, Any], unshuffle: int) -> None:
+        self.fine: Tensor = extras["lr"]
+        self.lr = shrink_area(self.fine.flatten(0, 1), unshuffle).unflatten(0, self.fine.shape[:2])
         self.keyframes: Tensor = extras["keyframes"]
         self._extras = extras
         self._rows = torch.arange(self.lr.shape[0], device=self.lr.device)
@@ -256,8 +293,12 @@ class _Window:
         self._key_times = [extras["times"][self._rows, indices[:, slot]] for slot in slots]
 
     def frame(self, places: Tensor) -> Tensor:
-        """LR frame ``(B, 3, h, w)`` at a place ``(B,)`` of each window."""
+        """LR frame on the grid, ``(B, 3, h, w)``, at a place ``(B,)`` of each window."""
         return self.lr[self._rows, places].contiguous(memory_format=torch.channels_last)
+
+    def fine_frame(self, places: Tensor) -> Tensor:
+        """The same as it is, ``(B, 3, uh, uw)``."""
+        return self.fine[self._rows, places].contiguous(memory_format=torch.channels_last)
 
     def step_flow(self, places: Tensor) -> Tensor:
         """Flow to the frame before, ``(B, 2, h, w)``."""
@@ -289,7 +330,7 @@ class _Window:
 
 def _propagate(network: PropagatorNet, extras: Mapping[str, Any]) -> list[Tensor]:
     """Restored frames ``(B, 3, H, W)`` of a window, front to back; a gap in time starts anew."""
-    window = _Window(extras)
+    window = _Window(extras, network.config.unshuffle)
     batch, count = window.lr.shape[:2]
     one = torch.ones(batch, 1, 1, 1, device=window.lr.device)
     gap_behind_first = count > 1 and (window.continues(1) == 0).flatten()
@@ -298,7 +339,7 @@ def _propagate(network: PropagatorNet, extras: Mapping[str, Any]) -> list[Tensor
     with torch.no_grad():
         for _ in range(extras.get("still_frames", 0)):
             frame = window.frame(begins)
-            result = propagate_step(network, frame, still, window.reference(begins))
+            result = propagate_step(network, frame, still, window.reference(begins), fine=window.fine_frame(begins))
             still = Previous(frame, result.output, result.hidden, torch.zeros_like(window.step_flow(begins)), one)
     previous: Previous | None = None
     frames = []
@@ -309,7 +350,7 @@ def _propagate(network: PropagatorNet, extras: Mapping[str, Any]) -> list[Tensor
         if still is not None and bool((begins == t).any()):
             previous = _where((begins == t).view(-1, 1, 1, 1), still, previous)
         frame = window.frame(places)
-        result = propagate_step(network, frame, previous, window.reference(places))
+        result = propagate_step(network, frame, previous, window.reference(places), fine=window.fine_frame(places))
         frames.append(result.output)
         previous = Previous(frame, result.output, result.hidden, window.step_flow(places), one)
     return frames
@@ -324,8 +365,13 @@ def _where(chosen: Tensor, this: Previous, other: Previous | None) -> Previous:
     return Previous(lr, output, hidden, flow, torch.where(chosen, this.valid, other.valid))
 
 
-def _upscaled(lr: Tensor) -> Tensor:
-    return upscale_bicubic(lr.flatten(0, 1)).unflatten(0, lr.shape[:2])
+def _greys(frames: Tensor) -> list[Grey]:
+    images = frames.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+    return [grey_of(image) for image in images]
+
+
+def _upscaled(lr: Tensor, scale: int) -> Tensor:
+    return upscale_bicubic(lr.flatten(0, 1), scale).unflatten(0, lr.shape[:2])
 
 
 def _to_latents(pixels: Tensor) -> Tensor:
