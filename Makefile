@@ -43,7 +43,7 @@ man: $(VENV)/.installed ## man pages into man/man1
 constraints: $(VENV)/.dev ## write the versions installed now into .ci/constraints.txt
 	$(BIN)/python .ci/constraints.py > .ci/constraints.txt
 
-build: $(VENV)/.dev ## sdist and wheel into dist/
+build: $(VENV)/.dev man ## sdist and wheel into dist/, man pages in both
 	rm -rf build dist
 	$(BIN)/python -m build
 

@@ -55,7 +55,9 @@ class Steps:
 
     def __init__(self, folder: Path) -> None:
         self._folder = str(folder)
-        self._shared = mmap.mmap(-1, 16)  # seen by the parent, whatever becomes of the process
+        self._shared = mmap.mmap(-1, 24)  # seen by the parent, whatever becomes of the process
+        self._flushed: set[int] = set()
+        self._is_synced = False
 
     @property
     def done(self) -> int:
@@ -67,15 +69,25 @@ class Steps:
         """The kind of the last one."""
         return self.NAMES[struct.unpack_from("q", self._shared, 8)[0]]
 
+    @property
+    def unflushed(self) -> int:
+        """Files that got another name before their data were flushed: a power failure may leave them empty."""
+        return int(struct.unpack_from("q", self._shared, 16)[0])
+
     def watch(self, stop_before: int | None) -> None:
         """From now on, in this process: end it before the change of this number."""
-        flush = os.fsync
+        flush, sync = os.fsync, os.sync
 
         def noted_flush(descriptor: int) -> None:
             self._note("fsync", stop_before)
             flush(descriptor)
+            self._flushed.add(os.fstat(descriptor).st_ino)
 
-        os.fsync = noted_flush
+        def noted_sync() -> None:
+            sync()
+            self._is_synced = True
+
+        os.fsync, os.sync = noted_flush, noted_sync
         sys.addaudithook(lambda event, arguments: self._see(event, arguments, stop_before))
 
     def _see(self, event: str, arguments: tuple[Any, ...], stop_before: int | None) -> None:
@@ -88,6 +100,9 @@ class Steps:
             return
         if os.path.abspath(os.fsdecode(place)).startswith(self._folder):  # noqa: PTH100 - no Path in a hook
             self._note(event, stop_before)
+            if event == "os.rename" and os.path.isfile(place):  # noqa: PTH113
+                is_safe = self._is_synced or os.stat(place).st_ino in self._flushed  # noqa: PTH116
+                struct.pack_into("q", self._shared, 16, self.unflushed + (not is_safe))
 
     def _note(self, event: str, stop_before: int | None) -> None:
         number = self.done

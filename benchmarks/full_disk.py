@@ -184,6 +184,16 @@ class Endpoint:
         os.waitpid(self._pid, 0)
 
 
+def can_mount() -> bool:
+    """Whether a small file system can be mounted here."""
+    with tempfile.TemporaryDirectory(prefix="sparkvsr-disk-") as name:
+        mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", name]
+        if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+            return False
+        subprocess.run(["umount", "-l", name], check=True)
+    return True
+
+
 @contextlib.contextmanager
 def small_disk(folder: Path | None) -> Iterator[Path]:
     """A folder on a small file system."""
@@ -253,7 +263,7 @@ class Trials:
             sys.exit(f"{name}: the undisturbed run left nothing of {self.stage.results}")
         # Whatever it wrote for a while and deleted is not seen here, so a bit more.
         used = max(before - free_bytes(disk), LEAST_FREE)
-        self.need = int(1.5 * used) + 8 * LEAST_FREE if self.stage.is_needed else used
+        self.need = int(1.1 * used) + LEAST_FREE if self.stage.is_needed else used
 
     def run(self, hits: int) -> int:
         """Try until the disk was full so many times; returns how often it was."""
@@ -364,6 +374,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help="an empty folder on a small file system; it is emptied")
     arguments = parser.parse_args()
     load_everything()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what is mounted goes
     total, found = 0, 0
     with tempfile.TemporaryDirectory(prefix="sparkvsr-room-") as scratch, small_disk(arguments.folder) as disk:
         os.chdir(scratch)

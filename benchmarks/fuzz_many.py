@@ -158,8 +158,17 @@ def _work(inputs: Inputs, numbers: range, shared: Shared, says: Path) -> int:
     return 0
 
 
-def fuzz(inputs: Inputs, first: int, count: int, shared: Shared, keep: Path | None, folder: Path) -> list[str]:
-    """All inputs from one number on; the findings."""
+def fuzz(
+    inputs: Inputs,
+    first: int,
+    count: int,
+    shared: Shared,
+    keep: Path | None,
+    folder: Path,
+    *,
+    tell: Callable[[str], object],
+) -> list[str]:
+    """All inputs from one number on; the findings. Each, and how far it is once a minute, is told."""
     findings: list[str] = []
     number, told = first, time.monotonic()
     while number < first + count:
@@ -168,7 +177,7 @@ def fuzz(inputs: Inputs, first: int, count: int, shared: Shared, keep: Path | No
         if finding is not None:
             stop = shared.at + 1
             findings.append(f"input {shared.at}, {inputs.kind(shared.at)}: {finding}")
-            print(findings[-1], flush=True)
+            tell(findings[-1])
             if keep is not None:
                 keep.mkdir(parents=True, exist_ok=True)
                 inputs.clean()
@@ -177,8 +186,12 @@ def fuzz(inputs: Inputs, first: int, count: int, shared: Shared, keep: Path | No
         number = stop
         if time.monotonic() - told > 60:
             told = time.monotonic()
-            print(f"{number - first} inputs so far, findings {len(findings)}", flush=True)
+            tell(f"{number - first} inputs so far, findings {len(findings)}")
     return findings
+
+
+def _print(line: str) -> None:
+    print(line, flush=True)
 
 
 def main() -> int:
@@ -200,7 +213,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         inputs = Inputs(kinds, folder, arguments.seed)
-        findings = fuzz(inputs, arguments.first, arguments.inputs, shared, arguments.keep, folder)
+        findings = fuzz(inputs, arguments.first, arguments.inputs, shared, arguments.keep, folder, tell=_print)
     totals: Counter[str] = Counter()
     for kind in kinds:
         totals.update(shared.counts(kind))

@@ -37,7 +37,7 @@ import av
 import cv2
 import numpy as np
 from forked import Command, Steps, load_everything
-from planted import VIDEO_FAULTS, plant_video_fault
+from planted import UNFLUSHED, VIDEO_FAULTS, plant_unflushed, plant_video_fault
 
 DAMAGES = ("cut", "empty", "noise", "bit", "delete", "head")
 MOST_ATTEMPTS = 60
@@ -181,6 +181,8 @@ class Runner:
         self.seconds = time.monotonic() - started
         self.steps = steps.done
         self.strangers = strangers(clip, whole)
+        if steps.unflushed:
+            self.strangers.append(f"{steps.unflushed} files got their names before their data were on the disk")
         self._expected = frames_digest(whole)
         self._bytes = whole.stat().st_size
 
@@ -253,12 +255,14 @@ def main() -> int:
     parser.add_argument("--size", default="128x96", help="of the clip that is made")
     parser.add_argument("--model", default="bicubic")
     parser.add_argument("--options", default="", help="more options of sparkvsr upscale, in one string")
-    parser.add_argument("--plant", choices=sorted(VIDEO_FAULTS), help="put a fault into the product, to see it found")
+    parser.add_argument(
+        "--plant", choices=[*sorted(VIDEO_FAULTS), UNFLUSHED], help="put a fault into the product, to see it found"
+    )
     arguments = parser.parse_args()
     # Once, before the first fork.
     load_everything()
     if arguments.plant:
-        plant_video_fault(arguments.plant)
+        plant_unflushed() if arguments.plant == UNFLUSHED else plant_video_fault(arguments.plant)
     width, height = map(int, arguments.size.split("x"))
     options = ["--model", arguments.model, "--references", arguments.model, *shlex.split(arguments.options)]
     totals: Counter[str] = Counter()

@@ -2,6 +2,7 @@
 
     python benchmarks/look.py --weights DIR --metric-weights DIR [--json look.json]   # .pth files; LPIPS, DISTS, NIQE
     python benchmarks/look.py --rows bicubic faithful vivid --clips a.mp4 b.mp4 --sheet look.png
+    python benchmarks/look.py --as-is --clips data/public/lq/*.mp4 --crop 128x96 --sheet lq.png   # pictures, no scores
 
 Each ground-truth clip is made into real footage: blur (sigma 1.0 to 2.4), resize, coloured noise (2 to 8 of 255), /4,
 H.264 (crf 26 to 33, preset medium), one setting a clip, drawn from --seed and the clip's name. `faithful`, `vivid` and
@@ -164,14 +165,20 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=Path("data/weights/isr"), help="Real-ESRGAN's .pth files")
     parser.add_argument("--metric-weights", type=Path, default=Path("data/weights"))
     parser.add_argument("--clean", action="store_true", help="bicubic /4 and crf 8 instead of real footage")
+    parser.add_argument("--as-is", action="store_true", help="--clips are low resolution already: only write --sheet")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--sheet", type=Path, help="PNG with the last measured frame of every clip and row")
     args = parser.parse_args()
     clips = args.clips or sorted(Path("data/public/gt").iterdir())
     width, _, height = args.crop.partition("x")
     crop = (int(height), int(width)) if height else None
-    tools = Toolbox(WeightStore(args.metric_weights))
     makers = restorers(args.rows, args.weights, {})
+    if args.as_is:
+        if not (args.clips and args.sheet):
+            parser.error("--as-is needs --clips and --sheet")
+        show_as_is(clips, makers, args.frames, crop, args.sheet)
+        return
+    tools = Toolbox(WeightStore(args.metric_weights))
     scores: dict[str, list[dict[str, ClipScore]]] = {row: [] for row in makers}
     seconds = dict.fromkeys(makers, 0.0)
     sheet: list[list[Tensor]] = []
@@ -206,6 +213,37 @@ def main() -> None:
         args.json.write_text(json.dumps(table, indent=1) + "\n")
     if args.sheet:
         write_sheet(sheet, [*makers, "truth"], args.sheet)
+
+
+def show_as_is(
+    clips: list[Path],
+    makers: dict[str, Callable[[Path, Tensor, Path], Tensor]],
+    frames: int,
+    crop: tuple[int, int] | None,
+    sheet: Path,
+) -> None:
+    """The sheet of low-resolution clips as they are; networks that run frame by frame only see the frame shown."""
+    lines = []
+    for path in clips:
+        lr = load_truth(path, frames, crop)
+        at = (len(lr) - 1) // EVERY * EVERY
+        print(f"{path.stem}: frame {at} of {tuple(lr.shape)}", flush=True)
+        cells = []
+        with tempfile.TemporaryDirectory() as folder:
+            scratch = Path(folder)
+            options = EncodeOptions(codec="ffv1", copy_streams=False)
+            file = scratch / f"{path.stem}.mkv"
+            with VideoWriter(
+                file, source=None, size=(lr.shape[-2], lr.shape[-1]), options=options, overwrite=True
+            ) as out:
+                for frame in lr:
+                    out.write(frame)
+            for row, make in makers.items():
+                is_single = row == "bicubic" or row in PEERS
+                made = make(file, lr[at : at + 1] if is_single else lr, scratch)
+                cells.append(made[0 if is_single else at])
+        lines.append(cells)
+    write_sheet(lines, list(makers), sheet)
 
 
 def summary(

@@ -95,6 +95,20 @@ def plant_video_fault(name: str) -> None:
     work.assemble_video = spoilt
 
 
+UNFLUSHED = "unflushed"
+
+
+def plant_unflushed() -> None:
+    """From now on, in this process and its forks, nothing is flushed before it gets its name."""
+    import sparkvsr.inference.clip.store as store
+    from sparkvsr.video import durable
+
+    def nothing(path: Path) -> None:
+        pass
+
+    durable.flush_file = store.flush_file = nothing
+
+
 # Into what reads damaged files, and what uses references; these run in the worker processes of the fuzzers
 
 
@@ -159,3 +173,43 @@ def use_foreign(case: Path) -> str:
     if outcome == "refused":
         raise LookupError(case.name)
     return outcome
+
+
+# The self-test of what forks, in a process of its own
+
+
+def show_that_faults_are_found(folder: Path) -> None:
+    """Print what full_disk.py and fuzz_many.py say of planted faults, one line each."""
+    import random
+
+    import forked
+    import full_disk
+    import fuzz_many
+
+    import sparkvsr.inference.compare.comparison as comparison
+
+    forked.load_everything()
+    os.chdir(folder)
+    inputs, shared = fuzz_many.Inputs([fuzz_many.DECODE], folder, 0), fuzz_many.Shared([fuzz_many.DECODE])
+    comparison._write_text = lambda path, text: path.write_text(text)
+    if not full_disk.can_mount():
+        print("full disk: cannot be mounted here", flush=True)
+    else:
+        full_disk.make_clip(folder / "in.mp4", 12, (48, 64))
+        (folder / "room").mkdir()
+        with full_disk.small_disk(None) as disk:
+            trials = full_disk.Trials("compare-page", disk, folder / "room", random.Random(0))
+            trials.run(2)
+            found = [finding.partition(" with ")[0] for finding in trials.findings]
+            print(f"full disk: {', '.join(found) or 'nothing'}", flush=True)
+    fuzz_many.CPU_SECONDS = 1.0
+    for read in (decode_foreign, decode_crash, decode_hang):
+        inputs._read = read
+        found = fuzz_many.fuzz(inputs, 0, 1, shared, None, folder, tell=len)
+        print(f"fuzz {read.__name__}: {found[0] if found else 'nothing'}", flush=True)
+
+
+if __name__ == "__main__":
+    import sys
+
+    show_that_faults_are_found(Path(sys.argv[1]))

@@ -1,6 +1,6 @@
-"""The pictures of docs/recipes.md: single frames of three recipes, source, blind and with the keyframe.
+"""The pictures of docs/recipes.md: single frames of two recipes, source, blind and with the keyframe.
 
-    python benchmarks/recipe_pictures.py DATA [face sign style]
+    python benchmarks/recipe_pictures.py DATA [face sign]
 
 The same clips and steps as `benchmarks/recipes.py`, fewer frames. Writes docs/images/recipe_NAME.jpg.
 """
@@ -25,7 +25,6 @@ from sparkvsr.video.pixels import resize_image
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 JPEG_QUALITY = 85
 GAP = 4
-SEPIA = torch.tensor([[0.393, 0.769, 0.189], [0.349, 0.686, 0.168], [0.272, 0.534, 0.131]])
 
 
 def strip(pictures: Sequence[tuple[str, Tensor]], height: int) -> Tensor:
@@ -95,22 +94,9 @@ def sign(data: Path, folder: Path) -> None:
     publish("sign", [strip([(f"{text}, frame {k}", picture) for text, picture in pictures], 200)])
 
 
-def style(data: Path, folder: Path) -> None:
-    """Frame 0 turned to sepia."""
-    small = resize_image(read_clip(data / "gt" / "whitedog.mp4", 17), (90, 160)).clamp(0, 1)
-    clip = write(small, folder / "in.mkv")
-    run("keyframes", clip, "--keyframes", "0", "-o", folder / "refs")
-    image = folder / "refs" / "00000.png"
-    save(torch.einsum("ij,jhw->ihw", SEPIA, load(image)), image)
-    result = upscale(clip, "--references", image.parent, "--guidance", "2")
-    source = read(clip)
-    pictures = (("source, frame 16", source[16]), ("keyframe 0", result[0]), ("result, frame 16", result[16]))
-    publish("style", [strip(pictures, 160)])
-
-
 def main() -> None:
     """Make the pictures that were asked for."""
-    makers: dict[str, Callable[[Path, Path], None]] = {"face": face, "sign": sign, "style": style}
+    makers: dict[str, Callable[[Path, Path], None]] = {"face": face, "sign": sign}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="folder with gt/ and lq/")
     parser.add_argument("names", nargs="*", choices=[*makers, []], help="default: all")

@@ -3,12 +3,14 @@
 python benchmarks/studio.py [CLIP] [--long 10000] [--chromium /usr/bin/chromium]
 
 Without CLIP a 320x180 clip of 325 frames is made. Renders once around the first keyframe and one shot, steps through
-the result, edits, and opens a clip of --long frames (0 leaves that out).
+the result, edits, kills the server while it renders and starts it again, and opens a clip of --long frames (0 leaves
+that out).
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
 import subprocess
@@ -47,13 +49,14 @@ def make_clip(path: Path, frames: int, shots: int = 5, size: tuple[int, int] = (
 class Server:
     """`sparkvsr studio`, and when it was started."""
 
-    def __init__(self, clip: Path, folder: Path) -> None:
+    def __init__(self, clip: Path, folder: Path, *more: str) -> None:
         self.started = time.monotonic()
-        command = [str(Path(sys.executable).with_name("sparkvsr")), "studio", str(clip), "--no-browser"]
+        command = [str(Path(sys.executable).with_name("sparkvsr")), "studio", str(clip), "--no-browser", *more]
         environment = {**os.environ, "XDG_STATE_HOME": str(folder)}
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
         assert self.process.stdout is not None
         self.address = self.process.stdout.readline().split()[1]
+        self.port = self.address.split(":")[2].partition("/")[0]
 
     def since_start(self) -> float:
         """Seconds since the command was typed."""
@@ -148,6 +151,27 @@ def measure(page: Page, server: Server) -> dict[str, Any]:
     return rows
 
 
+def killed(page: Page, server: Server, clip: Path, folder: Path) -> tuple[Server, str]:
+    """The server is killed in the middle of a render and started again with the same command."""
+    page.focus("#stage")
+    page.keyboard.press("Shift+S")
+    wait(page, "studio.model.state.queue.some((one) => one.done > 0)", 600)
+    kept = "JSON.stringify([studio.model.state.keyframes.map((one) => [one.index, one.image, one.weight]), {stored}])"
+    stored = "studio.model.state.segments.filter((one) => one[3]).map((one) => one[2])"
+    before = json.loads(page.evaluate(kept.format(stored=stored)))
+    server.process.kill()
+    server.process.wait()
+    server = Server(clip, folder, "--port", server.port)
+    wait(page, "!document.body.classList.contains('offline') && studio.model.studio.ready !== null", 120)
+    again = server.since_start()
+    wait(page, "studio.model.state.segments.length > 0")
+    after = json.loads(page.evaluate(kept.format(stored=stored)))
+    wait(page, f"{stored}.length > {len(before[1])}", 900)
+    assert after[0] == before[0], "a keyframe was lost"
+    assert set(before[1]) <= set(after[1]), "a rendered segment was lost"
+    return server, f"nothing lost, the page is back after {again:.1f} s and the render went on by itself"
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -167,7 +191,9 @@ def main() -> None:
         context = browser.new_context(viewport={"width": 1280, "height": 720})
         server = Server(clip, folder)
         try:
-            rows = measure(context.new_page(), server)
+            page = context.new_page()
+            rows = measure(page, server)
+            server, rows["kill -9 while rendering, started again"] = killed(page, server, clip, folder)
         finally:
             server.stop()
         if arguments.long:

@@ -17,6 +17,8 @@ from studio import Server, opening, wait
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "images"
 WEBP_QUALITY = 84
+PATIENCE = 1800.0
+"""Seconds for what a slow machine needs."""
 
 
 def keep(page: Page, name: str) -> None:
@@ -39,17 +41,16 @@ def go_to(page: Page, frame: int) -> None:
 def take(page: Page, server: Server, first: int, second: int) -> None:
     """All pictures, one after the other."""
     opening(page, server)
-    wait(page, "studio.model.studio.ready && studio.model.state.segments.length > 0")
+    wait(page, "studio.model.studio.ready && studio.model.state.segments.length > 0", PATIENCE)
     page.focus("#stage")
     for frame in (first, second):
         go_to(page, frame)
         page.keyboard.press("Enter")
-        wait(page, f"studio.model.state.keyframes.some((one) => one.index === {frame})")
+        wait(page, f"studio.model.state.keyframes.some((one) => one.index === {frame})", PATIENCE)
     page.keyboard.press("Shift+S")
-    wait(page, "studio.model.state.segments.some((one) => one[3])")
-    time.sleep(4)
+    wait(page, "studio.model.state.queue.some((one) => one.done > one.total / 3)", PATIENCE)
     keep(page, "rendering")
-    wait(page, "studio.model.state.queue.length === 0", 900)
+    wait(page, "studio.model.state.queue.length === 0", PATIENCE)
     go_to(page, first)
     time.sleep(4)
     keep(page, "wipe")

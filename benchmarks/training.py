@@ -9,8 +9,8 @@ and `step`. On a CPU that is only a fair question if both sides together have as
 step is measured, and run, with the cores that the loader processes leave (`sparkvsr.data.datamodule.shared_cores`).
 Rounds measure one after the other; the figures are medians, `both_of_slower` is the median of the rounds' ratios.
 `--precompute` also measures the data pipeline reading precomputed samples, and the CPU seconds that each way takes.
-`--parts` measures instead what a sample costs in CPU seconds, by parts: reading, degradation by the loader and what is left
-of it with `degradation.device=cuda` (codecs), and how many cores so many GPUs need both ways:
+`--parts` measures instead what a sample costs in CPU seconds, by parts: reading, degradation by the loader and what is
+left of it with `degradation.device=cuda` (codecs), and how many cores so many GPUs need both ways:
 
     python benchmarks/training.py --parts --gpus 8 stage=1 model=cogvideox ... (as for a run)
 """
@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, help="loader processes, data.num_workers")
     parser.add_argument("--precompute", action="store_true")
     parser.add_argument("--parts", action="store_true")
+    parser.add_argument("--on-device", action="store_true", help="of --parts: also the steps by torch on this CPU")
     parser.add_argument("--samples", type=int, default=6, help="of --parts")
     parser.add_argument("--gpus", type=int, default=8, help="of --parts")
     parser.add_argument("--tflops", type=float, default=400, help="of --parts: what one GPU does in training, assumed")
@@ -94,7 +95,9 @@ def report_parts(args: argparse.Namespace) -> None:
     config = compose_config([*args.overrides, "paths.output_dir=unused", "data.validation=null"])
     pairs = build_pairs(config, None, None)
     pairs.made_on = "cpu"
-    spent = {"read": 0.0, "codecs": 0.0, "other steps": 0.0, "other steps, torch on this CPU": 0.0}
+    spent = {"read": 0.0, "codecs": 0.0, "other steps": 0.0}
+    if args.on_device:
+        spent["other steps, torch on this CPU"] = 0.0
     pairs[SampleRequest(0)]  # opens files
     for number in range(1, args.samples + 1):
         begin = time.process_time()
@@ -106,7 +109,7 @@ def report_parts(args: argparse.Namespace) -> None:
             begin = time.process_time()
             clip = run_steps(before, [step])
             spent["codecs" if is_codec else "other steps"] += time.process_time() - begin
-            if not is_codec:
+            if not is_codec and args.on_device:
                 begin = time.process_time()
                 run_steps_on_device(before, [step])
                 spent["other steps, torch on this CPU"] += time.process_time() - begin
@@ -116,7 +119,7 @@ def report_parts(args: argparse.Namespace) -> None:
     for name, seconds in each.items():
         print(f"{name:34} {seconds:6.2f} CPU seconds a sample")
     print(
-        f"{args.gpus} GPUs at {args.tflops:g} TFLOP/s take {rate:.1f} samples a second of {args.sample_tflop:g} TFLOP each"
+        f"{args.gpus} GPUs at {args.tflops:g} TFLOP/s: {rate:.1f} samples a second of {args.sample_tflop:g} TFLOP each"
     )
     print(f"{'degradation.device=loader':34} {loader:6.2f} CPU seconds a sample, {rate * loader:6.1f} cores")
     print(f"{'degradation.device=cuda':34} {device:6.2f} CPU seconds a sample, {rate * device:6.1f} cores")

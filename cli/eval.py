@@ -233,12 +233,16 @@ def report(
 
     from sparkvsr.evaluation import side_by_side as sides
     from sparkvsr.evaluation.html_page import comparison_page
+    from sparkvsr.evaluation.record import RECORD_FILE
     from sparkvsr.evaluation.tables import text_table
     from sparkvsr.evaluation.whole_files import write_whole
+    from sparkvsr.video.own_files import refuse_source
 
     if output is not None and output.suffix not in {".md", ".html", ".json"}:
         msg = f"-o {output}: the comparison is written as .md, .html or .json"
         raise ConfigError(msg)
+    if output is not None:
+        refuse_source(output, [path / RECORD_FILE if path.is_dir() else path for path in results])
     comparison = sides.compare_runs(results)
     for index, run in enumerate(comparison["runs"]):
         _print(f"{chr(ord('A') + index)}  {run['title']}  ({run['path']})")

@@ -28,6 +28,9 @@ def export(
             show_default=False,
         ),
     ] = None,
+    dtype: Annotated[
+        str, typer.Option("--dtype", help="Number type of the weights: fp32, bf16, fp16 (large models).")
+    ] = "fp32",
     trust_target: Annotated[
         list[str] | None,
         typer.Option(
@@ -42,7 +45,7 @@ def export(
     from sparkvsr.training.export import export_model
 
     folder = export_model(
-        run, output, ema=ema, overwrite=overwrite, own_targets=trust_target or (), model_path=model_path
+        run, output, ema=ema, overwrite=overwrite, own_targets=trust_target or (), model_path=model_path, dtype=dtype
     )
     name = printable(str(folder))
     typer.echo(f"wrote {name}; use it with: sparkvsr upscale CLIP --model {name}", err=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
 import shlex
 import sys
 import time
@@ -105,6 +106,13 @@ class LogFileHandler(logging.FileHandler):
             write_stderr(f"Warning: --log-file {name} cannot be written any more ({reason}); the log ends there")
 
 
+def _is_same(one: Path, other: Path) -> bool:
+    """Whether two names lead to one file, also to one that is not there yet."""
+    if one.exists() and other.exists():
+        return one.samefile(other)
+    return os.path.abspath(one) == os.path.abspath(other)  # noqa: PTH100 (resolves .. where nothing exists)
+
+
 def check_log_file(log_file: Path, values: Iterable[Any]) -> None:
     """Refuse to append the log to a file that the command reads or writes, or that is no text.
 
@@ -118,7 +126,7 @@ def check_log_file(log_file: Path, values: Iterable[Any]) -> None:
     for value in values:
         for item in value if isinstance(value, list | tuple) else [value]:
             with suppress(OSError, ValueError):
-                if isinstance(item, str | Path) and Path(item).expanduser().samefile(log_file):
+                if isinstance(item, str | Path) and _is_same(Path(item).expanduser(), log_file):
                     msg = f"--log-file {log_file} is {item} of the same command; give another file"
                     raise ConfigError(msg)
     try:

@@ -40,7 +40,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built through the sdist from a clean copy of the tree."""
     copy = tmp_path_factory.mktemp("tree") / "sparkvsr"
     unwanted = shutil.ignore_patterns(
-        ".git", ".venv", "build", "dist", "*.egg-info", "__pycache__", ".*_cache", "demo", "runs"
+        ".git", ".venv", "build", "dist", "*.egg-info", "__pycache__", ".*_cache", "demo", "runs", "site", "man", ".nox"
     )
     shutil.copytree(ROOT, copy, ignore=unwanted)
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(copy / "dist"), str(copy)]

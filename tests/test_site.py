@@ -90,6 +90,21 @@ def test_man_pages_are_well_formed(tmp_path: Path) -> None:
         assert done.stderr == b"", path.name
 
 
+def test_a_shell_completes_commands_and_options() -> None:
+    words = {"_SPARKVSR_COMPLETE": "complete_bash", "COMP_WORDS": "sparkvsr upscale --gui", "COMP_CWORD": "2"}
+    # The program's name decides which variable is looked at.
+    code = "import sys; sys.argv = ['sparkvsr']; from sparkvsr.cli.main import run; run()"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **words},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout.split() == ["--guidance"]
+
+
 @pytest.mark.parametrize("name", ["cpu", "cuda"])
 def test_dockerfiles_are_sound(name: str) -> None:
     path = ROOT / "docker" / f"Dockerfile.{name}"

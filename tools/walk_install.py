@@ -48,7 +48,8 @@ def main() -> int:
         try:
             wheel = build_wheel(folder / "dist")
         except Failed as failure:
-            return report([("build", str(failure), 0.0, 0.0)])
+            print(f"the wheel cannot be built: {failure}", file=sys.stderr)
+            return 1
         for way in ways:
             home = folder / way
             home.mkdir()
@@ -67,7 +68,12 @@ def main() -> int:
 def build_wheel(folder: Path) -> Path:
     """The wheel that a release would have."""
     print("building the wheel ...", flush=True)
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--quiet", "-w", str(folder), str(ROOT)]
+    tree = folder.with_name("tree")  # a copy, because a build leaves files behind
+    unwanted = shutil.ignore_patterns(
+        ".*", "build", "dist", "tests", "docs", "*.egg-info", "__pycache__", "demo", "runs"
+    )
+    shutil.copytree(ROOT, tree, ignore=unwanted)
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--quiet", "-w", str(folder), str(tree)]
     step(command, {**os.environ}, 600, None)
     return next(folder.glob("sparkvsr-*.whl"))
 
@@ -78,10 +84,10 @@ def walk(way: str, wheel: Path, home: Path, *, with_metrics: bool, log: Path | N
     target = f"{wheel}[metrics]" if with_metrics else str(wheel)
     print(f"{way}: installing ...", flush=True)
     command = WAYS[way](target, home, variables, log)
-    said = step([command, "--version"], variables, 120, log)
+    said = step([command, "--version"], variables, 600, log)
     if not said.startswith("sparkvsr "):
         raise Failed(f"--version says {said!r}")
-    if "lite" not in step([command, "models"], variables, 120, log):
+    if "lite" not in step([command, "models"], variables, 600, log):
         raise Failed("models does not list lite")
     frames = write_frames(home / "clip")
     result = home / "out.mp4"

@@ -19,6 +19,7 @@ _log = logging.getLogger("sparkvsr.comfyui")
 
 CATEGORY = "video/SparkVSR"
 DEVICES = ["auto", "cpu"]
+MAKERS = ("detail", "lite", "bicubic", "realesrgan")
 
 
 class KeyframeVSR(io.ComfyNode):
@@ -176,7 +177,7 @@ class MakeKeyframes(io.ComfyNode):
         made = sparkvsr.make_keyframes(
             _to_frames(frames),
             choose=choice.get(choose, choose),
-            references=references,
+            references=_maker(references),
             scale=scale,
             device=_device(device),
             progress=_Progress(),
@@ -243,6 +244,15 @@ class _Progress:
 
 def _device(name: str) -> str:
     return str(comfy.model_management.get_torch_device()) if name == "auto" else name
+
+
+def _maker(name: str) -> str:
+    """A workflow may come from somebody else: it names no program that would run and no address that frames go to."""
+    is_file = name.endswith((".safetensors", ".pth", ".pt")) and ":" not in name.removeprefix(name[:2])
+    if name in MAKERS or name.startswith("realesrgan:") or is_file:
+        return name
+    msg = f"references {name!r} cannot be used here; use {', '.join(MAKERS)} or the path of a weight file"
+    raise ValueError(msg)
 
 
 def _indices(text: str) -> list[int]:

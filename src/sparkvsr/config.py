@@ -118,6 +118,14 @@ def config_packages() -> list[str]:
     return sorted({entry.value for entry in entry_points(group=CONFIG_ENTRY_POINTS)})
 
 
+def shipped_option(group: str, name: str) -> dict[str, Any] | None:
+    """Values of a shipped option of a group, interpolations left as they are; None where none has that name."""
+    if name not in _groups().get(group, ()):
+        return None
+    values = OmegaConf.to_container(_compose(f"{group}/{name}", ())[group], resolve=False)
+    return values if isinstance(values, dict) else None  # type: ignore[return-value]
+
+
 def sweep_texts(overrides: Sequence[str]) -> list[str]:
     """Overrides with several values (``a=1,2``, ``range(1,4)``) for Hydra's sweeper, paths and stages quoted.
 

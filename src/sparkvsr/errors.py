@@ -29,8 +29,8 @@ class SparkVSRError(Exception):
     """Base class: catch this to catch everything sparkvsr raises on purpose."""
 
     def __str__(self) -> str:
-        """The message; a library that repeats a whole damaged file in its own words is cut short."""
-        text = super().__str__()
+        """The message in one line; a library that repeats a whole damaged file in its own words is cut short."""
+        text = super().__str__().replace("\r", "\\r").replace("\n", "\\n")
         return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 400]} ... {text[-300:]}"
 
 

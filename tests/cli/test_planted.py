@@ -56,13 +56,21 @@ def test_what_is_wrong_in_every_run_alike_is_found(tmp_path: Path, fault: str) -
     assert any(FOUND[fault] in finding for finding in killer.strangers(clip, result))
 
 
-def test_kill_resume_fails_on_a_product_that_loses_the_last_frame() -> None:
+@pytest.mark.parametrize(
+    ("plant", "code", "words"),
+    [
+        ("last-lost", 1, "39 frames for 40"),
+        ("unflushed", 1, "files got their names before their data were on the disk"),
+        (None, 0, "as the clip"),
+    ],
+)
+def test_kill_resume_fails_on_a_product_that_loses(plant: str | None, code: int, words: str) -> None:
     # Without a kill: the fault is in the undisturbed run as well, so only the look at the clip itself shows it.
     command = [sys.executable, str(BENCHMARKS / "kill_resume.py"), "--trials", "0", "--frames", "40", "--size", "64x48"]
-    for plant, code in ((["--plant", "last-lost"], 1), ([], 0)):
-        done = subprocess.run([*command, *plant], capture_output=True, text=True, timeout=200, check=False)
-        assert done.returncode == code, done.stdout + done.stderr
-    assert "as the clip" in done.stdout
+    command += ["--plant", plant] if plant else []
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert words in done.stdout
 
 
 @pytest.mark.usefixtures("benchmarks")
@@ -75,6 +83,22 @@ def test_fuzz_decode_finds_what_is_planted(tmp_path: Path, fault: str, outcome: 
     fuzzer, planted = module("fuzz_decode"), module("planted")
     found = list(fuzzer.fuzz(1, 3, tmp_path, read=getattr(planted, fault), limit_seconds=2.0))
     assert found[0][1].startswith(outcome)
+
+
+def test_full_disk_and_fuzz_many_find_what_is_planted(tmp_path: Path) -> None:
+    # In a process of its own: they fork, which this one, with its threads, must not.
+    done = subprocess.run([sys.executable, str(BENCHMARKS / "planted.py"), tmp_path], capture_output=True, text=True,
+                          timeout=280, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    assert "c.html is neither old nor complete" in lines[0] or lines[0] == "full disk: cannot be mounted here"
+    found = [
+        "fuzz decode_foreign: input 0, decode: unexpected KeyError: 'damaged.",
+        "fuzz decode_crash: input 0, decode: crashed (exit code 11)",
+        "fuzz decode_hang: input 0, decode: hung",
+    ]
+    assert len(lines) == 4, done.stdout
+    assert all(line.startswith(start) for line, start in zip(lines[1:], found, strict=True)), done.stdout
 
 
 @pytest.mark.usefixtures("benchmarks")

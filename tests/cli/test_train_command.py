@@ -127,6 +127,10 @@ def test_an_interrupted_run_exits_130(app: Any, tmp_path: Path, monkeypatch: pyt
     assert "done at step 3" in output
     assert (run / "model" / "propagator.safetensors").is_file()
     monkeypatch.chdir(tmp_path)
+    # A named folder is never left, though there is a run beside it.
     result = CliRunner().invoke(app, ["train", "ckpt=last", f"paths.output_dir={tmp_path / 'another'}"])
+    assert result.exit_code == 2
+    assert "holds no run with a checkpoint" in result.output
+    result = CliRunner().invoke(app, ["train", "ckpt=last", f"paths.output_dir={run}"])
     assert result.exit_code == 2
     assert f"{run / 'last.ckpt'} is at step 3 and trainer.max_steps=3" in " ".join(result.output.split())

@@ -109,6 +109,15 @@ def test_wrong_numbers_are_refused_before_anything_runs(nodes: dict[str, Any], c
     assert make.validate_inputs(choose="scenes", indices_wanted="x") is True
 
 
+@pytest.mark.parametrize(
+    "name", ["command:rm {input}", "https://example.org/x.pth", "command:x.pth", "diffusers:a/b", "refs/"]
+)
+def test_a_workflow_names_no_program_and_no_address(nodes: dict[str, Any], clip: torch.Tensor, name: str) -> None:
+    node = nodes["SparkVSR_MakeKeyframes"]
+    with pytest.raises(ValueError, match="cannot be used here"):
+        node.execute(**defaults(node, frames=clip, references=name))
+
+
 def test_compare_shows_both(nodes: dict[str, Any], clip: torch.Tensor, caplog: pytest.LogCaptureFixture) -> None:
     node = nodes["SparkVSR_Compare"]
     black, white = torch.zeros(2, 8, 10, 4), torch.ones(2, 16, 20, 3)

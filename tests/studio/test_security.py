@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import stat
 import struct
 import zlib
@@ -19,7 +20,7 @@ from sparkvsr.studio.frames import encoded
 from sparkvsr.studio.pictures import Pictures
 from sparkvsr.studio.project import MAX_UPLOAD_BYTES, Project
 from sparkvsr.studio.security import Guard, allowed_hosts, lasting_secret
-from sparkvsr.studio.serve import bind
+from sparkvsr.studio.serve import bind, names_of
 from sparkvsr.studio.studio import Studio
 from sparkvsr.studio.web import Web
 
@@ -60,6 +61,14 @@ def test_it_listens_on_this_machine_only_and_says_when_a_port_is_taken() -> None
         assert host == "127.0.0.1"
         with pytest.raises(ConfigError, match=f"--port {port}"):
             bind("127.0.0.1", port)
+
+
+def test_every_address_of_this_machine_is_answered_to_only_when_all_are_listened_on() -> None:
+    assert set(names_of("127.0.0.1")) == {"127.0.0.1", "localhost", "::1"}
+    assert names_of("192.0.2.7") == ["192.0.2.7", "127.0.0.1"]
+    names = names_of("0.0.0.0")
+    assert {"127.0.0.1", "localhost", socket.gethostname()} <= set(names)
+    assert "0.0.0.0" not in names
 
 
 def test_the_token_is_exchanged_for_a_cookie_that_scripts_cannot_read(studio: Studio) -> None:
@@ -170,8 +179,9 @@ def test_paths_do_not_lead_out(studio: Studio, path: str) -> None:
 )
 def test_the_name_of_an_export_is_a_plain_name(studio: Studio, name: str) -> None:
     client = guarded(studio)
-    answer = client.post("/c/0/do/export", json={"output": name or "..", "codec": "h264"}, headers=ORIGIN)
-    assert answer.status_code in (404, 409)
+    for command in ("export", "command"):
+        answer = client.post(f"/c/0/do/{command}", json={"output": name or "..", "codec": "h264"}, headers=ORIGIN)
+        assert answer.status_code in (404, 409)
     assert studio.queue.of(0) == []
 
 

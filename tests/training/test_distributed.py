@@ -126,6 +126,18 @@ def fsdp_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_shards_hold_the_average_and_are_whole(fsdp_runs: Path) -> None:
+    """Written in the background, named when whole; nothing of the average is gathered into the small file."""
+    run = fsdp_runs / "sharded"
+    assert not list(run.glob("*.part"))
+    step = run / "step-000001.ckpt"
+    beside = torch.load(step / "meta.pt", weights_only=True)
+    assert "ema" not in beside["sparkvsr"]
+    average = read_checkpoint(step)["sparkvsr"]["ema"]
+    assert average
+    assert all(".lora_" in name for name in average)
+
+
 @pytest.mark.parametrize(("name", "extra"), [("full", ()), ("sharded", ("optimizer.lora.rank=2",))])
 def test_fsdp_equals_one_process_and_resumes_exactly(
     fsdp_runs: Path, train_small: Callable[..., tuple[Path, object]], tmp_path: Path, name: str, extra: tuple[str, ...]
@@ -166,6 +178,7 @@ def test_optimiser_state_of_another_strategy_is_refused(
         (("trainer=fsdp", "model=lite"), "model=lite is small"),
         (("trainer=fsdp", "trainer.strategy.checkpoints=some"), "checkpoints=some is unknown"),
         (("trainer.strategy=fsdp",), "choose it by trainer=fsdp"),
+        (("trainer=fsdp", "trainer.strategy.shard_over=0"), "shard_over=0 must be at least 1"),
     ],
 )
 def test_refusals(train_small: Callable[..., object], tmp_path: Path, overrides: tuple[str, ...], words: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from hydra.core.utils import setup_globals
 from omegaconf import DictConfig, OmegaConf
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
@@ -26,6 +27,7 @@ Train = Callable[..., tuple[Path, Any]]
 
 def asked(ckpt: str, folder: Path | None = None) -> DictConfig:
     """The part of a configuration that says where to go on."""
+    setup_globals()  # Hydra's resolvers
     pattern = "runs/${now:%Y-%m-%d_%H-%M-%S}_stage${stage}"  # as shipped in conf/paths
     return OmegaConf.create({"ckpt": ckpt, "stage": 1, "paths": {"output_dir": str(folder or pattern)}})
 

@@ -311,6 +311,7 @@ def started_with(folder: Path, *overrides: str, config_dir: str | None = None) -
         ("logger.csv.save_dir=/etc", "outside its run folder"),
         ("logger.csv.version='../../x'", "outside its run folder"),
         ("logger.csv._target_=lightning.pytorch.loggers.WandbLogger", "WandbLogger"),
+        ("logger=wandb", "type logger=wandb to allow it"),
         ("keyframes.isr.folder=${oc.env:HOME}", "environment"),
         ("hydra.searchpath=[file:///x]", "Hydra's own settings"),
     ],

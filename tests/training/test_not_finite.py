@@ -98,3 +98,37 @@ def test_a_steps_terms_are_means_over_its_micro_batches_only() -> None:
     assert list(means)[-1] == "loss"
     terms.add({"mse": torch.tensor(3.0), "loss": torch.tensor(3.0)}, batch("c", frames=1), 0.1)
     assert terms.take(ALONE) == {"mse": 3.0, "loss_stills": 3.0, "loss": 3.0}
+
+
+class Together:
+    """What of a strategy of several processes is used."""
+
+    def reduce_boolean_decision(self, decision: bool, all: bool = True) -> bool:
+        count = torch.tensor(int(decision))
+        torch.distributed.all_reduce(count)
+        return int(count) == 2 if all else int(count) > 0
+
+
+def meet_nan(rank: int, folder: str, answers: Any) -> None:
+    """One of two processes, of which the second one meets NaN."""
+    store = torch.distributed.FileStore(f"{folder}/store", 2)
+    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
+    trainer: Any = SimpleNamespace(world_size=2, precision_plugin=SimpleNamespace(), strategy=Together())
+    fine = {"loss": torch.tensor(1.0)}
+    check_terms(fine, batch("a.mp4"), 1, trainer)
+    try:
+        check_terms({"loss": torch.tensor(float("nan") if rank else 1.0)}, batch(f"{rank}.mp4"), 2, trainer)
+    except TrainingError as exc:
+        answers.put(str(exc))
+
+
+def test_all_processes_stop_together_and_name_the_clip(tmp_path: Path) -> None:
+    context = torch.multiprocessing.get_context("fork")
+    answers = context.Queue()
+    workers = [context.Process(target=meet_nan, args=(rank, str(tmp_path), answers)) for rank in range(2)]
+    for worker in workers:
+        worker.start()
+    texts = [answers.get(timeout=120) for _ in workers]
+    for worker in workers:
+        worker.join(timeout=60)
+    assert texts == ["step 2: loss is nan, with the clips 1.mp4"] * 2

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from sparkvsr.config import compose_config, load_config, plain
+from sparkvsr.config import compose_config, load_config, plain, shipped_option
 from sparkvsr.errors import ConfigError
 from sparkvsr.training.build import settle_trainer
 from sparkvsr.training.export import export_model
@@ -49,7 +49,11 @@ def test_what_is_not_as_in_the_paper_is_named() -> None:
         "2 samples a step instead of 8",
     ):
         assert words in found
-    assert departures(compose_config(["stage=1"]), 4) is None
+    config.degradation = {**shipped_option("degradation", "parity"), "jpeg_quality": [40, 90], "device": "cpu"}
+    assert "degradation.jpeg_quality [40, 90] instead of [30, 95]" in departures(config, 8)
+    assert not [text for text in departures(config, 8) if "device" in text]
+    config.model._target_ = "another"
+    assert departures(config, 4) is None
 
 
 def test_losses_are_told_with_their_weights() -> None:
@@ -100,7 +104,7 @@ def test_the_base_as_downloaded_trains_and_exports_from_where_it_lies_now(
     run, events = train_small(*overrides, "export_at_end=false")
     assert "low cpu memory" not in "".join(capfd.readouterr())  # of diffusers, about a package that is not needed
     start = events.last("start")
-    assert start["recipe"]["degradation"].startswith("parity")
+    assert start["recipe"]["degradation"] == "parity (SecondOrderDegradation)"
     assert "data.num_frames 9 instead of 33" in start["departures"]
     assert "far too slow" in events.last("note")["text"]
     assert (load_config(run / "config.yaml").trainer.accelerator, start["steps"]) == ("cpu", 1)

@@ -11,7 +11,7 @@ import pytest
 from sparkvsr.config import compose_config
 from sparkvsr.errors import ConfigError, WeightsError
 from sparkvsr.training.adapters.nano import build_nano_adapter
-from sparkvsr.training.plan import plan_memory, plan_text, trace_activations
+from sparkvsr.training.plan import ActivationTrace, plan_memory, plan_text, trace_activations
 
 SIZES = ("data.num_frames=9", "data.crop=[64,64]", "data.batch_size=2")
 
@@ -110,6 +110,14 @@ def test_without_peft_only_its_column_is_left_out(folder: Path, monkeypatch: pyt
 
     monkeypatch.setattr(plan, "has_peft", lambda: False)
     monkeypatch.setattr(lora, "has_peft", lambda: False)
+
+    def trace(*parts: Any, lora_rank: int = 0, autocast: bool = True) -> ActivationTrace:
+        del parts, autocast
+        if lora_rank:
+            lora.add_lora(None, rank=lora_rank, alpha=1, targets=[])  # type: ignore[arg-type]
+        return ActivationTrace(1, 1)
+
+    monkeypatch.setattr(plan, "trace_activations", trace)
     config = config_of(folder, "stage=1")
     plans = plan_memory(config)
     assert [plan.trainer.split()[0] for plan in plans] == ["gpu,", "fsdp", "deepspeed"]

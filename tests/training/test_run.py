@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from sparkvsr.errors import ConfigError, WeightsError
 from sparkvsr.training.callbacks import StopRequest
@@ -28,6 +29,9 @@ def test_the_two_stage_chain_of_lite_ends_in_a_folder_that_upscales(train_small:
         assert (second / name).is_file(), name
     assert list((second / "validation").rglob("*.png"))
     assert list((second / "validation").rglob("*.mp4"))
+    metrics = (second / "logs" / "csv" / "metrics.csv").read_text()
+    assert all(f"train/{name}" in metrics for name in ("tflops", "data_wait", "gradient_norm", "samples_per_second"))
+    assert "learning_rate" in (second / "logs" / "csv" / "hparams.yaml").read_text(), "the configuration"
     environment = (second / "environment.yaml").read_text()
     assert "git_revision" in environment
     assert "seed: '42'" in environment
@@ -45,6 +49,12 @@ def test_the_two_stage_chain_of_the_nano_model_ends_in_a_diffusers_folder(train_
     second, events = train_small("stage=2", *SMALL, f"init={first}", "data.image_ratio=0.5", name="two")
     assert "mse" in events.last("step")["terms"]  # type: ignore[attr-defined]
     folder = export_model(second, tmp_path / "exported")
+    half = export_model(second, tmp_path / "half", dtype="bf16")
+    for part in ("transformer", "vae"):
+        kept = load_file(next((half / part).glob("*.safetensors")))
+        assert {tensor.dtype for tensor in kept.values()} == {torch.bfloat16}
+    with pytest.raises(ConfigError, match="--dtype fp64 is unknown"):
+        export_model(second, tmp_path / "no", dtype="fp64")
 
     from sparkvsr.models.registry import load_model
 

@@ -55,7 +55,11 @@ class ClipDataModule(LightningDataModule):
         self._num_workers, self._prefetch, self._seed = num_workers, prefetch, seed
 
     def train_dataloader(self) -> DataLoader[Any] | SamplesAhead:
-        """Batches from the step the trainer stands at, which is 0 or that of the checkpoint."""
+        """Batches from the step the trainer stands at, which is 0 or that of the checkpoint.
+
+        Raises:
+            ConfigError: samples are to be finished on a device that the trainer does not compute on.
+        """
         trainer = self.trainer
         assert trainer is not None  # set by Lightning before it asks for loaders
         sampler = StepSampler(

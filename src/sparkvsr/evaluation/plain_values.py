@@ -77,6 +77,7 @@ def _is(value: Any, kind: Any) -> bool:
 
 
 def _line(value: Any, kind: Any, where: str) -> str:
-    shown = repr(value) if isinstance(value, int | float | str | None) else f"a {type(value).__name__}"
+    is_plain = isinstance(value, int | float | str | None)
+    shown = repr(value) if is_plain else _WORDS.get(type(value), f"a {type(value).__name__}")
     shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
     return f"{where or 'it'} is {shown}, not {_WORDS.get(kind, 'nothing')}"

@@ -42,6 +42,9 @@ class MissingMetricsError(MetricError):
         lines.append("  drop them from --metrics, provide what is missing, or pass --allow-download where there is one")
         super().__init__("\n".join(lines))
 
+    def __str__(self) -> str:
+        return str(self.args[0])  # a list, one line for each metric
+
 
 def probe(spec: MetricSpec, store: WeightStore) -> Readiness:
     """Look for the packages and weights of one metric."""

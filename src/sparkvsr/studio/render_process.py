@@ -1,8 +1,8 @@
 """The process that holds torch and the model: pictures, plans, previews, renders, reference images, exports.
 
-It runs as ``python -m sparkvsr.studio.render_process ADDRESS ADDRESS``: over the first connection it is told what to do and tells
-what happens (`messages.py`), over the second it answers questions (`asking.py`, `pictures.py`), also while it renders.
-Images go through the project folder. It ends when the other end does, however that ended.
+It runs as ``python -m sparkvsr.studio.render_process ADDRESS ADDRESS``: over the first connection it is told what to do
+and tells what happens (`messages.py`), over the second it answers questions (`asking.py`, `pictures.py`), also while it
+renders. Images go through the project folder. It ends when the other end does, however that ended.
 """
 
 from __future__ import annotations

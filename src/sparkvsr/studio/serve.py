@@ -6,6 +6,7 @@ import secrets
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import anyio.to_thread
@@ -19,6 +20,7 @@ from sparkvsr.studio.web import Web
 DEFAULT_PORT = 8765
 PORTS_TRIED = 20
 THREADS = 6
+EVERY_ADDRESS = ("0.0.0.0", "::")
 
 
 def bind(host: str, port: int | None) -> socket.socket:
@@ -45,6 +47,32 @@ def bind(host: str, port: int | None) -> socket.socket:
     raise ConfigError(msg)
 
 
+def names_of(host: str) -> list[str]:
+    """What a server that listens on an address is called, the name to be told first.
+
+    Args:
+        host: as given; ``0.0.0.0`` and ``::`` stand for every address of this machine.
+    """
+    own = ["127.0.0.1", "localhost", "::1"]
+    if host in own:
+        return [host, *(name for name in own if name != host)]
+    if host not in EVERY_ADDRESS:
+        return [host, "127.0.0.1"]
+    machine = socket.gethostname()
+    found = [_outward_address()]
+    with suppress(OSError):
+        found += [str(entry[4][0]) for entry in socket.getaddrinfo(machine, None)]
+    return list(dict.fromkeys([*(name for name in found if name), machine, *own]))
+
+
+def _outward_address() -> str:
+    """The address by which other machines most likely know this one; empty without a network."""
+    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))  # chooses a route, sends nothing
+        return str(probe.getsockname()[0])
+    return ""
+
+
 def serve(
     studio: Studio, listener: socket.socket, host: str, secrets_folder: Path, told: Callable[[str], None]
 ) -> None:
@@ -57,14 +85,14 @@ def serve(
     """
     port = listener.getsockname()[1]
     token = secrets.token_urlsafe(24)
-    names = ["127.0.0.1", "localhost", "::1"] if host in ("127.0.0.1", "::1", "localhost") else [host, "127.0.0.1"]
+    names = names_of(host)
     cookie = f"sparkvsr-studio-{port}"
     app = Guard(Web(studio).app(), allowed_hosts(names, port), token, lasting_secret(secrets_folder), cookie)
     config = uvicorn.Config(
         app, log_config=None, access_log=False, lifespan="off", server_header=False, timeout_graceful_shutdown=2
     )
     server = _Server(config, studio)
-    shown = f"[{host}]" if ":" in host else host
+    shown = f"[{names[0]}]" if ":" in names[0] else names[0]
     address = f"http://{shown}:{port}/?token={token}"
     threading.Thread(target=lambda: server.told(lambda: told(address)), daemon=True).start()
     try:

@@ -212,7 +212,9 @@ class Web:
             number = values.get("id")
             studio.queue.cancel(number if isinstance(number, int) else -1)
         elif name == "command":
-            line = clip.command(str(values.get("output") or "out.mp4"), checked_export(values))
+            output = str(values.get("output") or "out.mp4")
+            inside(clip.project.folder, "out", output)
+            line = clip.command(output, checked_export(values))
             return JSONResponse({"command": line}, headers=NOW)
         else:
             raise HTTPException(404)

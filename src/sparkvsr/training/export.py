@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 from safetensors import SafetensorError
 
 from sparkvsr.config import config_from_dict, load_config
 from sparkvsr.errors import ConfigError, EncodeError, WeightsError
+from sparkvsr.models.device import DTYPES
 from sparkvsr.training.adapters.interface import TrainingAdapter, parameter_count
 from sparkvsr.training.build import build, build_adapter
 from sparkvsr.training.checkpoints import find_checkpoint, network_state, read_checkpoint
@@ -21,6 +23,7 @@ from sparkvsr.training.module import CHECKPOINT_KEY
 from sparkvsr.training.trusted_targets import check_stored, check_targets
 
 _ADVICE = "if you know what it runs, allow it by --trust-target {name}"
+TRAINING_CONFIG = "training_config.json"
 _HUB_ID_PARTS = 2
 _NEEDED = ("model._target_", "data.scale", "data.clips", "degradation", "keyframes.policy", "loss", "stage", "seed")
 
@@ -33,6 +36,7 @@ def export_model(
     overwrite: bool = False,
     own_targets: Collection[str] = (),
     model_path: Path | None = None,
+    dtype: str = "fp32",
 ) -> Path:
     """Write a model folder out of a run or a checkpoint.
 
@@ -45,12 +49,14 @@ def export_model(
         model_path: where the base model lies now, if it is no longer where the run was started with; for models that
             have one (``model.path``).
 
+        dtype: of the weights: ``fp32``, ``bf16`` or ``fp16``; for large models.
+
     Returns:
         ``folder``.
 
     Raises:
-        ConfigError: the folder is not empty, the run's configuration is missing or names code that it may not, or the
-            base model is not where it was.
+        ConfigError: the folder is not empty, is no exported model, or holds the run; the run's configuration is
+            missing or names code that it may not; or the base model is not where it was.
         WeightsError: the checkpoint cannot be read or does not fit its configuration.
         EncodeError: the disk is full, or the folder may not be written.
     """
@@ -58,6 +64,7 @@ def export_model(
         msg = f"-o {folder} exists and is not empty; choose another folder, or replace it with --overwrite"
         raise ConfigError(msg)
     path = find_checkpoint(run)
+    _check_replaced(folder, path)
     checkpoint = read_checkpoint(path)
     config = _config_of(checkpoint, path, own_targets)
     _find_base(config, path, model_path)
@@ -77,6 +84,7 @@ def export_model(
         merged = merged_state(adapter)
         adapter = build(config.model, "model")
         adapter.network.load_state_dict(merged)
+    _cast(adapter, dtype)
     # Aside first: a failure half-way leaves no folder that looks whole.
     aside = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
@@ -93,6 +101,23 @@ def export_model(
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return folder
+
+
+def _check_replaced(folder: Path, checkpoint: Path) -> None:
+    """Refuse to replace anything that no export has written, and the run itself.
+
+    Raises:
+        ConfigError: the folder is no exported model, or holds the checkpoint.
+    """
+    if folder.resolve() in checkpoint.resolve().parents:
+        msg = f"-o {folder} holds {checkpoint}, which would be deleted with it; choose another folder"
+        raise ConfigError(msg)
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        msg = f"-o {folder} is a file or a link, not a folder; choose another"
+        raise ConfigError(msg)
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / TRAINING_CONFIG).is_file():
+        msg = f"-o {folder} holds other files than an exported model (no {TRAINING_CONFIG}); choose another folder"
+        raise ConfigError(msg)
 
 
 def write_card(
@@ -162,9 +187,29 @@ add them here before you publish this folder.
     if adapter.licence_notice:
         text += f"\n## Licence of what it started from\n\n{adapter.licence_notice}"
     (folder / "README.md").write_text(text, encoding="utf-8")
-    (folder / "training_config.json").write_text(
+    (folder / TRAINING_CONFIG).write_text(
         json.dumps(values.get("config", {}), indent=2, default=str) + "\n", encoding="utf-8"
     )
+
+
+def _cast(adapter: TrainingAdapter, dtype: str) -> None:
+    """Bring all that is written to a number type, in place.
+
+    Raises:
+        ConfigError: unknown, or the model is kept in float32 only.
+    """
+    if dtype not in DTYPES:
+        msg = f"--dtype {dtype} is unknown; use {', '.join(DTYPES)}"
+        raise ConfigError(msg)
+    if dtype == "fp32":
+        return
+    if not adapter.has_codec:
+        msg = (
+            f"--dtype {dtype} is for large models; {adapter.family} is small and is kept in fp32: leave the option out"
+        )
+        raise ConfigError(msg)
+    # Not the library's own `to`, which warns of 16-bit types on a CPU; nothing is computed here.
+    nn.Module.to(adapter, DTYPES[dtype])
 
 
 def _find_base(config: DictConfig, checkpoint: Path, model_path: Path | None) -> None:

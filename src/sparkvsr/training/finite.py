@@ -100,7 +100,7 @@ def _fine(value: float) -> bool:
 
 def _whole(value: Any) -> Tensor:
     """Of a network that is cut up, each process holds the norm of a part."""
-    return value.full_tensor() if hasattr(value, "full_tensor") else value  # type: ignore[no-any-return]
+    return value.full_tensor() if hasattr(value, "full_tensor") else value
 
 
 def _clips(names: Sequence[str]) -> str:

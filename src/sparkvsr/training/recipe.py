@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import Trainer
 from omegaconf import DictConfig, OmegaConf
 
-from sparkvsr.config import plain
+from sparkvsr.config import plain, shipped_option
 
 _PAPER_MODEL = "sparkvsr.training.adapters.cogvideox.build_cogvideox_adapter"
 # docs/method.md 4.1, 9: key to what the paper has there.
@@ -68,12 +68,12 @@ def recipe_rows(config: DictConfig, trainer: Trainer) -> dict[str, str]:
     frames = f"{data.num_frames} frames of {crop[0]}x{crop[1]} (height x width)"
     stills = f", {data.image_ratio:.0%} of the batches stills" if data.image_ratio > 0 else ""
     per_step = f"{data.batch_size} x {config.trainer.accumulate_grad_batches} x {trainer.world_size}"
-    schedule = optimizer.get("schedule") or {}
+    schedule: Any = optimizer.get("schedule") or {}
     warmup = f" (warm-up {schedule.warmup_steps}, then {schedule.kind})" if "warmup_steps" in schedule else ""
     trained = "all weights" if not optimizer.lora.rank else f"LoRA of rank {optimizer.lora.rank}"
     rows = {
         "data": f"{names.get('data') or _class_name(data.clips)}: {frames}{stills}",
-        "degradation": _named(names.get("degradation"), config.degradation),
+        "degradation": _degradation_text(names.get("degradation"), plain(config.degradation)),
         "keyframes": _named(names.get("keyframes"), config.keyframes.policy),
         "losses": loss_text(plain(config.loss)),
         "optimizer": f"{_class_name(optimizer.build)} on {trained}, learning rate {optimizer.learning_rate:g}{warmup}, "
@@ -107,11 +107,21 @@ def departures(config: DictConfig, samples: int) -> list[str] | None:
             replaced = key.removesuffix("_target_") if key.endswith("._target_") else replaced
             name = key.removesuffix("._target_")
             found.append(f"{name} {_short(value)} instead of {_short(paper)}")
+    found += _changed_numbers(plain(config.degradation))
     if samples != PAPER_SAMPLES_PER_STEP:
         found.append(f"{samples} samples a step instead of {PAPER_SAMPLES_PER_STEP}")
     if config.trainer.precision != "bf16-mixed":
         found.append(f"trainer.precision {config.trainer.precision} instead of bf16-mixed")
     return found
+
+
+def _changed_numbers(degradation: dict[str, Any]) -> list[str]:
+    """Numbers of the published degradation that are others here; where it is computed changes nothing."""
+    paper = shipped_option("degradation", "parity") or {}
+    if degradation.get("_target_") != paper.get("_target_"):
+        return []  # said already
+    names = [key for key in paper if key not in ("quirks", "device") and degradation.get(key) != paper[key]]
+    return [f"degradation.{key} {degradation.get(key)} instead of {paper[key]}" for key in names]
 
 
 def device_notes(config: DictConfig, trainer: Trainer) -> list[str]:
@@ -160,6 +170,15 @@ def _named(choice: Any, node: Any) -> str:
     settings = " ".join(f"{k}={v}" for k, v in values.items() if isinstance(v, int | float | str) and k != "_target_")
     inside = f"{_class_name(values)} {settings}".strip()
     return f"{choice} ({inside})" if choice else inside
+
+
+def _degradation_text(choice: Any, values: dict[str, Any]) -> str:
+    """The option, and only what was changed of it: it has many numbers."""
+    shipped = shipped_option("degradation", str(choice))
+    if shipped is None:
+        return _named(choice, values)
+    changed = [f"{key}={value}" for key, value in values.items() if value != shipped.get(key)]
+    return f"{choice} ({_class_name(values)})" + (f", changed: {' '.join(changed)}" if changed else "")
 
 
 def _class_name(node: Any) -> str:

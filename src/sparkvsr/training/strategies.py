@@ -66,7 +66,11 @@ class ShardedStrategy(ModelParallelStrategy):
         self._writer = ShardWriter() if checkpoints == SHARDED and asynchronous else None
 
     def setup_environment(self) -> None:
-        """All processes hold parts of one model and work on different samples."""
+        """All processes hold parts of one model and work on different samples.
+
+        Raises:
+            ConfigError: ``shard_over`` does not divide the processes.
+        """
         self._data_parallel_size = processes = self.num_nodes * self.num_processes
         self._tensor_parallel_size = 1
         if self._shard_over is not None and processes % self._shard_over:

@@ -16,9 +16,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from sparkvsr.config import CONFIG_MODULE, compose_config, override_key, quoted, search_path, sweep_texts
+from sparkvsr.config import CONFIG_MODULE, override_key, quoted, search_path, sweep_texts
 from sparkvsr.errors import ConfigError, SparkVSRError
-from sparkvsr.training.resume import Origin, compose_run, names_its_folder
+from sparkvsr.training.resume import Origin, compose_run
 
 RunJob = Callable[[DictConfig, Origin, int, list[str]], float]
 """Does one run: configuration, origin, number and overrides to the figure that runs are compared by."""
@@ -63,7 +63,7 @@ def sweep(overrides: Sequence[str], config_dir: Path | None, run: RunJob) -> lis
     if given.get("ckpt", "auto") != "auto":
         msg = f"--multirun: ckpt={given['ckpt']} goes on with one run; ckpt=auto goes on with each run of a sweep"
         raise ConfigError(msg)
-    base = _base_folder([text for text in texts if override_key(text) == "paths.output_dir"])
+    base = _base_folder(given.get("paths.output_dir"))
     jobs: list[SweepJob] = []
 
     def do_one(composed: DictConfig) -> float:
@@ -110,10 +110,9 @@ def sweep(overrides: Sequence[str], config_dir: Path | None, run: RunJob) -> lis
     return jobs
 
 
-def _base_folder(typed: Sequence[str]) -> Path:
-    config = compose_config(typed)
-    if names_its_folder(config):
-        return Path(config.paths.output_dir).expanduser().resolve()
+def _base_folder(typed: str | None) -> Path:
+    if typed is not None:
+        return Path(typed).expanduser().resolve()
     return (Path("runs") / f"{datetime.now().astimezone():%Y-%m-%d_%H-%M-%S}_sweep").resolve()
 
 

@@ -69,6 +69,9 @@ _OTHERS = {
         f"lightning.pytorch.callbacks.{name}"
         for name in ("DeviceStatsMonitor", "EarlyStopping", "LearningRateMonitor", "Timer")
     ),
+    # Those of the options wandb and mlflow; that they send figures elsewhere is up to `check_inherited`.
+    "logger.wandb": ("lightning.pytorch.loggers.WandbLogger",),
+    "logger.mlflow": ("lightning.pytorch.loggers.MLFlowLogger",),
     "logger.*": ("lightning.pytorch.loggers.CSVLogger", "lightning.pytorch.loggers.TensorBoardLogger"),
 }
 
@@ -98,6 +101,8 @@ _KINDS = (
     _Kind(("lightning.pytorch.strategies",), "lightning.pytorch.strategies.Strategy", r"trainer\.strategy"),
     _Kind(_LAYERS, "torch.nn.Module", r"(model|loss|degradation|keyframes\.augmentation)\..+"),
 )
+
+_SENDING = ("lightning.pytorch.loggers.WandbLogger", "lightning.pytorch.loggers.MLFlowLogger")
 
 # Makers of references that run in this process by weights or arithmetic alone.
 _PLAIN_UPSCALERS = ("lite", "bicubic", "realesrgan")
@@ -166,6 +171,9 @@ def check_inherited(config: Any, typed: Any, overrides: Collection[str], where: 
         raise ConfigError(msg)
     given = _loggers(typed)
     for key, node in _loggers(config).items():
+        if node.get("_target_") in _SENDING and node["_target_"] != given.get(key, {}).get("_target_"):
+            msg = f"{where} asks for logger.{key}, which sends figures elsewhere; type logger={key} to allow it"
+            raise ConfigError(msg)
         for name, value in node.items():
             if value == given.get(key, {}).get(name) or not _leads_elsewhere(name, value):
                 continue

@@ -84,6 +84,9 @@ def assemble_video(
 def _packets(segment: Path, codec: str | None = None) -> Iterator[av.Packet]:
     """Packets in decoding order; with a codec given, in the form that its encoder gives them in."""
     with open_input(segment) as container:
+        if not container.streams.video:
+            msg = f"{segment} is damaged: it holds no picture; delete the work folder and start again"
+            raise DecodeError(msg)
         stream = container.streams.video[0]
         name = _TO_ENCODER_FORM.get(codec or "")
         convert = av.bitstream.BitStreamFilterContext(name, stream) if name else None

@@ -73,6 +73,8 @@ _TS_CODECS = frozenset(
         *("dvb_subtitle", "dvb_teletext", "hdmv_pgs_subtitle"),
     )
 )
+_PCM_BYTES = 8 * 6720
+"""A whole number of samples of any kind, of up to eight channels."""
 _COVER_SUFFIXES = (".mp4", ".m4v", ".mkv")
 _ALPHA_IMAGES = (".png", ".tif", ".tiff", ".webp")
 _HDR_CODECS = ("h264", "hevc", "av1")
@@ -207,8 +209,14 @@ def can_hold(stream: av.stream.Stream, suffix: str) -> bool:
         return False
     trial = av.open(io.BytesIO(), "w", format=MUXERS[suffix])
     try:
-        trial.add_stream_from_template(stream, opaque=True)
+        copy = trial.add_stream_from_template(stream, opaque=True)
         trial.start_encoding()
+        if _codec(stream).startswith("pcm_"):
+            # MP4 refuses channels without names (PCM in AVI and Matroska) only where it writes its index: at the end.
+            silence = av.Packet(bytes(_PCM_BYTES))
+            silence.stream, silence.time_base, silence.pts, silence.dts = copy, stream.time_base, 0, 0
+            trial.mux(silence)
+            trial.close()
     except (ValueError, av.error.FFmpegError):
         return False
     finally:

@@ -50,6 +50,21 @@ def declared_size(data: bytes, codec: str | None) -> tuple[int, int] | None:
         return None
 
 
+def holds_more(path: Path, codec: str | None) -> bool:
+    """Whether an image file holds further pictures: pages of a TIFF, a second one in a JPEG of a phone (MPF)."""
+    if codec not in ("tiff", "mjpeg"):
+        return False
+    module, name = _READERS[codec]
+    try:
+        with path.open("rb") as file, getattr(import_module(f"PIL.{module}"), name)(file) as image:
+            if codec == "mjpeg":
+                return "mpoffset" in image.info
+            image.seek(1)
+    except Exception:  # noqa: BLE001  (there is no second page, or the header is damaged, which decoding tells)
+        return False
+    return True
+
+
 def check_memory(path: Path, height: int, width: int) -> None:
     """Refuse an image that does not fit into the memory that is free.
 

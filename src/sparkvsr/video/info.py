@@ -13,6 +13,7 @@ from sparkvsr.errors import DecodeError
 
 from .border import alpha_decoder, check_size, decoding, main_video_stream, open_input
 from .colour_tags import ColourTags, is_known_matrix
+from .declared_size import holds_more
 from .hdr import HdrMetadata, hdr_metadata
 from .images import (
     DEFAULT_SEQUENCE_FPS,
@@ -22,6 +23,7 @@ from .images import (
     missing_numbers,
     resolve_images,
     sequence_numbers,
+    sniff_image,
 )
 from .orientation import display_matrix, rotation_degrees, swaps_sides
 from .pixels import frame_bit_depth, has_alpha_format
@@ -154,6 +156,8 @@ def _probe_images(path: Path, files: list[Path]) -> VideoInfo:
             shown = ", ".join(map(str, missing[:8])) + (", ..." if len(missing) > 8 else "")
             few = "a number is" if len(missing) == 1 else f"{len(missing)} numbers are"
             warnings.append(f"{few} missing in {path}: {shown}; images keep their numbers, videos close the gap")
+        if holds_more(files[0], sniff_image(files[0])):
+            warnings.append(f"{files[0].name} holds more than one picture; only the first is read")
         return VideoInfo(
             path=path,
             kind="image" if is_image else "sequence",

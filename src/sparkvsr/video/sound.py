@@ -16,6 +16,8 @@ _RATES = {
 }
 _LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 """By the number of channels: some files (WMA, AVI) do not name their layout. More than eight become stereo."""
+_OPUS_LAYOUTS = ("mono", "stereo", "3.0", "quad", "5.0", "5.1", "6.1", "7.1")
+"""That Opus knows (RFC 7845, channel mapping family 1); the others go into 5.1 or 7.1, which hold their speakers."""
 _LOSSLESS = ("pcm_", "flac", "alac", "truehd", "mlp", "ape", "tta", "wavpack", "tak", "dts")
 
 
@@ -41,7 +43,7 @@ class SoundTranscoder:
             rate = next((value for value in allowed if value > rate), allowed[-1])
         stream = cast(av.audio.stream.AudioStream, output.add_stream(self._encoder, rate=rate))
         context = stream.codec_context
-        context.layout = _LAYOUTS.get(self._decoder.channels, "stereo")
+        context.layout = self._layout()
         if self._encoder == "flac":
             context.format = "s32" if self._is_deep() else "s16"
         else:
@@ -51,6 +53,15 @@ class SoundTranscoder:
         context.open()
         self._stream = stream
         return stream
+
+    def _layout(self) -> str:
+        """Of the new stream; one that the encoder takes."""
+        channels, own = self._decoder.channels, self._decoder.layout.name
+        if self._encoder != "libopus" or channels <= 2:
+            return _LAYOUTS.get(channels, "stereo")
+        if own in _OPUS_LAYOUTS:
+            return own
+        return "stereo" if channels not in _LAYOUTS else "5.1" if channels <= 6 else "7.1"
 
     def convert(self, packet: av.Packet | None) -> list[av.Packet]:
         """Encode what a packet decodes to; None at the end gives what was held back.

@@ -404,10 +404,16 @@ def _align(lr: Tensor, reference: Reference, kernels: Kernels, scale: int, *, wi
     error = kernels.difference(there[:, :3], lr) * known
     agreement = there[:, 3:] * known
     picture = kernels.warp_by_lr_flow(reference.hr, flow)
+    detail = kernels.detail(picture, scale)
+    if reference.plain_flow is flow:  # one estimate only, warped already
+        plain_detail = kernels.luma(detail)
+    else:
+        plain = kernels.warp_by_lr_flow(kernels.luma(reference.hr), reference.plain_flow)
+        plain_detail = kernels.detail(plain, scale)
     return _Aligned(
         picture=picture if with_picture else None,
-        detail=kernels.detail(picture, scale),
-        plain_detail=kernels.detail(kernels.warp_by_lr_flow(kernels.luma(reference.hr), reference.plain_flow), scale),
+        detail=detail,
+        plain_detail=plain_detail,
         trust=geometric * trust(error, PHOTOMETRIC_LEVELS) * agreement,
         geometric=geometric,
         agreement=agreement,

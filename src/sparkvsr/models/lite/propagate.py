@@ -133,7 +133,7 @@ class ShotPropagator:
     forgets_lost = True
     """Whether the frame before is left out altogether where too little of it is found again."""
     follows_own_doubled = True
-    """Whether keyframes of our own are matched on doubled frames."""
+    """Whether keyframes of our own are matched on doubled frames where there are no others."""
 
     def __init__(
         self,
@@ -303,11 +303,6 @@ class ShotPropagator:
         """The first frame whose keyframe may still be used."""
         return self._cut_before if self.next_index <= self._flash_until else self._cut_at
 
-    @property
-    def _is_helped(self) -> bool:
-        """Whether a keyframe of our own was followed beside the given ones up to the frame before."""
-        return "keyed" in self._own and self._own["keyed"][1].motion is not None
-
     def _keyframe_fits(self, index: int) -> None:
         """A keyframe from before what looked like a cut shows the current frame: it was none."""
         if index < self._cut_at:
@@ -330,7 +325,9 @@ class ShotPropagator:
             key = ready(frame, self._upscale(frame.fine[0])[None], 1.0)
             self._own[name] = self.next_index, key
         age = self.next_index - self._own[name][0]
-        reference = tracked(key, frame, step_flow, age, doubled=self.follows_own_doubled, flows=self._flows)
+        # Beside keyframes that somebody gave ours only fill in: half the time is enough for it.
+        doubled = self.follows_own_doubled and name == "blind"
+        reference = tracked(key, frame, step_flow, age, doubled=doubled, flows=self._flows)
         if age >= self.renew_after and (reference is None or is_lost(frame.lr, reference)):
             # Water, fire, a crowd: nothing that lies back can be carried, and a fresh one is as good as a single image.
             key = ready(frame, self._upscale(frame.fine[0])[None], 1.0)
@@ -355,16 +352,14 @@ class ShotPropagator:
         for index in [i for i in self._active if i not in self._indices[max(0, place - 1) : place + 1]]:
             del self._active[index]
         references, best, fits = [], 0.0, False
-        is_helped = self._is_helped
         for index in wanted:
             if index not in self._active:
                 self._active[index] = self._load(index)
             key = self._active[index]
             if key.weight <= 0:
                 continue
-            # One that has been lost only fills in beside our own: half the time is enough for it.
             distance = abs(index - self.next_index)
-            reference = tracked(key, frame, step_flow, distance, doubled=not is_helped, flows=self._flows)
+            reference = tracked(key, frame, step_flow, distance, flows=self._flows)
             if reference is not None:
                 self._keyframe_fits(index)
                 reference.closeness = self._closeness(key.guidance)
@@ -438,12 +433,14 @@ def tracked(
     if weight <= 0:
         return None
     geometric = trust(to_tensor(round_trip_error(key.motion)), ROUND_TRIP_LR_PX) * weight
+    flow = to_tensor(key.motion.to_key)
+    is_plain = key.motion.to_key is key.motion.to_key_plain
     return Reference(
         key.frame.lr,
         key.hr,
         key.agreement,
-        to_tensor(key.motion.to_key),
-        to_tensor(key.motion.to_key_plain),
+        flow,
+        flow if is_plain else to_tensor(key.motion.to_key_plain),
         geometric,
         to_tensor(roughness(key.motion.to_key)),
         torch.full((1, 1, 1, 1), float(distance)),

@@ -19,18 +19,21 @@ from sparkvsr.models.lite.cpu_kernels import to_numpy, to_tensor
 from sparkvsr.models.lite.network import SCALE
 from sparkvsr.models.lite.vivid import blend, box
 
-TRUSTED = 0.45
+TRUSTED = 0.5
 """Below this share, as a mean over 5x5 LR pixels, a place is made anew."""
 
+# A patch costs its surroundings too, so small ones hardly pay. Measured on Big Buck Bunny at 320x180: 3% of the pixels
+# are needed, 8% of a frame is computed; with half as strict limits 11%, with stricter ones a blurred car stays blurred.
 _BLOCK = 4
-_MARGIN = 6
+_MARGIN = 4
 _NEAR = 2
 _AROUND = 17
-_DENSE = 0.3
+_DENSE = 0.25
 _EFFICIENT = 0.25
-_ENOUGH = 0.85
+# From here on the whole frame is no dearer.
 _WHOLE = 0.7
-
+# Above this share what is there stays; between it and TRUSTED both are blended.
+_ENOUGH = 0.75
 
 Part = tuple[int, int, int, int]
 """Top, bottom, left, right of a rectangle, LR pixels, half open."""
@@ -79,8 +82,8 @@ def refreshed(fine: Tensor, covered: Tensor, upscale: Callable[[Tensor], Tensor]
     for y0, y1, x0, x1 in parts:
         share[y0:y1, x0:x1] = 1
     # Soft borders; what is trusted within a part stays.
-    share = cv2.blur(share, (5, 5), borderType=cv2.BORDER_REPLICATE)
-    soft = to_tensor(share) * ((_ENOUGH - box(covered, 5)) / (_ENOUGH - TRUSTED)).clamp(0, 1)
+    feathered = to_tensor(cv2.blur(share, (5, 5), borderType=cv2.BORDER_REPLICATE))
+    soft = feathered * ((_ENOUGH - box(covered, 5)) / (_ENOUGH - TRUSTED)).clamp(0, 1)
     patches = []
     for y0, y1, x0, x1 in parts:
         top, bottom, left, right = _with_surroundings((y0, y1, x0, x1), (h, w))

@@ -30,7 +30,7 @@ LIGHT_SIGMA = 8.0
 PHOTOMETRIC_LEVELS = 10.0 / 255
 """LR difference, without light, at which trust has fallen to 1/e: above the noise of compressed footage."""
 
-KEPT = 0.9
+KEPT = 0.95
 """How much of its trust a picture keeps when it is carried on from frame to frame: it gets a little softer."""
 
 _NOISE_QUANTILE = 0.3

@@ -53,8 +53,11 @@ OWN_EVERY = 12
 _OWN_PREFERENCE = 0.08
 _POOR_TRUST = 0.05
 _MUCH_FURTHER = 1.5
-_PREVIOUS_IMPORTANCE = 0.003
+# The previous output is used below the first of these shares of the keyframes, not above the second: each time it is
+# carried on it gets a little softer. It counts less than an own keyframe that is trusted half as much 12 frames away.
 _KEYFRAMES_DO = (0.45, 0.7)
+_PREVIOUS_IMPORTANCE = 0.003
+# Below this share a picture is more likely wrong than right; what is not worth a patch there is upscaled plainly.
 _SOME_TRUST = 0.3
 
 

@@ -44,7 +44,16 @@ export async function upload(path, blob) {
 export function listen(heard, connection) {
   const source = new EventSource(address("events"));
   source.addEventListener("open", () => connection(true));
-  source.addEventListener("error", () => connection(false));
+  source.addEventListener("error", () => {
+    connection(false);
+    // A refusal is not asked again by the browser: find out why, and try later.
+    if (source.readyState === EventSource.CLOSED) {
+      get("state").then(() => listen(heard, connection)).catch((error) => {
+        connection(false, error.message);
+        setTimeout(() => listen(heard, connection), 3000);
+      });
+    }
+  });
   source.addEventListener("message", (message) => heard(JSON.parse(message.data)));
   return source;
 }

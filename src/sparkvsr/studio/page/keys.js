@@ -42,7 +42,7 @@ function middle() {
 export const suggest = () => edit("suggest");
 
 const plain = {
-  " ": toggle, k: pause, j: () => shuttle(-1), l: () => shuttle(1),
+  " ": toggle, k: toggle, j: () => shuttle(-1), l: () => shuttle(1),
   ArrowLeft: () => step(-1), ArrowRight: () => step(1), ",": () => step(-1), ".": () => step(1),
   ArrowUp: () => setWipe(view.wipe + 0.05), ArrowDown: () => setWipe(view.wipe - 0.05),
   Home: () => step(-1e9), End: () => step(1e9), m: middle,

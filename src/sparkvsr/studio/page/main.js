@@ -30,8 +30,9 @@ function drawPlace() {
   if (!model.state) return;
   const [start, stop] = shotAt(model.frame);
   const { clip, shots } = model.state;
-  const shot = shots.length > 1 ? `, shot ${shots.findIndex(([first]) => first === start) + 1} of ${shots.length} (${start} to ${stop - 1})` : "";
-  byId("where").textContent = `${timecode(seconds(model.frame))}, frame ${model.frame} of ${clip.frames}${shot}`;
+  const shot = shots.length > 1 ? `, shot ${shots.findIndex(([first]) => first === start) + 1} of ${shots.length}` : "";
+  byId("where").textContent = `of ${clip.frames}, ${timecode(seconds(model.frame))}${shot}`;
+  byId("where").title = `Frames are counted from 0${shots.length > 1 ? `; this shot has frames ${start} to ${stop - 1}` : ""}`;
   if (document.activeElement !== byId("goto")) byId("goto").value = String(model.frame);
 }
 
@@ -41,6 +42,7 @@ function takeState(state) {
   model.state = state;
   if (first || (state.size && JSON.stringify(before) !== JSON.stringify(state.size) && view.fitted)) fit();
   if (first) {
+    byId("cover").hidden = true;
     byId("clip-name").textContent = state.clip.name;
     byId("clip-name").title = state.clip.summary;
     document.title = `${state.clip.name} - SparkVSR studio`;
@@ -104,7 +106,14 @@ function heard(event) {
   document.body.dataset.heard = event.event;
 }
 
-function connection(isThere) {
+function connection(isThere, why = null) {
+  if (!model.state && !isThere) {
+    // The clip was never there: what is wrong with it is all there is to see.
+    byId("cover").textContent = why ? `${why.charAt(0).toUpperCase()}${why.slice(1)}.` : "Opening the clip\u2026";
+    byId("cover").classList.toggle("problem", Boolean(why));
+    byId("to-list").hidden = false;
+    return;
+  }
   if (isThere === model.connected) return;
   model.connected = isThere;
   document.body.classList.toggle("offline", !isThere);
@@ -127,7 +136,7 @@ function buttons() {
     "zoom-fit": fit, "zoom-one": () => zoomTo(1), undo: () => edit("undo"), redo: () => edit("redo"), export: openExport,
     help: () => openHelp(KEYS), "render-here": renderHere, "render-shot": renderShot, "render-all": renderAll, suggest,
   };
-  for (const [id, action] of Object.entries(clicks)) byId(id).addEventListener("click", () => action());
+  for (const [id, action] of Object.entries(clicks)) byId(id).addEventListener("click", () => (model.state || id === "help") && action());
   const goto = byId("goto");
   goto.addEventListener("keydown", (event) => {
     if (event.key !== "Enter") return;

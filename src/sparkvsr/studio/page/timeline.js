@@ -108,13 +108,28 @@ function draw() {
   context.restore();
 }
 
+// The frame of a slot of the filmstrip. Where a slot stands for many frames an I-frame in it will do: it is decoded at once.
+function filmFrame(middle, wide) {
+  const index = within(Math.floor(middle), 0, frames() - 1);
+  const { iframes } = model.state;
+  if (wide < 12 || !iframes.length) return index;
+  let low = 0, high = iframes.length - 1;
+  while (low < high) {
+    const half = (low + high) >> 1;
+    if (iframes[half] < index) low = half + 1;
+    else high = half;
+  }
+  const near = low > 0 && index - iframes[low - 1] < Math.abs(iframes[low] - index) ? iframes[low - 1] : iframes[low];
+  return Math.abs(near - index) <= wide / 2 ? near : index;
+}
+
 function drawFilm([top, tall], width) {
   const { clip } = model.state;
   const wide = (clip.width / clip.height) * tall;
   const count = Math.max(1, Math.ceil((width - LABELS) / wide));
   for (let place = 0; place < count; place += 1) {
     const left = LABELS + place * wide;
-    const index = within(Math.floor(window_.start + ((place + 0.5) / count) * span()), 0, frames() - 1);
+    const index = filmFrame(window_.start + ((place + 0.5) / count) * span(), span() / count);
     const bitmap = thumb(thumbUrl(index));
     if (bitmap) context.drawImage(bitmap, left, top, wide, tall);
   }
