@@ -101,7 +101,7 @@ UNFLUSHED = "unflushed"
 def plant_unflushed() -> None:
     """From now on, in this process and its forks, nothing is flushed before it gets its name."""
     import sparkvsr.inference.clip.store as store
-    from sparkvsr.video import durable
+    from sparkvsr import durable
 
     def nothing(path: Path) -> None:
         pass

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from sparkvsr.durable import replace_durably, temporary_path
 from sparkvsr.errors import EncodeError
-from sparkvsr.video.durable import replace_durably, temporary_path
 
 
 class WholeCheckpointIO(TorchCheckpointIO):

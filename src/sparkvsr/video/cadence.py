@@ -43,8 +43,10 @@ class Cadence:
         """Take the next frame, ``(3, h, w)`` float in [0, 1]."""
         rows = pixels[1, :, :: max(1, pixels.shape[-1] // COLUMNS)].numpy().astype(np.float32)
         before = self._before
-        is_first = before is None or before.shape != rows.shape
-        self._changes.append(0.0 if is_first else float(np.abs(rows - before).mean()))
+        if before is None or before.shape != rows.shape:
+            self._changes.append(0.0)
+        else:
+            self._changes.append(float(np.abs(rows - before).mean()))
         inner = rows[1:-1] - (rows[:-2] + rows[2:]) / 2
         steps = np.abs(rows[:-2] - rows[2:])
         self._roughness.append(float(np.abs(inner).mean() / (steps.mean() + 1e-4)) if len(rows) > 2 else 0.0)

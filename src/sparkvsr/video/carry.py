@@ -214,7 +214,9 @@ def can_hold(stream: av.stream.Stream, suffix: str) -> bool:
         if _codec(stream).startswith("pcm_"):
             # MP4 refuses channels without names (PCM in AVI and Matroska) only where it writes its index: at the end.
             silence = av.Packet(bytes(_PCM_BYTES))
-            silence.stream, silence.time_base, silence.pts, silence.dts = copy, stream.time_base, 0, 0
+            silence.stream, silence.pts, silence.dts = copy, 0, 0
+            if stream.time_base is not None:
+                silence.time_base = stream.time_base
             trial.mux(silence)
             trial.close()
     except (ValueError, av.error.FFmpegError):
