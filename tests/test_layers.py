@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = {
     "errors": 0,
     "colour": 0,
+    "renaming": 0,
     "suffixes": 0,
     "units": 0,
     "user_cache": 0,

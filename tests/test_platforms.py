@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sparkvsr import child_processes
-from sparkvsr.video import durable
+from sparkvsr import child_processes, renaming
 
 ROOT = Path(__file__).parents[1]
 
@@ -132,8 +131,8 @@ def test_a_file_that_somebody_reads_gets_its_name_a_little_later(
 
     monkeypatch.setattr(Path, "replace", replace)
     with pytest.raises(PermissionError):
-        durable.give_name(tmp_path / "partial", tmp_path / "final")
-    monkeypatch.setattr(durable.os, "name", "nt")
-    durable.give_name(tmp_path / "partial", tmp_path / "final")
+        renaming.give_name(tmp_path / "partial", tmp_path / "final")
+    monkeypatch.setattr(renaming.os, "name", "nt")
+    renaming.give_name(tmp_path / "partial", tmp_path / "final")
     monkeypatch.undo()
     assert (tmp_path / "final").read_text() == "new"

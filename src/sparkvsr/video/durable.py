@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 from contextlib import suppress
 from pathlib import Path
 
-_WAITS = (0.02, 0.05, 0.1, 0.2, 0.5)
+from sparkvsr.renaming import give_name
 
 _LONGEST_PLAIN_BYTES = 120
 """Of a name that is repeated in a temporary one; some encrypted file systems take 143 bytes in all."""
@@ -61,21 +60,3 @@ def replace_durably(partial: Path, final: Path) -> None:
     flush_file(partial)
     give_name(partial, final)
     flush_folder(final.parent)
-
-
-def give_name(partial: Path, final: Path) -> None:
-    """Rename a file, replacing what is there.
-
-    Windows refuses while another process reads the old file (the studio, a virus scanner), so that is waited for.
-
-    Raises:
-        OSError: the name cannot be given.
-    """
-    for seconds in _WAITS if os.name == "nt" else ():
-        try:
-            partial.replace(final)
-        except PermissionError:
-            time.sleep(seconds)
-        else:
-            return
-    partial.replace(final)
