@@ -48,7 +48,14 @@ MOST_TRIES = 12
 """For each hit that is wanted."""
 BICUBIC = ("--model", "bicubic", "--references", "bicubic")
 KEYFRAMES = ("keyframes", "in.mp4", "--every", "12", "--references", "bicubic")
-TRAIN = ("model=lite", "debug=quick", "data.validation.num_clips=1", "model.upscaler.blocks=1", "export_at_end=false")
+TRAIN = (
+    "ckpt=auto",
+    "model=lite",
+    "debug=quick",
+    "data.validation.num_clips=1",
+    "model.upscaler.blocks=1",
+    "export_at_end=false",
+)
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ kind and the totals; exit code 1 when an input crashed the process, hung or rais
 
 Kinds: keyframes.json, the work folder (records, pieces, model states; pieces also with a record that fits the damage,
 so that the joining gets them), training checkpoints, configurations of runs, groups of a user's configuration, YAML
-files of benches, results.json, model folders, LoRA files, prompts, what the studio keeps. Text is damaged as bytes and
-as a tree of values; the rest as bytes.
+files of benches, results.json, model folders, LoRA files, prompts, y4m streams, what the studio keeps. Text is
+damaged as bytes and as a tree of values; the rest as bytes.
 """
 
 from __future__ import annotations
@@ -292,6 +292,29 @@ def use_studio(case: Path) -> None:
     analysis_from_json(read_json(case / "analysis.json"), "identity")
 
 
+def make_y4m(folder: Path) -> None:
+    from fractions import Fraction
+
+    from sparkvsr.video.colour_tags import ColourTags
+    from sparkvsr.video.pipes.y4m import FRAME_LINE, y4m_header
+
+    header = y4m_header("yuv420p", (16, 32), Fraction(30000, 1001), Fraction(1), ColourTags())
+    (folder / "in.y4m").write_bytes(header + 3 * (FRAME_LINE + bytes(range(256)) * 3))
+
+
+def use_y4m(case: Path) -> None:
+    from sparkvsr.video.pipes import PipeSource, read_y4m_header
+    from sparkvsr.video.pipes.descriptors import PipeReader
+
+    with (case / "in.y4m").open("rb") as file:
+        reader = PipeReader(file.fileno())
+        source = PipeSource(reader, read_y4m_header(reader))
+        for frame in source.frames():
+            frame.pixels()
+        if source.ended_early is not None:
+            raise source.ended_early
+
+
 @dataclass(frozen=True)
 class Kind:
     """One kind of file.
@@ -320,6 +343,7 @@ KINDS: dict[str, Kind] = {
     "model": Kind(make_model, use_model, ("model/*.json", "model/*.safetensors"), 1),
     "lora": Kind(make_lora, use_lora, ("pytorch_lora_weights.safetensors", "adapter_config.json")),
     "prompts": Kind(make_prompts, use_prompts, ("prompts.json",)),
+    "y4m": Kind(make_y4m, use_y4m, ("in.y4m",)),
     "studio": Kind(make_studio, use_studio, ("analysis.json",), 2),
 }
 

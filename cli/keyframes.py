@@ -47,9 +47,8 @@ def keyframes(
         typer.Option(
             "--references",
             help="Maker: auto (detail, or lite for --look faithful), detail, lite, bicubic, "
-            "realesrgan[:x4plus|:x4plus-anime|:animevideov3], a weight file that spandrel reads, a folder of images, another video of the "
-            "clip, "
-            "'command:PROGRAM {input} {output}', diffusers:PATH, or an endpoint's URL.",
+            "realesrgan[:x4plus|:x4plus-anime|:animevideov3], a weight file that spandrel reads, a folder of images, "
+            "another video of the clip, 'command:PROGRAM {input} {output}', diffusers:PATH, or an endpoint's URL.",
             rich_help_panel=shared.MAKER,
         ),
     ] = "auto",

@@ -1,7 +1,7 @@
 """The `sparkvsr` command: registers the subcommands and turns errors into text and exit codes.
 
-Exit codes: 0 done, 1 the work failed, 2 wrong usage, 130 interrupted, 141 nobody read the pipe any more. Importing this imports no torch;
-each command imports what it needs when it runs. An exception that nobody expected leaves a report in a file
+Exit codes: 0 done, 1 the work failed, 2 wrong usage, 130 interrupted, 141 nobody reads the pipe. Importing this imports
+no torch; each command imports what it needs when it runs. An exception that nobody expected leaves a report in a file
 (crash.py) instead of a traceback on the screen.
 """
 
@@ -27,6 +27,7 @@ from .clean import clean
 from .compare import compare
 from .console import command_line, print_error, private_paths
 from .crash import crash_message
+from .doctor import doctor
 from .eval import eval_app
 from .export import export
 from .keyframes import keyframes
@@ -144,7 +145,7 @@ def main(
 
 
 _BEFORE_EVAL: list[Callable[..., None]] = [upscale, studio, keyframes, compare]
-_AFTER_EVAL: list[Callable[..., None]] = [metrics, train, export, models, profile, schema, clean]
+_AFTER_EVAL: list[Callable[..., None]] = [metrics, train, export, models, profile, doctor, schema, clean]
 for command in _BEFORE_EVAL:
     app.command()(observed(command))
 app.add_typer(eval_app, name="eval")

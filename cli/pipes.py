@@ -145,7 +145,7 @@ def upscale_pipe(
     try:
         _upscale_pipe(source, output, descriptor, options, formats, report)
     except KeyboardInterrupt:
-        what = "what was handed on is whole up to there" if descriptor is not None else "nothing is left"
+        what = "the frames before were handed on" if descriptor is not None else "nothing is left"
         print_error(f"interrupted; {what}")
         raise typer.Exit(_EXIT_INTERRUPTED) from None
 
@@ -170,8 +170,6 @@ def _upscale_pipe(
     fmt = None if formats[0] is None else parse_input_format(formats[0])
     with ExitStack() as stack:
         writer = None if descriptor is None else PipeWriter(descriptor)
-        if writer is not None:
-            stack.push(lambda kind, *_: writer.stop() if kind is not None else None)
         if fmt is None and not is_pipe_input(source):
             assert writer is not None
             _from_file(Path(source).expanduser(), writer, container, options, load_for(options), report)
@@ -268,9 +266,9 @@ def _file_to_file(path: Path, output: str | None, options: UpscaleOptions, repor
 
 
 def _is_stream(text: str) -> bool:
-    """A named pipe, a socket, or a device such as the /dev/fd/63 of a shell's <(...)."""
+    """A named pipe, such as the /dev/fd/63 of a shell's <(...), or a socket. Devices like /dev/zero never end."""
     try:
-        kind = os.stat(text).st_mode
+        kind = Path(text).stat().st_mode
     except (OSError, ValueError):
         return False
-    return stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind) or (stat.S_ISCHR(kind) and not text.endswith("/null"))
+    return stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind)

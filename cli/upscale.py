@@ -72,7 +72,8 @@ def upscale(
         typer.Option(
             "--references",
             help="HR images of the keyframes: auto (by model and look), a folder of images named by frame number, "
-            "another video of the same clip (what any upscaler made of it), or a maker: detail, lite, bicubic, realesrgan, a weight file that spandrel reads, "
+            "another video of the same clip (what any upscaler made of it), or a maker: detail, lite, bicubic, "
+            "realesrgan, a weight file that spandrel reads, "
             "'command:PROGRAM {input} {output}', diffusers:PATH, or an endpoint's URL.",
             rich_help_panel=shared.KEYFRAMES,
         ),

@@ -39,7 +39,10 @@ LAYERS = {
     "training": 6,
     "evaluation": 6,
     "studio": 6,
+    "doctor": 6,
+    "vapoursynth": 6,
     "cli": 7,
+    "__main__": 8,
 }
 
 # Where a third-party package may be imported; anything not named here may be imported anywhere below cli.

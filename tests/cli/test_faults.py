@@ -300,10 +300,11 @@ def test_recovery_points_are_no_iframes(faults: Path) -> None:
 # Names
 
 
-def test_pipes_are_refused_in_plain_words(tmp_path: Path) -> None:
+def test_pipes_are_refused_in_plain_words_where_a_clip_is_read_twice(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    for name in ("-", "/dev/zero", tmp_path / "pipe"):
-        one_line(run(name, "-o", tmp_path / "o.mp4", *PLAIN), "save it to a file first", 1)
+    one_line(run("/dev/zero", "-o", tmp_path / "o.mp4", *PLAIN), "save it to a file first", 1)
+    for name in ("-", tmp_path / "pipe"):
+        one_line(sparkvsr("keyframes", name, "-o", tmp_path / "refs"), "save it to a file first", 1)
 
 
 def test_long_names_and_percent_signs(clip: Path, tmp_path: Path) -> None:

@@ -216,3 +216,19 @@ def test_what_is_written_is_not_what_is_read_or_written_elsewhere(tmp_path: Path
     assert result.exit_code == 2
     assert "of the same command" in " ".join(result.stderr.split())
     assert not out.exists()
+
+
+def test_a_checkpoint_on_a_full_disk_is_the_old_one_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sparkvsr.training import whole_checkpoints
+
+    file, writer = tmp_path / "run" / "step-000002.ckpt", whole_checkpoints.WholeCheckpointIO()
+    writer.save_checkpoint({"state_dict": {"a": torch.ones(2)}}, file)
+
+    def full(partial: Path, final: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(whole_checkpoints, "replace_durably", full)
+    with pytest.raises(EncodeError, match="free some space"):
+        writer.save_checkpoint({"state_dict": {"a": torch.zeros(2)}}, file)
+    assert [path.name for path in file.parent.iterdir()] == ["step-000002.ckpt"]
+    assert torch.load(file, weights_only=True)["state_dict"]["a"].tolist() == [1.0, 1.0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from sparkvsr.data.keyframe_images import ReferenceAugmentation, ReferenceChange
 from sparkvsr.data.raw_clips import as_float, stored
 from sparkvsr.data.samples import SampleRequest
 from sparkvsr.errors import ConfigError
+from sparkvsr.training.adapters.interface import TrainingAdapter
 from sparkvsr.training.build import build_adapter, build_pairs
 
 CPU = torch.device("cpu")
@@ -29,7 +31,14 @@ SMALL = (
 
 def pairs_of(*overrides: str) -> PairedClips:
     config = compose_config([*SMALL, *overrides])
-    return build_pairs(config, build_adapter(config), None)
+    return build_pairs(config, adapter_of(str(config.model._target_)), None)
+
+
+@cache
+def adapter_of(target: str) -> TrainingAdapter:
+    """One of each kind for all tests: none of them changes it."""
+    name = {"nano": "tiny", "lite": "lite"}[target.split(".")[-2]]
+    return build_adapter(compose_config([*SMALL, f"model={name}"]))
 
 
 def test_a_sample_is_the_same_wherever_it_is_made() -> None:

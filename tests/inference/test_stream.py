@@ -33,6 +33,7 @@ from sparkvsr.video.pipes import (
     parse_input_format,
     read_y4m_header,
 )
+from sparkvsr.video.pipes.sinks import FileSink
 
 W, H = 32, 24
 
@@ -84,7 +85,7 @@ class fed:  # noqa: N801  (used like a function)
         self._out, into = os.pipe()
 
         def write() -> None:
-            with open(into, "wb") as file, pytest.MonkeyPatch.context():
+            with os.fdopen(into, "wb") as file:
                 try:
                     file.write(self._data)
                 except BrokenPipeError:
@@ -107,7 +108,7 @@ class written:  # noqa: N801  (used like a function)
         self._got = io.BytesIO()
 
         def read() -> None:
-            with open(out, "rb") as file:
+            with os.fdopen(out, "rb") as file:
                 while block := file.read(65536):
                     self._got.write(block)
 
@@ -344,6 +345,28 @@ def test_a_part_and_keyframes_beyond_the_end() -> None:
     )
     assert passed.count(b"FRAME\n") == 5
     assert "keyframes 90 were never reached: the clip ended after 9 frames" in events[-1]["notes"]
+
+
+def test_a_stream_becomes_images(tmp_path: Path) -> None:
+    with fed(y4m(scenes(3, []))) as reader:
+        source = PipeSource(reader, read_y4m_header(reader))
+        options = make_options(model="bicubic", scale=1)
+        target = tmp_path / "out" / "%03d.png"
+        upscale_stream(
+            source, lambda i, s: FileSink(target, i, s, options.encode, overwrite=False), options,
+            load_model("bicubic"), lambda event: None, str(target),
+        )  # fmt: skip
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["000.png", "001.png", "002.png"]
+
+
+def test_a_writing_that_waits_can_be_ended() -> None:
+    out, into = os.pipe()
+    writer = PipeWriter(into)
+    threading.Timer(0.3, writer.stop).start()
+    assert writer.write(bytes(1 << 20)) == 1 << 20
+    assert writer.num_bytes < 1 << 20
+    os.close(into)
+    os.close(out)
 
 
 def test_a_file_goes_into_a_pipe_as_matroska(tmp_path: Path) -> None:

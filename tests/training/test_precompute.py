@@ -6,6 +6,7 @@ import io
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,14 @@ from sparkvsr.training.precompute import local_place, precomputed_pairs
 SMALL = ("model=tiny", "stage=1", "data.num_frames=9", "data.crop=[64,64]", "data.precompute.enabled=true")
 
 
+@cache
+def adapter_of(target: str, posterior: str) -> Any:
+    """One of each kind for all tests: none of them changes it."""
+    if "lite" in target:
+        return build_adapter(compose_config(["model=lite"]))
+    return build_adapter(compose_config([*SMALL, f"model.posterior={posterior}"]))
+
+
 @pytest.fixture
 def prepare(tmp_path: Path) -> Callable[..., tuple[Any, Any, list[str]]]:
     """Compose, build and fill: the pairs, the adapter, the notes."""
@@ -32,7 +41,7 @@ def prepare(tmp_path: Path) -> Callable[..., tuple[Any, Any, list[str]]]:
     def run(*overrides: str) -> tuple[Any, Any, list[str]]:
         given = [*SMALL, "data.precompute.num_samples=3", f"paths.cache_dir={tmp_path / 'cache'}", *overrides]
         config = compose_config(given)
-        adapter, notes = build_adapter(config), []
+        adapter, notes = adapter_of(str(config.model._target_), str(config.model.get("posterior"))), []
         pairs = build_pairs(config, adapter, None)
         hook = lambda event: notes.append(event["text"])  # noqa: E731
         return precomputed_pairs(config, pairs, adapter, framewise=False, hook=hook), adapter, notes

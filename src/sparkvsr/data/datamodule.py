@@ -13,6 +13,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from sparkvsr.data.datasets import PairedClips, ValidationClips
+from sparkvsr.data.paired_validation import PairedValidation
 from sparkvsr.data.sampler import StepSampler
 from sparkvsr.data.samples import TrainBatch, collate
 from sparkvsr.errors import ConfigError
@@ -37,7 +38,7 @@ class ClipDataModule(LightningDataModule):
     def __init__(
         self,
         pairs: PairedClips,
-        validation: ValidationClips | None,
+        validation: ValidationClips | PairedValidation | None,
         *,
         batch_size: int,
         image_ratio: float = 0.0,

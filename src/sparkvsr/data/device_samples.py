@@ -146,9 +146,9 @@ def augment_references(images: Tensor, changes: Sequence[ReferenceChange]) -> Te
     for k, one in enumerate(changes):
         if one.wrong or one.noise:
             generator = torch.Generator(images.device).manual_seed(one.seed)
-            shape = {"size": images.shape[1:], "device": images.device, "generator": generator}
+            shape: dict[str, Any] = {"size": images.shape[1:], "device": images.device, "generator": generator}
             if one.wrong:
-                result[k] = wrong_reference(images[k], one, torch.rand(**shape))  # type: ignore[call-overload]
+                result[k] = wrong_reference(images[k], one, torch.rand(**shape))
             else:
-                result[k] += torch.randn(**shape) * one.noise  # type: ignore[call-overload]
+                result[k] += torch.randn(**shape) * one.noise
     return result

@@ -78,13 +78,12 @@ class PairedValidation(Dataset[TrainSample]):
         with VideoReader(low) as reader:
             height, width = reader.info.height, reader.info.width
         unit = 4  # on the LR grid
-        sides = [
+        rows, columns = (
             min(side // unit * unit, want // self._scale)
             for side, want in zip((height, width), self._crop, strict=True)
-        ]
-        top, left = (height - sides[0]) // 2, (width - sides[1]) // 2
-        lr = self._read(low, (top, left, *sides), 1)
-        hr = self._read(high, (top, left, *sides), self._scale)
+        )
+        window = (height - rows) // 2, (width - columns) // 2, rows, columns
+        lr, hr = self._read(low, window, 1), self._read(high, window, self._scale)
         extras = {} if self._prepare is None else self._prepare(lr, [0])
         return TrainSample(lr, hr, hr[:1].clone(), [0], number=index, name=name, extras=extras)
 

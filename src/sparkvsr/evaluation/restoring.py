@@ -68,7 +68,12 @@ def load_restorer(options: RunOptions, usual_look: str | None = None) -> Restora
 
 
 def load_maker(options: RunOptions) -> ReferenceMaker | None:
-    """What ``--references`` stands for, ``auto`` resolved already; None for ``gt``."""
+    """What ``--references`` stands for, ``auto`` resolved already; None for ``gt``.
+
+    Raises:
+        ConfigError: it is one video, for many clips.
+        SparkVSRError: see ``make_reference_maker``.
+    """
     if options.references == GROUND_TRUTH or options.references is None:
         return None
     maker = make_reference_maker(options.references, resolve_device(options.device))

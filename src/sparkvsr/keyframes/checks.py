@@ -159,9 +159,8 @@ def content_notes(
         others = [(correlation(lr, image), other) for other, lr in structures.items() if other != index]
         best, other = max(others, default=(0.0, -1))
         if best > fit + FAR_BETTER:
-            notes.append(
-                f"{maker.label(index)} looks like frame {other} (correlation {best:.2f}) rather than {index} ({fit:.2f})"
-            )
+            name = maker.label(index)
+            notes.append(f"{name} looks like frame {other} (correlation {best:.2f}) rather than {index} ({fit:.2f})")
     return notes
 
 

@@ -66,7 +66,7 @@ class FrameWatch:
         """
         self.finish()
         count = len(self.sharpness)
-        found = set()
+        found: set[int] = set()
         for shot in shots:
             inside = range(max(shot.start - start, 0), min(shot.stop - start, count))
             found.update(start + k for k in inside if self.is_bad(k, inside))

@@ -118,6 +118,10 @@ class LookAhead:
         """Behind the last frame of its shot; None as long as that is not known."""
         return self._shot(index).stop
 
+    def is_complete(self, index: int) -> bool:
+        """Whether all keyframes of the shot that a frame lies in are known."""
+        return self._shot(index).is_complete
+
     def is_ready(self, index: int) -> bool:
         """Whether all that decides a frame is known: its shot, and every keyframe that may reach it."""
         if not self._shots or index >= self._frontier:

@@ -70,8 +70,8 @@ def make_reference_maker(
 
     Args:
         name: ``lite``, ``detail``, ``bicubic``, ``realesrgan``, ``command:PROGRAM ...``, ``diffusers:PATH``, an
-            endpoint's URL, the name of another package's maker, a folder of images, another video of the clip, or a weight
-            file that spandrel reads.
+            endpoint's URL, the name of another package's maker, a folder of images, another video of the clip, or
+            a weight file that spandrel reads.
         device: where networks run.
         options: further settings; their device is replaced by ``device``.
 

@@ -15,6 +15,7 @@ from hydra.utils import get_class, instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -44,6 +45,7 @@ from sparkvsr.training.meter import StepMeter
 from sparkvsr.training.module import RestorationTraining, works_in_pixels
 from sparkvsr.training.sample_making import degradation_node, making_device
 from sparkvsr.training.strategies import check_strategy
+from sparkvsr.training.whole_checkpoints import WholeCheckpointIO
 
 
 @dataclass
@@ -250,6 +252,8 @@ def build_run(config: DictConfig, folder: Path, hook: Hook, kept: Mapping[str, A
         msg = f"adversary: it trains in one process, this run has {trainer.world_size}; set trainer.devices=1"
         raise ConfigError(msg)
     check_strategy(trainer.strategy, adapter, averages=config.optimizer.ema_decay > 0)
+    if not isinstance(trainer.strategy, ModelParallelStrategy | DeepSpeedStrategy | FSDPStrategy):
+        trainer.strategy.checkpoint_io = WholeCheckpointIO()  # the others write folders of their own
     return Run(adapter, module, data, trainer, stop)
 
 
@@ -345,11 +349,12 @@ def build_trainer(
 def _own_callbacks(nodes: DictConfig) -> list[Callback]:
     """Lightning callbacks below ``callbacks``, by any name, each with its ``_target_``."""
     found = []
-    for name, node in nodes.items():
+    for key, node in nodes.items():
         if isinstance(node, DictConfig) and "_target_" in node:
-            made = build(node, f"callbacks.{name}")
+            name = f"callbacks.{key!s}"
+            made = build(node, name)
             if not isinstance(made, Callback):
-                msg = f"callbacks.{name} is a {type(made).__name__}; it must be a callback of lightning.pytorch"
+                msg = f"{name} is a {type(made).__name__}; it must be a callback of lightning.pytorch"
                 raise ConfigError(msg)
             found.append(made)
     return found

@@ -30,6 +30,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import nn
 
 from sparkvsr.data.samples import TrainBatch
 from sparkvsr.hooks import Hook
@@ -135,6 +136,12 @@ class Progress(Callback):
         self._hook({"event": "validation", "step": trainer.global_step, "values": values})
 
 
+def _network(trainer: Trainer) -> nn.Module:
+    module: Any = trainer.lightning_module  # a `RestorationTraining`
+    network: nn.Module = module.adapter.network
+    return network
+
+
 class StepCheckpoint(ModelCheckpoint):
     """Writes ``step-000500.ckpt`` every so many steps; ``last.ckpt`` is a link to the newest one.
 
@@ -161,7 +168,7 @@ class StepCheckpoint(ModelCheckpoint):
 
     def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
         # Before anything is written: the new file would push an old and good one out.
-        check_weights(trainer.lightning_module.adapter.network, trainer.global_step, trainer)
+        check_weights(_network(trainer), trainer.global_step, trainer)
         super()._save_checkpoint(trainer, filepath)
         if trainer.is_global_zero:
             self._hook({"event": "checkpoint", "path": filepath})
@@ -193,7 +200,7 @@ class BestCheckpoint(ModelCheckpoint):
         self._metric, self._hook = metric, hook
 
     def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
-        check_weights(trainer.lightning_module.adapter.network, trainer.global_step, trainer)
+        check_weights(_network(trainer), trainer.global_step, trainer)
         super()._save_checkpoint(trainer, filepath)
         if trainer.is_global_zero:
             value = float(trainer.callback_metrics[f"val/{self._metric}"])

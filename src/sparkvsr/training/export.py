@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
 from safetensors import SafetensorError
+from torch import nn
 
 from sparkvsr.config import config_from_dict, load_config
 from sparkvsr.errors import ConfigError, EncodeError, WeightsError

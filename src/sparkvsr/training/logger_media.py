@@ -50,14 +50,15 @@ def show_clip(logger: Logger, name: str, strip: Tensor, frames: Tensor, video: P
     """
     given = []
     key = f"validation/{name}"
+    taker: Any = logger
     experiment: Any = getattr(logger, "experiment", None)
     try:
         # Weights & Biases, and whoever follows its signatures: lists, one entry per item.
-        if callable(getattr(logger, "log_image", None)):
-            logger.log_image(key, [strip.permute(1, 2, 0).mul(255).round().to(torch.uint8).numpy()], step=step)
+        if callable(getattr(taker, "log_image", None)):
+            taker.log_image(key, [strip.permute(1, 2, 0).mul(255).round().to(torch.uint8).numpy()], step=step)
             given.append("image")
-        if callable(getattr(logger, "log_video", None)):
-            logger.log_video(key, [str(video)], step=step, format=["mp4"])
+        if callable(getattr(taker, "log_video", None)):
+            taker.log_video(key, [str(video)], step=step, format=["mp4"])
             given.append("video")
         if given:
             return given
@@ -68,7 +69,7 @@ def show_clip(logger: Logger, name: str, strip: Tensor, frames: Tensor, video: P
                 experiment.add_video(key, frames[None].mul(255).round().to(torch.uint8), step, fps=fps)
                 given.append("video")
         elif callable(getattr(experiment, "log_artifact", None)) and hasattr(logger, "run_id"):  # MLflow
-            experiment.log_artifact(logger.run_id, str(video), artifact_path=f"validation/step-{step:06d}")
+            experiment.log_artifact(taker.run_id, str(video), artifact_path=f"validation/step-{step:06d}")
             given.append("video")
     except Exception as exc:  # noqa: BLE001  (a picture less in a log is no reason to end a run of days)
         _log.warning("%s did not take a validation clip: %s", type(logger).__name__, str(exc).split("\n")[0])

@@ -248,7 +248,7 @@ def _image_losses(source: VideoInfo | None, path: Path, side_data: Collection[st
         notes.append("images are written without the HDR tags of the source")
     if source.is_vfr:
         notes.append("images have no times: the variable frame rate is lost")
-    if source.kind == "video":
+    if source.kind == "video" and not source.is_passing:
         with open_input(source.path) as container:
             others = [
                 stream

@@ -83,6 +83,8 @@ class VideoInfo:
     """Position of the video stream in the container."""
     side_data: frozenset[str] = frozenset()
     """Names of what the first frames carry beside their pixels (FFmpeg's, as ``A53_CC`` for captions)."""
+    is_passing: bool = False
+    """Whether it came through a pipe: there is no file to look into again."""
     is_center_sited: bool = False
     """Whether chroma samples sit between two luma columns (JPEG, y4m's 420jpeg) instead of on the left one."""
     time_steps: tuple[TimeStep, ...] = ()
@@ -275,7 +277,7 @@ def _is_center_sited(path: Path, stream: av.video.stream.VideoStream, container:
         words = file.readline(4096).split()
     # Without a word for its layout a stream is 420jpeg (yuv4mpeg(5)).
     layout = next((word for word in words[1:] if word.startswith(b"C")), b"C420jpeg")
-    return layout in (b"C420jpeg", b"C420")
+    return layout == b"C420jpeg"
 
 
 def _sample_aspect_ratio(stream: av.video.stream.VideoStream) -> Fraction:

@@ -17,7 +17,7 @@ from sparkvsr.inference.clip.job import UpscaleJob, prepare
 from sparkvsr.inference.clip.render import keyframe_loader
 from sparkvsr.inference.clip.work import plan_event
 from sparkvsr.inference.options import UpscaleOptions
-from sparkvsr.inference.stream.job import FRAMES_WAITING, StreamResult, Taken, done_event
+from sparkvsr.inference.stream.job import FRAMES_WAITING, StreamResult, Taken, done_event, stopping
 from sparkvsr.models.interface import RestorationModel
 from sparkvsr.threads import BackgroundSink, prefetch
 from sparkvsr.video.pipes import PipeSink
@@ -61,7 +61,8 @@ def upscale_into_pipe(
     started = time.monotonic()
     sink = open_sink(job)
     event = plan_event(clip)
-    hook({**event, "output": output, "notes": [*event["notes"], *sink.notes], "pieces": 0, "disk": None})
+    nothing_stored = {"pieces": 0, "disk": None, "estimated_seconds": None}
+    hook({**event, "output": output, "notes": [*event["notes"], *sink.notes], **nothing_stored})
     progress = ProgressReporter(hook, clip.num_frames)
 
     def write(item: Taken) -> None:
@@ -75,6 +76,7 @@ def upscale_into_pipe(
             stack.callback(loader.close)
             stack.enter_context(torch.inference_mode())
             queue = stack.enter_context(BackgroundSink(write, FRAMES_WAITING))
+            stack.push(stopping(sink))
             depth = max(FRAMES_WAITING, settings.chunk_frames)
             frames = stack.enter_context(closing(prefetch(clip.open_frames(), depth)))
             for frame, pixels in restore_shots(job.model, frames, clip.shots, clip.selection.indices, loader, settings):

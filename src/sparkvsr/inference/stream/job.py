@@ -122,6 +122,7 @@ def upscale_stream(
     try:
         with ExitStack() as stack:
             queue = stack.enter_context(BackgroundSink(_writing(sink), FRAMES_WAITING))
+            stack.push(stopping(sink))
             for taken in run.frames():
                 queue.put(taken)
         sink.close()
@@ -137,6 +138,16 @@ def upscale_stream(
         msg = f"{source.info.path} holds no frame; see what the program before it says"
         raise DecodeError(msg)
     return result
+
+
+def stopping(sink: PipeSink) -> Callable[..., None]:
+    """What ends a writing that waits, when something else has failed; for ``ExitStack.push``."""
+
+    def stop(kind: type[BaseException] | None, *details: object) -> None:  # noqa: ARG001
+        if kind is not None:
+            sink.stop()
+
+    return stop
 
 
 def _writing(sink: PipeSink) -> Callable[[Taken], None]:
@@ -325,4 +336,5 @@ def done_event(result: StreamResult) -> dict[str, Any]:
         "bytes": None,
         "work": None,
         "notes": list(result.notes),
+        "estimated_seconds": None,
     }

@@ -72,6 +72,7 @@ class PassingRestorer:
         self._images: OrderedDict[int, Keyframe] = OrderedDict()
         self._session: Session | None = None
         self._known: list[int] = []
+        self._has_more: dict[int, bool] = {}
         self._shot_start = -1
         self.next_index = -1
 
@@ -149,7 +150,10 @@ class PassingRestorer:
         has_own = self._model.wants_own_keyframes and not (self._maker is not None and self._maker.covers_clip)
         own = {k for k in known if is_all_own or k not in given} if has_own else set()
         places = [k - self._shot_start for k in known]
-        if self._look.gives_keyframes:
+        # A shot that is known to its end when it begins needs no room for keyframes to come. It stays as it began: a
+        # state is only for a session of the same kind.
+        may_come = self._look.gives_keyframes and not self._look.is_complete(index)
+        if self._has_more.setdefault(self._shot_start, may_come):
             places.append(OPEN_END - 1)
         lr = self._pixels_of(index)
         settings = self._settings

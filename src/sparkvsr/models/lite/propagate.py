@@ -216,7 +216,7 @@ class ShotPropagator:
         for name in self._pass_names:
             found, poor = (given, is_poor) if name == "keyed" else ([], True)
             if poor:
-                found = found + self._own_reference(name, frame, step_flow)
+                found = found + self._own_reference(name, frame, step_flow, is_alone=not found)
             elif name in self._own:
                 self._own[name][1].motion = None  # not followed meanwhile
             references[name] = found
@@ -316,7 +316,7 @@ class ShotPropagator:
         # On a keyframe itself, or without anything behind, one is enough.
         return behind if behind == [self.next_index] else behind + ahead
 
-    def _own_reference(self, name: str, frame: LrFrame, step_flow: Flow | None) -> list[Reference]:
+    def _own_reference(self, name: str, frame: LrFrame, step_flow: Flow | None, *, is_alone: bool) -> list[Reference]:
         """The keyframe of the model's own making, made now if there is none or it is too old."""
         if self._upscale is None:
             return []
@@ -325,8 +325,9 @@ class ShotPropagator:
             key = ready(frame, self._upscale(frame.fine[0])[None], 1.0)
             self._own[name] = self.next_index, key
         age = self.next_index - self._own[name][0]
-        # Beside keyframes that somebody gave ours only fill in: half the time is enough for it.
-        doubled = self.follows_own_doubled and name == "blind"
+        # Beside keyframes that somebody gave ours only fill in: half the time is enough for it. Where all of those are
+        # rejected the result is the blind one, to the bit.
+        doubled = self.follows_own_doubled and is_alone
         reference = tracked(key, frame, step_flow, age, doubled=doubled, flows=self._flows)
         if age >= self.renew_after and (reference is None or is_lost(frame.lr, reference)):
             # Water, fire, a crowd: nothing that lies back can be carried, and a fresh one is as good as a single image.

@@ -151,13 +151,14 @@ def agreement(key_hr: Tensor, key_lr: Tensor) -> Tensor:
     return trust(missed, _AGREEMENT_LEVELS)
 
 
-def compose(lr: Tensor, pictures: Sequence[Tensor], mixture: Mixture) -> Tensor:
+def compose(lr: Tensor, pictures: Sequence[Tensor], mixture: Mixture, light_sigma: float = LIGHT_SIGMA) -> Tensor:
     """The pictures of all layers put together, in the light of the frame.
 
     Args:
         lr: ``(1, 3, h, w)``.
         pictures: of the layers of ``mixture``, brought to the frame, ``(1, 3, 4h, 4w)`` each.
         mixture: see ``mix``.
+        light_sigma: pixels of ``lr``: what is smoother stays the source's.
 
     Returns:
         ``(1, 3, 4h, 4w)``, not clamped.
@@ -169,8 +170,8 @@ def compose(lr: Tensor, pictures: Sequence[Tensor], mixture: Mixture) -> Tensor:
     if isinstance(closeness, float) and closeness == 1:
         return whole
     shown = CPU_KERNELS.shrink(whole)
-    gain = torch.lerp(_gain(luma(lr), luma(shown)), torch.ones(()), closeness)
-    light = blur(lr - shown * gain, LIGHT_SIGMA) * (1 - closeness)
+    gain = torch.lerp(_gain(luma(lr), luma(shown), light_sigma), torch.ones(()), closeness)
+    light = blur(lr - shown * gain, light_sigma) * (1 - closeness)
     brighter = cv2.multiply(to_numpy(whole), cv2.cvtColor(_wide(gain), cv2.COLOR_GRAY2RGB))
     return to_tensor(cv2.add(brighter, to_numpy(CPU_KERNELS.upscale(light)), brighter))
 
@@ -191,9 +192,9 @@ def needed_layers(mixture: Mixture) -> list[bool]:
     return found[::-1]
 
 
-def _gain(now: Tensor, before: Tensor) -> Tensor:
+def _gain(now: Tensor, before: Tensor, sigma: float = LIGHT_SIGMA) -> Tensor:
     """How much brighter one LR luma is than another, by place, ``(1, 1, h, w)``."""
-    ratio = (blur(now, LIGHT_SIGMA) + _DARK) / (blur(before, LIGHT_SIGMA) + _DARK)
+    ratio = (blur(now, sigma) + _DARK) / (blur(before, sigma) + _DARK)
     return ratio.clamp(1 / _MOST_GAIN, _MOST_GAIN)
 
 

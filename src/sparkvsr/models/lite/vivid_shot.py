@@ -35,6 +35,7 @@ from sparkvsr.models.lite.propagate import (
 )
 from sparkvsr.models.lite.refresh import Patch, refreshed
 from sparkvsr.models.lite.vivid import (
+    LIGHT_SIGMA,
     Layer,
     Mixture,
     agreement,
@@ -233,7 +234,8 @@ class VividPropagator(ShotPropagator):
                 CPU_KERNELS.warp_by_lr_flow(self._states[name].output if image is None else image, flow)
                 for image, flow in view.pictures
             ]
-            whole = compose(frame.lr, pictures, view.mixture)
+            # Light is what is smoother than so many pixels of the true LR frame, whatever the grid.
+            whole = compose(frame.lr, pictures, view.mixture, LIGHT_SIGMA / self._unshuffle)
             share = (view.mixture.covered / _SOME_TRUST).clamp(max=1)
             if float(share.min()) < 1:
                 whole = blend(CPU_KERNELS.upscale(frame.fine, scale), whole, share)

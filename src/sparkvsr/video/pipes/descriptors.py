@@ -12,10 +12,12 @@ import select
 import stat
 import sys
 import threading
+import time
 
 from sparkvsr.errors import EncodeError, ReaderGoneError
 
 _WAIT_SECONDS = 0.2
+_LAST_SECONDS = 1.0
 _READ_BYTES = 1 << 20
 _SAFE_BYTES = 4096
 """What a pipe that is ready for writing takes without waiting (`PIPE_BUF`)."""
@@ -101,11 +103,13 @@ class PipeWriter:
         self.num_bytes = 0
         self._descriptor = descriptor
         self._is_stopped = threading.Event()
+        self._stopped_at = 0.0
         kind = os.fstat(descriptor).st_mode
         self._may_wait = _CAN_ASK and (stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind))
 
     def stop(self) -> None:
-        """End a writing that waits, from any thread: what follows is dropped."""
+        """End the writing, from any thread: what is begun is finished if somebody reads it, what follows is dropped."""
+        self._stopped_at = time.monotonic()
         self._is_stopped.set()
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
@@ -117,7 +121,7 @@ class PipeWriter:
         """
         view = memoryview(data).cast("B")
         done = 0
-        while done < len(view) and not self._is_stopped.is_set():
+        while done < len(view) and not self._gives_up(has_begun=done > 0):
             try:
                 if self._may_wait and not select.select([], [self._descriptor], [], _WAIT_SECONDS)[1]:
                     continue
@@ -128,6 +132,11 @@ class PipeWriter:
                 raise self._error(exc) from exc
         self.num_bytes += done
         return len(view)
+
+    def _gives_up(self, *, has_begun: bool) -> bool:
+        if not self._is_stopped.is_set():
+            return False
+        return not has_begun or time.monotonic() - self._stopped_at > _LAST_SECONDS
 
     def _error(self, exc: OSError) -> EncodeError:
         if exc.errno in (errno.EPIPE, errno.ECONNRESET):

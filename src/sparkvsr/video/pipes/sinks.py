@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import av
 import av.error
@@ -71,6 +70,9 @@ class PipeSink(ABC):
     @abstractmethod
     def _write(self, pixels: Tensor, pts: int | None, duration: int | None, alpha: Tensor | None) -> None: ...
 
+    def stop(self) -> None:  # noqa: B027  (a file does not wait for anybody)
+        """End a `write` that waits for a reader, from any thread."""
+
     @abstractmethod
     def close(self) -> None:
         """End the stream as a whole one."""
@@ -107,11 +109,21 @@ class Y4mSink(PipeSink):
         self._header = y4m_header(self.pixel_format, size, source.average_fps, source.sample_aspect_ratio, written)
         self.notes += _y4m_losses(source, self.pixel_format, self._tags, size)
 
-    def _write(self, pixels: Tensor, pts: int | None, duration: int | None, alpha: Tensor | None) -> None:
+    def _write(
+        self,
+        pixels: Tensor,
+        pts: int | None,  # noqa: ARG002  (one rate)
+        duration: int | None,  # noqa: ARG002
+        alpha: Tensor | None,  # noqa: ARG002  (a note says that it is dropped)
+    ) -> None:
         picture = pixels_to_frame(pixels, self.pixel_format, self._tags)
         dtype = np.uint8 if frame_bit_depth(self.pixel_format) == 8 else np.uint16
         planes = [plane_array(plane, dtype).tobytes() for plane in picture.planes]
         self._writer.write(b"".join([self._take_header(), FRAME_LINE, *planes]))
+
+    def stop(self) -> None:
+        """See ``PipeSink.stop``."""
+        self._writer.stop()
 
     def _take_header(self) -> bytes:
         header, self._header = self._header, b""
@@ -150,11 +162,16 @@ class MatroskaSink(PipeSink):
     ) -> None:
         super().__init__()
         check_codec(_MKV_NAME, "video", options)
+        self._writer = writer
         self._sink = _PipeVideoSink(writer, source, size, options, clip_range, self.notes)
 
     def _write(self, pixels: Tensor, pts: int | None, duration: int | None, alpha: Tensor | None) -> None:
         with encoding(_MKV_NAME):
             self._sink.write(pixels, pts, duration, alpha)
+
+    def stop(self) -> None:
+        """See ``PipeSink.stop``."""
+        self._writer.stop()
 
     def close(self) -> None:
         """See ``PipeSink.close``."""
@@ -184,10 +201,7 @@ class _PipeVideoSink(VideoSink):
 
     def _open_container(self) -> av.container.OutputContainer:
         # `live`: clusters are closed as they go, and nothing at the end has to be put in at the beginning.
-        return cast(
-            av.container.OutputContainer,
-            av.open(self._writer, "w", format="matroska", container_options={"live": "1"}),
-        )
+        return av.open(self._writer, "w", format="matroska", container_options={"live": "1"})
 
     def _keep(self) -> None:
         pass

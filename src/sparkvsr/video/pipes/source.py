@@ -186,6 +186,7 @@ def _info(name: str, fmt: FrameFormat) -> VideoInfo:
         is_vfr=False,
         container=fmt.kind,
         time_base=Fraction(1) / fmt.fps,
+        is_passing=True,
         is_center_sited=fmt.is_center_sited,
         warnings=fmt.notes,
     )

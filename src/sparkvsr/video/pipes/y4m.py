@@ -2,8 +2,8 @@
 
     YUV4MPEG2 W640 H360 F30000:1001 Ip A1:1 C420mpeg2 XYSCSS=420MPEG2 XCOLORRANGE=LIMITED
 
-Each frame follows as a line that begins with FRAME and its planes; samples above 8 bit are little-endian words. There is
-no place for matrix, primaries and transfer.
+Each frame follows as a line that begins with FRAME and its planes; samples above 8 bit are little-endian words. There
+is no place for matrix, primaries and transfer.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ _WORDS = {
 }
 _FIELDS = {"p": "progressive", "t": "tff", "b": "bff", "m": "mixed", "?": "unknown"}
 _RANGES = {"LIMITED": RANGE_LIMITED, "FULL": RANGE_FULL}
-_CENTER_SITED = ("420jpeg", "420")
+_CENTER_SITED = ("420jpeg",)
+"""A bare 420 says nothing; VapourSynth writes it for video as it is everywhere else, with chroma on the left."""
+
 DEFAULT_FPS = Fraction(25)
 
 

@@ -105,4 +105,4 @@ def set_layout(vae: nn.Module, name: str) -> None:
     only, so each of its norms then copies the whole activation twice; the memory plan counts these copies.
     """
     if name == "channels_last":
-        vae.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        vae.to(memory_format=torch.channels_last_3d)
