@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sparkvsr import child_processes
-from sparkvsr.video import durable
+from sparkvsr import child_processes, durable
 
 ROOT = Path(__file__).parents[1]
 

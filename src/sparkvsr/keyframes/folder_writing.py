@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from sparkvsr.durable import temporary_path
 from sparkvsr.errors import EncodeError, KeyframeError
 from sparkvsr.keyframes.folder import FolderMaker
 from sparkvsr.keyframes.manifest import (
@@ -16,7 +17,6 @@ from sparkvsr.keyframes.manifest import (
     MANIFEST_NAME,
     read_manifest,
 )
-from sparkvsr.video.durable import temporary_path
 from sparkvsr.video.images import encode_image
 
 

@@ -9,8 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from sparkvsr.durable import give_name
 from sparkvsr.errors import ConfigError, EncodeError
-from sparkvsr.video.durable import give_name
 
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,150}")
 MAX_JSON_BYTES = 64 * 2**20

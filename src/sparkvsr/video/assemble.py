@@ -14,10 +14,10 @@ from pathlib import Path
 import av
 import av.bitstream
 
+from sparkvsr.durable import replace_durably
 from sparkvsr.errors import DecodeError, EncodeError
 
 from .border import encoding, open_input
-from .durable import replace_durably
 from .images import DEFAULT_SEQUENCE_FPS
 from .info import VideoInfo
 from .options import EncodeOptions, check_output

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from torch import Tensor
 
+from sparkvsr.durable import flush_file, flush_folder, temporary_path
 from sparkvsr.errors import EncodeError
 
 from .border import encoding
-from .durable import flush_file, flush_folder, temporary_path
 from .images import DEEP_IMAGE_SUFFIXES, encode_image, is_pattern, numbered_name
 from .info import VideoInfo
 

@@ -14,12 +14,12 @@ import av
 import av.error
 from torch import Tensor
 
+from sparkvsr.durable import replace_durably, temporary_path
 from sparkvsr.errors import EncodeError
 
 from .border import encoding
 from .carry import losses
 from .colour_tags import UNSPECIFIED, ColourTags, assumed_tags, is_known_matrix
-from .durable import replace_durably, temporary_path
 from .info import VideoInfo
 from .options import CODECS, MUXERS, EncodeOptions, choose_pixel_format
 from .pixels import pixels_to_frame

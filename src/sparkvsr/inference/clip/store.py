@@ -23,8 +23,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from sparkvsr.durable import flush_file, flush_folder, temporary_path
 from sparkvsr.errors import ConfigError, EncodeError
-from sparkvsr.video.durable import flush_file, flush_folder, temporary_path
 
 STORE_FORMAT = 2
 MARKER = "sparkvsr-work.json"

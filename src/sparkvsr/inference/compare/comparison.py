@@ -16,13 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sparkvsr.durable import temporary_path
 from sparkvsr.errors import ConfigError, EncodeError
 from sparkvsr.hooks import Hook, RateMeter, silent
 from sparkvsr.inference.compare.captions import GAP_PX, caption, side_by_side
 from sparkvsr.inference.compare.page import ComparePage, PagePair, render_page
 from sparkvsr.shapes import ASPECT_TOLERANCE
 from sparkvsr.video import EncodeOptions, Frame, VideoInfo, VideoReader, VideoWriter, check_output, probe, read_frames
-from sparkvsr.video.durable import temporary_path
 from sparkvsr.video.own_files import refuse_source
 from sparkvsr.video.pixels import resize_image
 
