@@ -20,6 +20,7 @@ LAYERS = {
     "pages": 1,
     "shapes": 1,
     "hooks": 1,
+    "durable": 1,
     "plain_json": 1,
     "durable": 1,
     "threads": 1,
