@@ -22,7 +22,6 @@ LAYERS = {
     "hooks": 1,
     "durable": 1,
     "plain_json": 1,
-    "durable": 1,
     "threads": 1,
     "child_processes": 1,
     "spinning": 1,
