@@ -136,7 +136,11 @@ def output_frame(clip: ClipSession, values: Values) -> None:
 
 
 def fix(clip: ClipSession, values: Values) -> None:
-    """Mend what the checks found."""
+    """Mend what the checks found.
+
+    Raises:
+        ConfigError: there is no such fix, or no keyframe at this frame.
+    """
     index, name = clip.check_index(values.get("index")), str(values.get("fix"))
     if name not in FIXES:
         msg = f"fix {name[:20]!r} is unknown; use {' or '.join(FIXES)}"
