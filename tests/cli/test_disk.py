@@ -94,14 +94,14 @@ def test_better_quality_takes_more() -> None:
     )
 
 
-@pytest.mark.parametrize("guidance", [1.0, 0.5])
-def test_the_size_of_the_state_of_lite_is_known(guidance: float) -> None:
+@pytest.mark.parametrize(("look", "guidance"), [("vivid", 1.0), ("vivid", 0.5), ("faithful", 0.5)])
+def test_the_size_of_the_state_of_lite_is_known(look: str, guidance: float) -> None:
     import torch
 
     import sparkvsr
     from sparkvsr.models.interface import Keyframe, ShotRequest
 
-    model = sparkvsr.load_model("lite", device="cpu")
+    model = sparkvsr.load_model("lite", device="cpu", look=look)
     lr, hr = torch.rand(3, 3, 32, 48), torch.rand(3, 128, 192)
     keyframes = {0: Keyframe(lr[0], hr)}
     request = ShotRequest(30, (32, 48), (128, 192), keyframes, guidance_scale=guidance)
@@ -111,4 +111,4 @@ def test_the_size_of_the_state_of_lite_is_known(guidance: float) -> None:
     assert state is not None
     passes = 2 if guidance != 1.0 else 1
     actual = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
-    assert passes * model.state_bytes((32, 48)) == pytest.approx(actual, rel=0.25)
+    assert passes * model.state_bytes((32, 48), (128, 192)) == pytest.approx(actual, rel=0.25)

@@ -276,7 +276,7 @@ def test_references_may_be_remade_from_a_folder(clip: Path, tmp_path: Path) -> N
         (["--best", "99"], 2, "take 1 to 9 keyframes"),
         (["--keyframes", "0,30"], 1, "keyframe 30 is outside the clip"),
         (["--keyframes", "auto"], 2, "--keyframes auto is for upscale"),
-        (["--references", "nothing"], 2, "neither lite, detail, bicubic, realesrgan, command"),
+        (["--references", "nothing"], 2, "neither lite, detail, bicubic, realesrgan, video, command"),
         (["--scale", "9"], 2, "--scale 9"),
         (["--jobs", "0"], 2, "--jobs 0"),
         (["--timeout", "0"], 2, "--timeout 0"),
