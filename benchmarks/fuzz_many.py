@@ -83,6 +83,11 @@ class Inputs:
     def __init__(
         self, kinds: list[str], folder: Path, seed: int, read: Callable[[Path], str] = read_as_upscale_does
     ) -> None:
+        import torch
+
+        # What the parent computes in threads, a fork waits for at its first computation, and for ever: OpenMP's
+        # threads are not forked.
+        torch.set_num_threads(1)
         self._folder, self._seed, self._read = folder, seed, read
         self.rota = [name for name in kinds for _ in range(16 if name == DECODE else KINDS[name].share)]
         (folder / "seeds").mkdir()
@@ -203,9 +208,6 @@ def main() -> int:
     parser.add_argument("--kinds", default=",".join([DECODE, *KINDS]), help="names, separated by commas")
     parser.add_argument("--keep", type=Path, help="folder for the inputs that were findings")
     arguments = parser.parse_args()
-    import torch
-
-    torch.set_num_threads(1)
     for name in ("sparkvsr.inference.upscale", "sparkvsr.training.export", "sparkvsr.evaluation.file_run"):
         importlib.import_module(name)
     kinds = arguments.kinds.split(",")

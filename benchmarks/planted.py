@@ -140,15 +140,18 @@ def decode_hang(path: Path) -> str:
 
 
 def decode_two_lines(path: Path) -> str:
-    """A message that is not one line."""
+    """A message that is not one line, of an error that words its message itself."""
     import fuzz_decode
 
     import sparkvsr.video
     from sparkvsr.errors import DecodeError
 
+    class OwnWordsError(DecodeError):
+        def __str__(self) -> str:
+            return "\n".join(map(str, self.args))
+
     def refuse(path: Path) -> None:
-        msg = f"one\ntwo {path}"
-        raise DecodeError(msg)
+        raise OwnWordsError("one", f"two {path}")
 
     if path.stem == "damaged":
         sparkvsr.video.probe = refuse
@@ -190,7 +193,8 @@ def show_that_faults_are_found(folder: Path) -> None:
 
     forked.load_everything()
     os.chdir(folder)
-    inputs, shared = fuzz_many.Inputs([fuzz_many.DECODE], folder, 0), fuzz_many.Shared([fuzz_many.DECODE])
+    # What stands still, instead of what was planted, ends before the patience of the test does.
+    full_disk.PATIENCE_SECONDS, fuzz_many.STILL_SECONDS = 60.0, 60.0
     comparison._write_text = lambda path, text: path.write_text(text)
     if not full_disk.can_mount():
         print("full disk: cannot be mounted here", flush=True)
@@ -202,6 +206,7 @@ def show_that_faults_are_found(folder: Path) -> None:
             trials.run(2)
             found = [finding.partition(" with ")[0] for finding in trials.findings]
             print(f"full disk: {', '.join(found) or 'nothing'}", flush=True)
+    inputs, shared = fuzz_many.Inputs([fuzz_many.DECODE], folder, 0), fuzz_many.Shared([fuzz_many.DECODE])
     fuzz_many.CPU_SECONDS = 1.0
     for read in (decode_foreign, decode_crash, decode_hang):
         inputs._read = read

@@ -25,13 +25,17 @@ from pathlib import Path
 _LONGEST = 1500
 
 
+def _one_line(text: str) -> str:
+    text = text.replace("\r", "\\r").replace("\n", "\\n")
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 400]} ... {text[-300:]}"
+
+
 class SparkVSRError(Exception):
     """Base class: catch this to catch everything sparkvsr raises on purpose."""
 
     def __str__(self) -> str:
         """The message in one line; a library that repeats a whole damaged file in its own words is cut short."""
-        text = super().__str__().replace("\r", "\\r").replace("\n", "\\n")
-        return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 400]} ... {text[-300:]}"
+        return _one_line(super().__str__())
 
 
 class ConfigError(SparkVSRError):
@@ -62,7 +66,7 @@ class OutputExistsError(EncodeError):
         self.path = path
 
     def __str__(self) -> str:
-        return str(self.args[0])
+        return _one_line(str(self.args[0]))
 
 
 class ReaderGoneError(EncodeError):

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from sparkvsr.config import compose_config
-from sparkvsr.errors import ConfigError, EncodeError, SparkVSRError, WeightsError
+from sparkvsr.errors import ConfigError, EncodeError, OutputExistsError, SparkVSRError, WeightsError
 from sparkvsr.evaluation.bench import load_bench
 from sparkvsr.evaluation.html_page import comparison_page
 from sparkvsr.evaluation.plain_values import misfit
@@ -135,6 +135,7 @@ def test_headers_of_weights_say_what_they_are_for(tmp_path: Path, about: Any) ->
 
 def test_a_message_is_one_line_and_never_long() -> None:
     assert str(SparkVSRError("a name\nof two lines")) == r"a name\nof two lines"
+    assert str(OutputExistsError("a name\nof two lines", Path())) == r"a name\nof two lines"
     text = str(SparkVSRError(f"start {'x' * 10_000} what to do"))
     assert len(text) < 1500
     assert text.startswith("start xxx")
