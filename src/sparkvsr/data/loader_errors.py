@@ -21,7 +21,7 @@ def plain_worker_errors() -> Iterator[None]:
     try:
         yield
     except SparkVSRError as exc:
-        text = str(exc)
+        text = str(exc.args[0]) if exc.args else ""  # the whole of it: as a string an error is one line and cut short
         if _TRACE not in text:
             raise
         raise type(exc)(text.rpartition(f"{type(exc).__name__}: ")[2].strip()) from exc
