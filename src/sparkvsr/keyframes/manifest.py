@@ -42,9 +42,9 @@ class KeyframeEntry:
         shot: number of the shot it lies in, from 0.
         maker: what made the image.
         weight: influence, 0 (not used) to 1.
-        guidance: for this keyframe instead of the render's, 1 (plain) to 10; None for the render's.
         prompt: words the maker got.
         file: name of the image inside the folder; None for the image named by the index.
+        guidance: for this keyframe instead of the render's, 1 (plain) to 10; None for the render's.
     """
 
     index: int
@@ -52,9 +52,9 @@ class KeyframeEntry:
     shot: int | None = None
     maker: str | None = None
     weight: float = 1.0
-    guidance: float | None = None
     prompt: str | None = None
     file: str | None = None
+    guidance: float | None = None
 
 
 @dataclass(frozen=True)
