@@ -49,8 +49,9 @@ def test_every_option_composes_and_fits_its_constructor(row: tuple[str, ...], st
         signature = inspect.signature(getattr(import_module(module), name))
         if any(p.kind == p.VAR_KEYWORD for p in signature.parameters.values()):
             continue
-        # `path` was filled in for every model above; training takes `degradation.device` for itself (sample_making.py).
-        elsewhere = {"path"} | ({"device"} if path == "degradation" else set())
+        # `path` was filled in for every model above, `start_from` belongs to the experiment of another one; training
+        # takes `degradation.device` for itself (sample_making.py).
+        elsewhere = {"path", "start_from"} | ({"device"} if path == "degradation" else set())
         unknown = {key for key in node if not key.startswith("_")} - set(signature.parameters) - elsewhere
         assert not unknown, f"{path}: {node['_target_']} does not take {unknown}"
 
