@@ -50,7 +50,7 @@ _VIVID_BYTES = 800
 _DETAIL_BYTES = 6000
 _DETAIL_TILE_PIXELS = 300 * 300
 
-_STATE_BYTES = {"faithful": 600, "vivid": 440}
+_STATE_BYTES, _VIVID_STATE_BYTES = 600, 440
 """Of the saved state for each pixel of the grid and pass: output, hidden features or trust, the own keyframe, flows."""
 
 
@@ -210,7 +210,7 @@ class LiteModel(RestorationModel):
     def state_bytes(self, lr_size: tuple[int, int], size: tuple[int, int]) -> int:
         """See ``RestorationModel.state_bytes``."""
         height, width = grid_size(lr_size, self._scale_of(lr_size, size))
-        return height * width * _STATE_BYTES[self.look]
+        return height * width * (_VIVID_STATE_BYTES if self.look == "vivid" else _STATE_BYTES)
 
     def fingerprint(self) -> str:
         """Hash of the weights, version of the code, precision."""
