@@ -6,7 +6,7 @@ TORCH ?= auto
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo test check docs man constraints build clean
+.PHONY: help install dev demo test check windows docs man constraints build clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,9 @@ check: $(VENV)/.dev ## format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+windows: $(VENV)/.dev ## types with Windows in mind: what only POSIX has must be guarded
+	$(BIN)/mypy --platform win32
 
 docs: $(VENV)/.dev ## the documentation site into site/
 	$(BIN)/python -m mkdocs build --strict

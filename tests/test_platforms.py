@@ -1,6 +1,6 @@
 """Without POSIX: nothing of it is needed at import, and processes connect without inherited sockets.
 
-`mypy --platform win32` (.ci/run) finds what only POSIX has inside functions.
+`make windows` (mypy) finds what only POSIX has inside functions.
 """
 
 from __future__ import annotations
