@@ -105,24 +105,24 @@ class KeyframeLoader:
 class ShotKeyframes(Mapping[int, Keyframe]):
     """The keyframes of one shot by index within the shot, loaded on access."""
 
-    def __init__(self, shot: Shot, indices: Sequence[int], loader: KeyframeLoader) -> None:
+    def __init__(self, shot: Shot, indices: Sequence[int], load: Callable[[int], Keyframe]) -> None:
         self._shot = shot
-        self._indices = [index - shot.start for index in indices if index in shot]
-        self._loader = loader
+        self._places = dict.fromkeys(index - shot.start for index in indices if index in shot)
+        self._load = load
 
     def __getitem__(self, index: int) -> Keyframe:
-        if index not in self._indices:
+        if index not in self._places:
             raise KeyError(index)
-        return self._loader.load(index + self._shot.start)
+        return self._load(index + self._shot.start)
 
     def __contains__(self, index: object) -> bool:
-        return index in self._indices
+        return index in self._places
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self._indices)
+        return iter(self._places)
 
     def __len__(self) -> int:
-        return len(self._indices)
+        return len(self._places)
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,9 @@ def restore_segments(
                 msg = f"the clip ended inside the shot [{shot.start}, {shot.stop}); was the file changed meanwhile?"
                 raise DecodeError(msg)
             if session is None:
-                session = _open_session(model, frame, shot, keyframe_indices, loader, settings)
+                lr_size = (frame.pixels.shape[-2], frame.pixels.shape[-1])
+                load = None if loader is None else loader.load
+                session = open_session(model, lr_size, shot, keyframe_indices, load, settings)
                 if state is not None and segment.start > shot.start:
                     session.import_state(state, segment.start - shot.start)
                 state = None
@@ -267,18 +269,25 @@ def restore_shots(
             yield item
 
 
-def _open_session(
+def open_session(
     model: RestorationModel,
-    first: Frame,
+    lr_size: tuple[int, int],
     shot: Shot,
     keyframe_indices: Sequence[int],
-    loader: KeyframeLoader | None,
+    load: Callable[[int], Keyframe] | None,
     settings: RestoreSettings,
 ) -> Session:
-    keyframes: Mapping[int, Keyframe] = {} if loader is None else ShotKeyframes(shot, keyframe_indices, loader)
+    """The model's session for a shot.
+
+    Args:
+        lr_size: ``(h, w)`` of its frames.
+        keyframe_indices: frame indices of the clip, strictly increasing; those in the shot are used.
+        load: gives the keyframe at an index of the clip; None when there are none.
+    """
+    keyframes: Mapping[int, Keyframe] = {} if load is None else ShotKeyframes(shot, keyframe_indices, load)
     request = ShotRequest(
         num_frames=shot.num_frames,
-        lr_size=(first.pixels.shape[-2], first.pixels.shape[-1]),
+        lr_size=lr_size,
         size=settings.working_size,
         keyframes=keyframes,
         own_keyframes=frozenset(index - shot.start for index in settings.own_keyframes if index in shot),
@@ -292,8 +301,13 @@ def _open_session(
 
 def _matched(waiting: deque[Frame], restored: Tensor, settings: RestoreSettings) -> Iterator[tuple[Frame, Tensor]]:
     for pixels in restored:
-        matched = resize_image(pixels, settings.size).clamp(0, 1)
-        yield waiting.popleft(), in_grey(matched) if settings.is_grey else matched
+        yield waiting.popleft(), as_asked(pixels, settings)
+
+
+def as_asked(pixels: Tensor, settings: RestoreSettings) -> Tensor:
+    """What the model gave as ``(3, H, W)`` in [0, 1] at ``settings.size``, and grey where that was asked for."""
+    matched = resize_image(pixels, settings.size).clamp(0, 1)
+    return in_grey(matched) if settings.is_grey else matched
 
 
 def in_grey(pixels: Tensor) -> Tensor:

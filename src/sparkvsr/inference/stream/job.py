@@ -13,7 +13,6 @@ from torch import Tensor
 
 from sparkvsr.errors import ConfigError, DecodeError
 from sparkvsr.hooks import Hook, ProgressReporter, for_input
-from sparkvsr.inference.clip.analysis import GREY_SPREAD
 from sparkvsr.inference.clip.heap import release_free_memory
 from sparkvsr.inference.clip.own_keyframes import is_own_kind, resolve_references, wants_own_keyframes
 from sparkvsr.inference.clip.planning import RunPlan, plan_run
@@ -172,7 +171,6 @@ class _Run:
         self._restorer = PassingRestorer(model, self._look, plan.run.settings, self._pixels_of, plan.maker, self._note)
         self._chunk = plan.run.settings.chunk_frames
         self._next = source.first_index
-        self._colours = plan.maker is not None and plan.maker.may_colour and plan.choice.kind != "none"
 
     def frames(self) -> Iterator[Taken]:
         """Restored frames in order, as a sink takes them."""
@@ -217,8 +215,7 @@ class _Run:
             is_full = stop - self._next == self._chunk or stop == end or look.is_finished
             if not is_full:
                 return
-            is_grey = look.colour <= GREY_SPREAD and not self._colours
-            restored = self._restorer.restore(self._next, stop, is_grey=is_grey)
+            restored = self._restorer.restore(self._next, stop)
             for index, pixels in zip(range(self._next, stop), restored, strict=True):
                 yield pixels, *self._times_and_alpha(index)
             self._next = stop

@@ -15,7 +15,6 @@ from fractions import Fraction
 from torch import Tensor
 
 from sparkvsr.errors import ConfigError, DecodeError
-from sparkvsr.inference.clip.analysis import GREY_SPREAD
 from sparkvsr.inference.clip.own_keyframes import resolve_references, wants_own_keyframes
 from sparkvsr.inference.clip.planning import plan_run
 from sparkvsr.inference.options import UpscaleOptions, check_options
@@ -93,7 +92,6 @@ class FramesOnRequest:
         self._look = LookAhead(choice, fills=fills, reach=model.keyframe_lookahead or 0)
         self._restorer = PassingRestorer(model, self._look, plan.settings, self._pixels_of, maker, on_note)
         self._chunk = plan.settings.chunk_frames
-        self._may_colour = maker is not None and maker.may_colour
         self._done: OrderedDict[int, Tensor] = OrderedDict()
         self._lr: OrderedDict[int, Tensor] = OrderedDict()
         self._most_lr = max(8, LR_BYTES // (12 * lr_size[0] * lr_size[1]))
@@ -124,8 +122,7 @@ class FramesOnRequest:
         place = self._place_before(index)
         while place <= index:
             stop = self._chunk_stop(place, index)
-            is_grey = self._look.colour <= GREY_SPREAD and not self._may_colour
-            for number, pixels in enumerate(self._restorer.restore(place, stop, is_grey=is_grey), start=place):
+            for number, pixels in enumerate(self._restorer.restore(place, stop), start=place):
                 self._done[number] = pixels
                 self._done.move_to_end(number)
             while len(self._done) > max(self._window, self._chunk):

@@ -8,19 +8,21 @@ knows it takes over the state, as it does between two segments of a file. So the
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from sparkvsr.errors import ConfigError
-from sparkvsr.inference.clip.engine import RestoreSettings, in_grey
+from sparkvsr.inference.clip.analysis import GREY_SPREAD
+from sparkvsr.inference.clip.engine import RestoreSettings, as_asked, open_session
 from sparkvsr.inference.clip.own_keyframes import is_own_kind
 from sparkvsr.keyframes.checks import check_content
 from sparkvsr.keyframes.look_ahead import LookAhead
 from sparkvsr.keyframes.references import ReferenceMaker, make_reference_maker
-from sparkvsr.models.interface import Keyframe, RestorationModel, Session, ShotRequest
-from sparkvsr.video.pixels import resize_image
+from sparkvsr.keyframes.shots import Shot
+from sparkvsr.models.interface import Keyframe, RestorationModel, Session
 
 OPEN_END = 2**40
 """Frames of a shot whose end is not known. Its last frame stands for the keyframes to come: no session asks for it, but
@@ -81,23 +83,21 @@ class PassingRestorer:
         """How far ahead of a frame keyframes are asked for."""
         return self._model.keyframe_lookahead or 0
 
-    def restore(self, start: int, stop: int, *, is_grey: bool = False) -> Tensor:
+    def restore(self, start: int, stop: int) -> Tensor:
         """Restore frames of one shot: its first ones, or those that follow the last call.
 
         Args:
             start, stop: the frames ``[start, stop)``; all are ready.
-            is_grey: whether the result is made grey.
 
         Returns:
-            ``(stop - start, 3, H, W)`` float32 in [0, 1].
+            ``(stop - start, 3, H, W)`` float32 in [0, 1]; grey as long as the clip is, unless images may colour it.
         """
         session = self._session_for(start, stop)
         pixels = torch.stack([self._pixels_of(index) for index in range(start, stop)]).float()
         with torch.inference_mode():
             restored = session.push(pixels)
-            matched = torch.stack([resize_image(frame, self._settings.size).clamp(0, 1) for frame in restored])
-            if is_grey:
-                matched = torch.stack([in_grey(frame) for frame in matched])
+            settings = replace(self._settings, is_grey=self._stays_grey())
+            matched = torch.stack([as_asked(frame, settings) for frame in restored])
         if len(matched) != stop - start:
             msg = f"model {self._model.name} kept frames of the shot at {self._shot_start} back"
             raise RuntimeError(msg)
@@ -122,6 +122,9 @@ class PassingRestorer:
         for maker in (self._maker, self._own_maker):
             if maker is not None:
                 maker.close()
+
+    def _stays_grey(self) -> bool:
+        return self._look.colour <= GREY_SPREAD and not (self._maker is not None and self._maker.may_colour)
 
     def _session_for(self, start: int, stop: int) -> Session:
         shot_start, known = self._look.shot_start(start), self._look.keyframes(start)
@@ -149,26 +152,15 @@ class PassingRestorer:
         is_all_own = self._maker is not None and is_own_kind(self._maker)
         has_own = self._model.wants_own_keyframes and not (self._maker is not None and self._maker.covers_clip)
         own = {k for k in known if is_all_own or k not in given} if has_own else set()
-        places = [k - self._shot_start for k in known]
+        shot = Shot(self._shot_start, self._shot_start + OPEN_END)
         # A shot that is known to its end when it begins needs no room for keyframes to come. It stays as it began: a
         # state is only for a session of the same kind.
         may_come = self._look.gives_keyframes and not self._look.is_complete(index)
         if self._has_more.setdefault(self._shot_start, may_come):
-            places.append(OPEN_END - 1)
+            known = [*known, shot.stop - 1]
         lr = self._pixels_of(index)
-        settings = self._settings
-        request = ShotRequest(
-            num_frames=OPEN_END,
-            lr_size=(lr.shape[-2], lr.shape[-1]),
-            size=settings.working_size,
-            keyframes=_Keyframes(places, self._shot_start, self._load),
-            own_keyframes=frozenset(k - self._shot_start for k in own),
-            guidance_scale=settings.guidance_scale,
-            chunk_frames=settings.chunk_frames,
-            tile=settings.tile,
-            seed=settings.seed,
-        )
-        return self._model.open_session(request)
+        settings = replace(self._settings, own_keyframes=frozenset(own))
+        return open_session(self._model, (lr.shape[-2], lr.shape[-1]), shot, known, self._load, settings)
 
     def _load(self, index: int) -> Keyframe:
         if index in self._images:
@@ -187,26 +179,3 @@ class PassingRestorer:
         while len(self._images) > KEPT_KEYFRAMES:
             self._images.popitem(last=False)
         return self._images[index]
-
-
-class _Keyframes(Mapping[int, Keyframe]):
-    """The keyframes of a shot by index within it, loaded on access."""
-
-    def __init__(self, places: list[int], shot_start: int, load: Callable[[int], Keyframe]) -> None:
-        self._places = dict.fromkeys(places)
-        self._shot_start = shot_start
-        self._load = load
-
-    def __getitem__(self, index: int) -> Keyframe:
-        if index not in self._places:
-            raise KeyError(index)
-        return self._load(index + self._shot_start)
-
-    def __contains__(self, index: object) -> bool:
-        return index in self._places
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._places)
-
-    def __len__(self) -> int:
-        return len(self._places)
