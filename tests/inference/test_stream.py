@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import threading
 from collections.abc import Sequence
@@ -178,6 +179,28 @@ def test_faithful_with_chosen_keyframes_equals_the_file_command(faithful: Restor
     result = upscale(saved(tmp_path, data), tmp_path / "f.mkv", model=faithful, codec="ffv1", **chosen)
     expected, got = file_planes(result.output), planes_of(passed, tmp_path)
     assert [k for k in range(44) if not np.array_equal(got[k], expected[k])] == []
+
+
+def test_guidance_and_weight_of_single_keyframes_hold_in_a_pipe(faithful: RestorationModel, tmp_path: Path) -> None:
+    refs = tmp_path / "refs"
+    refs.mkdir()
+    frames = scenes(12, [])
+    for index in (0, 8):
+        luma = np.kron(frames[index][: W * H].reshape(H, W), np.ones((2, 2)))
+        warmer = np.stack([np.minimum(luma + 40, 255), luma, luma], -1).astype(np.uint8)
+        av.VideoFrame.from_ndarray(warmer, "rgb24").to_image().save(refs / f"{index}.png")
+    entries = [{"index": 0, "guidance": 2.0}, {"index": 8, "weight": 0.5}]
+    manifest = {"format": "sparkvsr-keyframes", "version": 1, "keyframes": entries}
+    (refs / "keyframes.json").write_text(json.dumps(manifest))
+    data = y4m(frames)
+    chosen: dict[str, Any] = {"references": str(refs), "scale": 2}
+    passed, _ = through_pipe(data, faithful, **chosen)
+    result = upscale(saved(tmp_path, data), tmp_path / "f.mkv", model=faithful, codec="ffv1", **chosen)
+    expected, got = file_planes(result.output), planes_of(passed, tmp_path)
+    assert [k for k in range(12) if not np.array_equal(got[k], expected[k])] == []
+    (refs / "keyframes.json").unlink()
+    plain, _ = through_pipe(data, faithful, **chosen)
+    assert plain != passed
 
 
 LAYOUTS = {

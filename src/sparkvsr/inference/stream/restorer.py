@@ -175,7 +175,8 @@ class PassingRestorer:
             self._on_note(f"{maker.label(index)} {note}")
         hr = maker.make(lr, self._settings.working_size, index)
         weight = self._maker.weights.get(index, 1.0) if is_given else 1.0
-        self._images[index] = Keyframe(lr=lr, hr=hr, weight=weight)
+        guidance = self._maker.guidance.get(index) if is_given else None
+        self._images[index] = Keyframe(lr=lr, hr=hr, weight=weight, guidance=guidance)
         while len(self._images) > KEPT_KEYFRAMES:
             self._images.popitem(last=False)
         return self._images[index]
