@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -280,8 +281,14 @@ def _small(image: Tensor, size: torch.Size | None = None) -> Tensor:
 
 
 def _sampled(path: Path) -> str:
-    """Hash of parts of a file spread over it: films are too large to be read whole for a name."""
-    size = path.stat().st_size
+    """Hash of parts of a file spread over it, remembered until its size or time changes."""
+    status = path.stat()
+    return _parts_digest(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=16)
+def _parts_digest(path: Path, size: int, time_ns: int) -> str:  # noqa: ARG001
+    # Films are too large to be read whole for a name.
     digest = hashlib.sha256(str(size).encode())
     with path.open("rb") as file:
         for k in range(_SAMPLES if size > _SAMPLES * _SAMPLE_BYTES else 1):
