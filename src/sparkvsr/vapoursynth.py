@@ -32,7 +32,7 @@ __all__ = ["upscale"]
 _CENTER = 1
 """``_ChromaLocation`` of samples between two luma columns."""
 
-_HALF, _SINGLE = 16, 32
+_HALF = 16
 
 
 def upscale(

@@ -26,6 +26,9 @@ NEAREST = 8
 FARTHEST = 16
 """Frames between two keyframes of a calm clip."""
 
+NEAR_STEPS = (0, 1, -1, 2, -2, 3, -3)
+"""How far off a keyframe may be put to miss a bad frame, in the order in which it is tried."""
+
 _LEFT = 0.4
 _SIDE = 192
 _LEVELS = 10.0
@@ -94,7 +97,7 @@ def with_own_keyframes(
         marks = sorted(index for index in chosen if index in shot)
 
         def place(index: int, marks: list[int] = marks, shot: Shot = shot) -> None:
-            near = [index + step for step in (0, 1, -1, 2, -2, 3, -3) if index + step in shot]
+            near = [index + step for step in NEAR_STEPS if index + step in shot]
             index = next((other for other in near if other not in bad), index)
             if all(abs(index - mark) >= MIN_KEYFRAME_GAP for mark in marks):
                 marks.append(index)

@@ -11,7 +11,7 @@ from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from sparkvsr.keyframes.coverage import FARTHEST, NEAREST
+from sparkvsr.keyframes.coverage import FARTHEST, NEAR_STEPS, NEAREST
 from sparkvsr.keyframes.frame_watch import NEIGHBOURS
 from sparkvsr.keyframes.select import MIN_KEYFRAME_GAP, Selection, off_bad_frames
 from sparkvsr.keyframes.shots import Shot
@@ -19,7 +19,6 @@ from sparkvsr.keyframes.shots import Shot
 SEARCH = 24
 """How far from a bad frame a better one is looked for."""
 
-_STEPS = (0, 1, -1, 2, -2, 3, -3)
 _REMEMBERED = 64
 
 
@@ -191,7 +190,9 @@ class ShotPlacement:
 
     def _place(self, index: int) -> None:
         end = self.stop
-        near = [index + step for step in _STEPS if index + step >= self.start and (end is None or index + step < end)]
+        near = [
+            index + step for step in NEAR_STEPS if index + step >= self.start and (end is None or index + step < end)
+        ]
         index = next((other for other in near if not self._is_bad(other)), index)
         if all(abs(index - mark) >= MIN_KEYFRAME_GAP for mark in self._marks[-_REMEMBERED:]):
             insort(self._marks, index)
@@ -205,7 +206,7 @@ class ShotPlacement:
             between: list[int] = []
             for part in range(1, parts):
                 index = left + round((right - left) * part / parts)
-                near = [index + step for step in _STEPS]
+                near = [index + step for step in NEAR_STEPS]
                 index = next((other for other in near if not self._is_bad(other)), index)
                 if all(abs(index - mark) >= MIN_KEYFRAME_GAP for mark in [*known, *between]):
                     between.append(index)

@@ -68,7 +68,7 @@ def parse_input_format(text: str) -> FrameFormat:
         msg = f"--input-format {text!r}: {rest[0]!r} is not WIDTHxHEIGHT; write it like {EXAMPLE}"
         raise ConfigError(msg)
     width, height = int(size[1]), int(size[2])
-    if not (0 < width <= MAX_SIDE_PX and 0 < height <= MAX_SIDE_PX and width * height <= MAX_FRAME_PX):
+    if not _is_readable(width, height):
         msg = f"--input-format {text!r}: sides of 1 to {MAX_SIDE_PX} pixels are read"
         raise ConfigError(msg)
     color = ColourTags()
@@ -111,12 +111,16 @@ def _check_pixel_format(text: str, name: str) -> None:
         raise ConfigError(msg)
 
 
+def _is_readable(width: int, height: int) -> bool:
+    return 0 < width <= MAX_SIDE_PX and 0 < height <= MAX_SIDE_PX and width * height <= MAX_FRAME_PX
+
+
 def check_frame_size(width: int, height: int, name: str) -> None:
     """Refuse sizes that no real clip has, before memory is taken for them.
 
     Raises:
         DecodeError: a side is 0 or too long.
     """
-    if not (0 < width <= MAX_SIDE_PX and 0 < height <= MAX_SIDE_PX and width * height <= MAX_FRAME_PX):
+    if not _is_readable(width, height):
         msg = f"{name} declares frames of {width}x{height}; sides of 1 to {MAX_SIDE_PX} pixels are read"
         raise DecodeError(msg)
