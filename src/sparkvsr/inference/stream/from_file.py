@@ -12,14 +12,13 @@ import torch
 from sparkvsr.errors import ConfigError
 from sparkvsr.hooks import Hook, ProgressReporter, for_input
 from sparkvsr.inference.clip.engine import restore_shots
-from sparkvsr.inference.clip.heap import release_free_memory
 from sparkvsr.inference.clip.job import UpscaleJob, prepare
 from sparkvsr.inference.clip.render import keyframe_loader
 from sparkvsr.inference.clip.work import plan_event
 from sparkvsr.inference.options import UpscaleOptions
-from sparkvsr.inference.stream.job import FRAMES_WAITING, StreamResult, Taken, done_event, stopping
+from sparkvsr.inference.stream.into_sink import FRAMES_WAITING, StreamResult, done_event, frames_into
 from sparkvsr.models.interface import RestorationModel
-from sparkvsr.threads import BackgroundSink, prefetch
+from sparkvsr.threads import prefetch
 from sparkvsr.video.pipes import PipeSink
 from sparkvsr.video.pixels import resize_image
 
@@ -64,29 +63,16 @@ def upscale_into_pipe(
     nothing_stored = {"pieces": 0, "disk": None, "estimated_seconds": None}
     hook({**event, "output": output, "notes": [*event["notes"], *sink.notes], **nothing_stored})
     progress = ProgressReporter(hook, clip.num_frames)
-
-    def write(item: Taken) -> None:
-        sink.write(*item)
-        if sink.num_frames % 16 == 0:
-            release_free_memory()
-
-    try:
-        with ExitStack() as stack:
-            loader = keyframe_loader(job)
-            stack.callback(loader.close)
-            stack.enter_context(torch.inference_mode())
-            queue = stack.enter_context(BackgroundSink(write, FRAMES_WAITING))
-            stack.push(stopping(sink))
-            depth = max(FRAMES_WAITING, settings.chunk_frames)
-            frames = stack.enter_context(closing(prefetch(clip.open_frames(), depth)))
-            for frame, pixels in restore_shots(job.model, frames, clip.shots, clip.selection.indices, loader, settings):
-                alpha = None if frame.alpha is None else resize_image(frame.alpha, settings.size)
-                queue.put((pixels, frame.pts, frame.duration, alpha))
-                progress.advance()
-        sink.close()
-    except BaseException:
-        sink.abort()
-        raise
+    with frames_into(sink) as queue, ExitStack() as stack:
+        loader = keyframe_loader(job)
+        stack.callback(loader.close)
+        stack.enter_context(torch.inference_mode())
+        depth = max(FRAMES_WAITING, settings.chunk_frames)
+        frames = stack.enter_context(closing(prefetch(clip.open_frames(), depth)))
+        for frame, pixels in restore_shots(job.model, frames, clip.shots, clip.selection.indices, loader, settings):
+            alpha = None if frame.alpha is None else resize_image(frame.alpha, settings.size)
+            queue.put((pixels, frame.pts, frame.duration, alpha))
+            progress.advance()
     size = (clip.size.height, clip.size.width)
     result = StreamResult(output, *size, sink.num_frames, time.monotonic() - started, ())
     hook(done_event(result))

@@ -13,55 +13,29 @@ from torch import Tensor
 
 from sparkvsr.errors import ConfigError, DecodeError
 from sparkvsr.hooks import Hook, ProgressReporter, for_input
-from sparkvsr.inference.clip.heap import release_free_memory
 from sparkvsr.inference.clip.own_keyframes import is_own_kind, resolve_references, wants_own_keyframes
 from sparkvsr.inference.clip.planning import RunPlan, plan_run
 from sparkvsr.inference.options import UpscaleOptions, check_options
+from sparkvsr.inference.stream.into_sink import FRAMES_WAITING, StreamResult, Taken, done_event, frames_into
 from sparkvsr.inference.stream.restorer import PassingRestorer, check_model
 from sparkvsr.keyframes.choice import KeyframeChoice
 from sparkvsr.keyframes.look_ahead import LookAhead, check_passing, method_of
 from sparkvsr.keyframes.references import ReferenceMaker, make_reference_maker
 from sparkvsr.models.interface import RestorationModel
 from sparkvsr.shapes import OutputSize, output_size
-from sparkvsr.threads import BackgroundSink, prefetch
+from sparkvsr.threads import prefetch
 from sparkvsr.video import VideoInfo
 from sparkvsr.video.pipes import HeldFrame, PipeSink, PipeSource
 from sparkvsr.video.pixels import resize_image
 
 _log = logging.getLogger(__name__)
 
-FRAMES_WAITING = 4
 MANY_FRAMES = 10**6
 """Stands for the length of a clip that is not known."""
 
 _KEPT_GIVEN, _KEPT_KEYFRAMES = 3, 8
 
 OpenSink = Callable[[VideoInfo, tuple[int, int]], PipeSink]
-Taken = tuple[Tensor, int | None, int | None, Tensor | None]
-
-
-@dataclass(frozen=True)
-class StreamResult:
-    """What went through.
-
-    Attributes:
-        output: where to, for the user.
-        height, width, frames: of the result.
-        seconds: from the first frame to the last.
-        notes: what the user should know.
-    """
-
-    output: str
-    height: int
-    width: int
-    frames: int
-    seconds: float
-    notes: tuple[str, ...]
-
-    @property
-    def fps(self) -> float:
-        """Frames a second, reading and writing included."""
-        return self.frames / self.seconds if self.seconds else 0.0
 
 
 @dataclass(frozen=True)
@@ -118,16 +92,9 @@ def upscale_stream(
     notes = [*source.notes, *plan.notes, *sink.notes]
     hook(_stream_event(source, plan, model, output, notes))
     run = _Run(source, plan, model, hook)
-    try:
-        with ExitStack() as stack:
-            queue = stack.enter_context(BackgroundSink(_writing(sink), FRAMES_WAITING))
-            stack.push(stopping(sink))
-            for taken in run.frames():
-                queue.put(taken)
-        sink.close()
-    except BaseException:
-        sink.abort()
-        raise
+    with frames_into(sink) as queue:
+        for taken in run.frames():
+            queue.put(taken)
     late = run.late_notes()
     result = StreamResult(output, *size, sink.num_frames, time.monotonic() - started, tuple(dict.fromkeys(late)))
     hook(done_event(result))
@@ -137,25 +104,6 @@ def upscale_stream(
         msg = f"{source.info.path} holds no frame; see what the program before it says"
         raise DecodeError(msg)
     return result
-
-
-def stopping(sink: PipeSink) -> Callable[..., None]:
-    """What ends a writing that waits, when something else has failed; for ``ExitStack.push``."""
-
-    def stop(kind: type[BaseException] | None, *details: object) -> None:  # noqa: ARG001
-        if kind is not None:
-            sink.stop()
-
-    return stop
-
-
-def _writing(sink: PipeSink) -> Callable[[Taken], None]:
-    def take(item: Taken) -> None:
-        sink.write(*item)
-        if sink.num_frames % 16 == 0:
-            release_free_memory()
-
-    return take
 
 
 class _Run:
@@ -316,22 +264,3 @@ def _method(plan: _Plan) -> str:
         is_own = plan.maker is not None and is_own_kind(plan.maker)
         text += ", and between them by the look of the motion" + ("" if is_own else " (of the model's own kind)")
     return text
-
-
-def done_event(result: StreamResult) -> dict[str, Any]:
-    """The ``done`` event of a result that went through a pipe."""
-    return {
-        "event": "done",
-        "output": result.output,
-        "compare": None,
-        "width": result.width,
-        "height": result.height,
-        "frames": result.frames,
-        "rendered": result.frames,
-        "seconds": round(result.seconds, 3),
-        "fps": round(result.fps, 3),
-        "bytes": None,
-        "work": None,
-        "notes": list(result.notes),
-        "estimated_seconds": None,
-    }
