@@ -2,50 +2,29 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
 from sparkvsr.errors import ConfigError, DecodeError
 from sparkvsr.hooks import Hook, ProgressReporter, for_input
-from sparkvsr.inference.clip.own_keyframes import is_own_kind, resolve_references, wants_own_keyframes
-from sparkvsr.inference.clip.planning import RunPlan, plan_run
+from sparkvsr.inference.clip.own_keyframes import is_own_kind
 from sparkvsr.inference.options import UpscaleOptions, check_options
 from sparkvsr.inference.stream.into_sink import FRAMES_WAITING, StreamResult, Taken, done_event, frames_into
-from sparkvsr.inference.stream.restorer import PassingRestorer, check_model
-from sparkvsr.keyframes.choice import KeyframeChoice
-from sparkvsr.keyframes.look_ahead import LookAhead, check_passing, method_of
-from sparkvsr.keyframes.references import ReferenceMaker, make_reference_maker
+from sparkvsr.inference.stream.planning import PassingPlan, plan_passing
+from sparkvsr.keyframes.look_ahead import check_passing, method_of
 from sparkvsr.models.interface import RestorationModel
-from sparkvsr.shapes import OutputSize, output_size
 from sparkvsr.threads import prefetch
 from sparkvsr.video import VideoInfo
 from sparkvsr.video.pipes import HeldFrame, PipeSink, PipeSource
 from sparkvsr.video.pixels import resize_image
 
-_log = logging.getLogger(__name__)
-
-MANY_FRAMES = 10**6
-"""Stands for the length of a clip that is not known."""
-
 _KEPT_GIVEN, _KEPT_KEYFRAMES = 3, 8
 
 OpenSink = Callable[[VideoInfo, tuple[int, int]], PipeSink]
-
-
-@dataclass(frozen=True)
-class _Plan:
-    choice: KeyframeChoice
-    maker: ReferenceMaker | None
-    fills: bool
-    size: OutputSize
-    run: RunPlan
-    notes: tuple[str, ...]
 
 
 def check_stream_options(options: UpscaleOptions) -> None:
@@ -89,7 +68,8 @@ def upscale_stream(
     size = (plan.size.height, plan.size.width)
     started = time.monotonic()
     sink = open_sink(source.info, size)
-    notes = [*source.notes, *plan.notes, *sink.notes]
+    of_size = [plan.size.note] if plan.size.note else []
+    notes = [*source.notes, *of_size, *plan.run.model.notes, *sink.notes]
     hook(_stream_event(source, plan, model, output, notes))
     run = _Run(source, plan, model, hook)
     with frames_into(sink) as queue:
@@ -109,14 +89,11 @@ def upscale_stream(
 class _Run:
     """The frames that are held between the source and the model."""
 
-    def __init__(self, source: PipeSource, plan: _Plan, model: RestorationModel, hook: Hook) -> None:
+    def __init__(self, source: PipeSource, plan: PassingPlan, model: RestorationModel, hook: Hook) -> None:
         self._source, self._plan, self._hook = source, plan, hook
         self._held: dict[int, HeldFrame] = {}
         self._notes: list[str] = []
-        self._look = LookAhead(
-            plan.choice, fills=plan.fills, reach=model.keyframe_lookahead or 0, first=source.first_index
-        )
-        self._restorer = PassingRestorer(model, self._look, plan.run.settings, self._pixels_of, plan.maker, self._note)
+        self._look, self._restorer = plan.begin(model, self._pixels_of, self._note, source.first_index)
         self._chunk = plan.run.settings.chunk_frames
         self._next = source.first_index
 
@@ -196,39 +173,14 @@ class _Run:
         self._hook({"event": "note", "text": text})
 
 
-def _plan(source: PipeSource, options: UpscaleOptions, model: RestorationModel) -> _Plan:
+def _plan(source: PipeSource, options: UpscaleOptions, model: RestorationModel) -> PassingPlan:
     check_stream_options(options)
-    check_model(model)
     lr_size = (source.info.height, source.info.width)
-    size = output_size(lr_size, scale=options.scale, height=options.height, size=options.size)
-    notes = [size.note] if size.note else []
-    choice, maker = options.keyframes, None
-    if choice.kind != "none":
-        maker = make_reference_maker(resolve_references(options.references, model), model.device)
-        given = maker.given(source.first_index, MANY_FRAMES, is_part=True) if choice.kind == "default" else None
-        choice = choice if given is None else KeyframeChoice("manual", indices=given)
-    choice = check_passing(choice)
-    fills = wants_own_keyframes(choice.kind, options.guidance_scale, model)
-    if maker is not None:
-        maker.set_times(lambda index: index / source.fmt.fps)
-        maker.check(choice.indices, lr_size)
-    run = plan_run(
-        model,
-        lr_size,
-        (size.height, size.width),
-        source.num_frames or MANY_FRAMES,
-        num_keyframes=0 if choice.kind == "none" else 1,
-        guidance_scale=options.guidance_scale,
-        chunk_frames=options.chunk_frames,
-        tile=options.tile,
-        seed=options.seed,
-    )
-    _log.info("pipe: %s, chunks of %d, tile %s", choice, run.model.chunk_frames, run.model.tile)
-    return _Plan(choice, maker, fills, size, run, (*notes, *run.model.notes))
+    return plan_passing(options, model, lr_size, source.fmt.fps, start=source.first_index, num_frames=source.num_frames)
 
 
 def _stream_event(
-    source: PipeSource, plan: _Plan, model: RestorationModel, output: str, notes: list[str]
+    source: PipeSource, plan: PassingPlan, model: RestorationModel, output: str, notes: list[str]
 ) -> dict[str, Any]:
     fmt = source.fmt
     return {
@@ -258,7 +210,7 @@ def _stream_event(
     }
 
 
-def _method(plan: _Plan) -> str:
+def _method(plan: PassingPlan) -> str:
     text = method_of(plan.choice)
     if plan.fills and plan.choice.kind != "auto":
         is_own = plan.maker is not None and is_own_kind(plan.maker)

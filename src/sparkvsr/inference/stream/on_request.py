@@ -15,15 +15,9 @@ from fractions import Fraction
 from torch import Tensor
 
 from sparkvsr.errors import ConfigError, DecodeError
-from sparkvsr.inference.clip.own_keyframes import resolve_references, wants_own_keyframes
-from sparkvsr.inference.clip.planning import plan_run
 from sparkvsr.inference.options import UpscaleOptions, check_options
-from sparkvsr.inference.stream.restorer import PassingRestorer, check_model
-from sparkvsr.keyframes.choice import KeyframeChoice
-from sparkvsr.keyframes.look_ahead import LookAhead, check_passing
-from sparkvsr.keyframes.references import ReferenceMaker, make_reference_maker
+from sparkvsr.inference.stream.planning import plan_passing
 from sparkvsr.models.interface import RestorationModel
-from sparkvsr.shapes import output_size
 
 WINDOW = 16
 """Finished frames that are kept: programs with several threads ask a little out of order."""
@@ -66,37 +60,19 @@ class FramesOnRequest:
         window: int = WINDOW,
     ) -> None:
         check_options(options)
-        check_model(model)
         if window < 1:
             msg = f"window {window} keeps no frame; give at least 1"
             raise ConfigError(msg)
         self._read, self._num_frames, self._window = read, num_frames, window
-        size = output_size(lr_size, scale=options.scale, height=options.height, size=options.size)
-        self.size = (size.height, size.width)
-        choice, maker = _keyframes(options, model, num_frames)
-        if maker is not None:
-            maker.set_times(lambda index: index / fps)
-            maker.check(choice.indices, lr_size)
-        plan = plan_run(
-            model,
-            lr_size,
-            self.size,
-            num_frames,
-            num_keyframes=0 if choice.kind == "none" else 1,
-            guidance_scale=options.guidance_scale,
-            chunk_frames=options.chunk_frames,
-            tile=options.tile,
-            seed=options.seed,
-        )
-        fills = wants_own_keyframes(choice.kind, options.guidance_scale, model)
-        self._look = LookAhead(choice, fills=fills, reach=model.keyframe_lookahead or 0)
-        self._restorer = PassingRestorer(model, self._look, plan.settings, self._pixels_of, maker, on_note)
-        self._chunk = plan.settings.chunk_frames
+        plan = plan_passing(options, model, lr_size, fps, stop=num_frames, num_frames=num_frames)
+        self.size = (plan.size.height, plan.size.width)
+        self._look, self._restorer = plan.begin(model, self._pixels_of, on_note)
+        self._chunk = plan.run.settings.chunk_frames
         self._done: OrderedDict[int, Tensor] = OrderedDict()
         self._lr: OrderedDict[int, Tensor] = OrderedDict()
         self._most_lr = max(8, LR_BYTES // (12 * lr_size[0] * lr_size[1]))
         self._states: OrderedDict[int, Mapping[str, Tensor]] = OrderedDict()
-        self._most_states = min(8, STATE_BYTES // max(1, plan.state_bytes)) if plan.state_bytes else 0
+        self._most_states = min(8, STATE_BYTES // max(1, plan.run.state_bytes)) if plan.run.state_bytes else 0
         self._lock = threading.Lock()
 
     def frame(self, index: int) -> Tensor:
@@ -178,16 +154,3 @@ class FramesOnRequest:
         while len(self._lr) > self._most_lr:
             self._lr.popitem(last=False)
         return pixels
-
-
-def _keyframes(
-    options: UpscaleOptions, model: RestorationModel, num_frames: int
-) -> tuple[KeyframeChoice, ReferenceMaker | None]:
-    choice = options.keyframes
-    if choice.kind == "none":
-        return choice, None
-    maker = make_reference_maker(resolve_references(options.references, model), model.device)
-    given = maker.given(0, num_frames) if choice.kind == "default" else None
-    choice = choice if given is None else KeyframeChoice("manual", indices=given)
-    choice.check_early(0, num_frames)
-    return check_passing(choice), maker
