@@ -161,12 +161,18 @@ def _upscale_pipe(
     from sparkvsr.inference.stream.job import check_stream_options
     from sparkvsr.inference.stream.spool import spooled
     from sparkvsr.inference.upscale import load_for
-    from sparkvsr.video.pipes import OUTPUT_FORMATS, Y4M_MAGIC, PipeReader, PipeWriter, parse_input_format
+    from sparkvsr.video.pipes import (
+        OUTPUT_FORMATS,
+        Y4M_MAGIC,
+        PipeReader,
+        PipeWriter,
+        check_output_format,
+        parse_input_format,
+    )
 
     container = formats[1] or OUTPUT_FORMATS[0]
-    if container not in OUTPUT_FORMATS:
-        msg = f"--output-format {container!r} is unknown; use {' or '.join(OUTPUT_FORMATS)}"
-        raise ConfigError(msg)
+    if descriptor is not None:
+        check_output_format(container, options.encode)
     fmt = None if formats[0] is None else parse_input_format(formats[0])
     with ExitStack() as stack:
         writer = None if descriptor is None else PipeWriter(descriptor)

@@ -84,6 +84,8 @@ def test_a_reader_that_goes_away_ends_it_with_one_line(tmp_path: Path) -> None:
         (["-", "-o", "-", "--devices", "2"], "need files on both sides"),
         (["-", "-o", "-", "--dry-run"], "need files on both sides"),
         (["in.mp4", "-o", "out.mp4", "--output-format", "mkv"], "--output-format mkv is for -o -"),
+        (["nowhere.mp4", "-o", "-", "--output-format", "avi"], "--output-format 'avi' is unknown; use y4m or mkv"),
+        (["nowhere.mp4", "-o", "-", "--codec", "hevc"], "y4m, which is not encoded: --codec and --crf need"),
         (["-", "-o", "x.mkv", "--input-format", "yuv420p"], "is not PIXELFORMAT:WIDTHxHEIGHT:FPS"),
     ],
 )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from .descriptors import PipeReader, PipeWriter
 from .frame_format import FrameFormat, parse_input_format
-from .sinks import OUTPUT_FORMATS, PipeSink, open_sink
+from .sinks import OUTPUT_FORMATS, PipeSink, check_output_format, open_sink
 from .source import HeldFrame, PipeSource
 from .y4m import Y4M_MAGIC, read_y4m_header
 
@@ -20,6 +20,7 @@ __all__ = [
     "PipeSink",
     "PipeSource",
     "PipeWriter",
+    "check_output_format",
     "open_sink",
     "parse_input_format",
     "read_y4m_header",

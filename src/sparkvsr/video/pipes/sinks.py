@@ -242,6 +242,20 @@ class FileSink(PipeSink):
         self._writer.abort()
 
 
+def check_output_format(name: str, options: EncodeOptions) -> None:
+    """Refuse an ``--output-format``, before anything is read or loaded.
+
+    Raises:
+        ConfigError: unknown name, or a setting that does nothing there.
+    """
+    if name not in OUTPUT_FORMATS:
+        msg = f"--output-format {name!r} is unknown; use {' or '.join(OUTPUT_FORMATS)}"
+        raise ConfigError(msg)
+    if name == "y4m" and (options.crf is not None or options.codec != "h264"):
+        msg = "-o - writes y4m, which is not encoded: --codec and --crf need --output-format mkv"
+        raise ConfigError(msg)
+
+
 def open_sink(
     name: str,
     writer: PipeWriter,
@@ -253,17 +267,12 @@ def open_sink(
     """The sink of an ``--output-format``.
 
     Raises:
-        ConfigError: unknown name, or a setting that does nothing there.
+        ConfigError: see ``check_output_format``.
         EncodeError: see the sinks.
     """
+    check_output_format(name, options)
     if name == "mkv":
         return MatroskaSink(writer, source, size, options, clip_range)
-    if name != "y4m":
-        msg = f"--output-format {name!r} is unknown; use {' or '.join(OUTPUT_FORMATS)}"
-        raise ConfigError(msg)
-    if options.crf is not None or options.codec != "h264":
-        msg = "-o - writes y4m, which is not encoded: --codec and --crf need --output-format mkv"
-        raise ConfigError(msg)
     return Y4mSink(writer, source, size, options)
 
 
