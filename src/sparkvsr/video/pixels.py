@@ -9,6 +9,7 @@ Shapes: h w pixels. Colour is RGB, float32 in [0, 1].
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import lru_cache
 
 import av
@@ -155,9 +156,8 @@ def frame_to_pixels(
 
     # 3. Y'CbCr
     luma, cb, cr, *rest = _planes_as_float(frame, 4 if has_alpha else 3)
-    full = tags if not name.startswith("yuvj") else ColourTags(tags.matrix, RANGE_FULL, tags.primaries, tags.transfer)
-    tags = assumed_tags(full, luma.shape[0])
-    pixels = _from_ycbcr(luma, cb, cr, tags, bits, is_center_sited=is_center_sited)
+    read_as = _read_as(name, tags, luma.shape[0])
+    pixels = _from_ycbcr(luma, cb, cr, read_as, bits, is_center_sited=is_center_sited)
     return pixels, rest[0][None].div_(top) if rest else None
 
 
@@ -186,13 +186,16 @@ def _window_to_pixels(
         for plane in planes[1:]
     ]
     parts = [torch.from_numpy(part.astype(np.float32)) for part in (luma, *chroma)]
-    full = tags if not name.startswith("yuvj") else ColourTags(tags.matrix, RANGE_FULL, tags.primaries, tags.transfer)
-    ratios = (down, across)
-    pixels = _from_ycbcr(
-        parts[0], parts[1], parts[2], assumed_tags(full, height), bits, is_center_sited=is_center_sited, ratios=ratios
-    )
+    read_as, ratios = _read_as(name, tags, height), (down, across)
+    pixels = _from_ycbcr(parts[0], parts[1], parts[2], read_as, bits, is_center_sited=is_center_sited, ratios=ratios)
     top, left = rows.start - wide[0].start, columns.start - wide[1].start
     return pixels[:, top : top + rows.stop - rows.start, left : left + columns.stop - columns.start], None
+
+
+def _read_as(format_name: str, tags: ColourTags, height: int) -> ColourTags:
+    """The tags by which a Y'CbCr picture of so many rows is read: the j of yuvj says full range."""
+    full = replace(tags, range=RANGE_FULL) if format_name.startswith("yuvj") else tags
+    return assumed_tags(full, height)
 
 
 def _ratio(luma: int, chroma: int) -> int:
