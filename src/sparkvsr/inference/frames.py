@@ -25,9 +25,9 @@ from sparkvsr.inference.clip.own_keyframes import (
     wants_own_keyframes,
 )
 from sparkvsr.inference.clip.planning import plan_run
-from sparkvsr.inference.options import MAX_GUIDANCE
 from sparkvsr.keyframes.choice import KeyframeChoice
 from sparkvsr.keyframes.makers.interface import ReferenceMaker, fit_answer
+from sparkvsr.keyframes.manifest import MAX_GUIDANCE
 from sparkvsr.keyframes.references import make_reference_maker
 from sparkvsr.keyframes.select import Selection
 from sparkvsr.keyframes.shots import Shot
