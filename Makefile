@@ -15,9 +15,9 @@ $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) tools/install.py $(VENV) --torch $(TORCH)
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.installed
+$(VENV)/.dev: pyproject.toml
 	@$(PYTHON) tools/install.py $(VENV) --torch $(TORCH) --extras dev
-	@touch $@
+	@touch $(VENV)/.installed $@
 
 install: $(VENV)/.installed ## make .venv and install sparkvsr into it
 

@@ -35,7 +35,7 @@ class KeyframeVSR(io.ComfyNode):
             description="Upscales the frames of a clip. Give HR images of a few frames, and they are carried through "
             "the clip; without any, SparkVSR makes its own.",
             inputs=[
-                io.Image.Input("frames", tooltip="The clip's frames, in order."),
+                _frames_input(),
                 io.Image.Input(
                     "keyframe_images", optional=True, tooltip="HR images of some frames, any size above the frames'."
                 ),
@@ -56,7 +56,7 @@ class KeyframeVSR(io.ComfyNode):
                     default="vivid",
                     tooltip="Of the embedded model: vivid is sharp, invents detail; faithful is closest to the clip.",
                 ),
-                io.Float.Input("scale", default=4.0, min=1.0, max=4.0, step=0.25),
+                _scale_input(),
                 io.Float.Input(
                     "guidance",
                     default=1.0,
@@ -69,7 +69,7 @@ class KeyframeVSR(io.ComfyNode):
                     "find_cuts", default=True, tooltip="Nothing is carried over a cut. Off: all frames are one shot."
                 ),
                 io.String.Input("model", default="lite", tooltip="lite, or a model folder or hub id."),
-                io.Combo.Input("device", options=DEVICES, default="auto"),
+                _device_input(),
             ],
             outputs=[io.Image.Output("upscaled", display_name="frames")],
         )
@@ -77,11 +77,7 @@ class KeyframeVSR(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, keyframe_indices: str | None = None) -> bool | str:
         """Refuse a list of numbers that is none, before anything runs."""
-        try:
-            _indices(keyframe_indices or "")
-        except ValueError as exc:
-            return str(exc)
-        return True
+        return _list_or_fault(keyframe_indices)
 
     @classmethod
     def execute(
@@ -127,7 +123,7 @@ class MakeKeyframes(io.ComfyNode):
             description="Chooses frames of a clip and upscales them one by one. Improve the images with any node you "
             "like, then give them to Keyframe VSR together with the indices.",
             inputs=[
-                io.Image.Input("frames", tooltip="The clip's frames, in order."),
+                _frames_input(),
                 io.Combo.Input(
                     "choose",
                     options=["scenes", "auto", "every", "random", "indices"],
@@ -142,8 +138,8 @@ class MakeKeyframes(io.ComfyNode):
                     default="detail",
                     tooltip="What makes the images: detail, lite, bicubic, or the path of an upscaler's weight file.",
                 ),
-                io.Float.Input("scale", default=4.0, min=1.0, max=4.0, step=0.25),
-                io.Combo.Input("device", options=DEVICES, default="auto"),
+                _scale_input(),
+                _device_input(),
             ],
             outputs=[
                 io.Image.Output("images", display_name="keyframe_images"),
@@ -154,12 +150,7 @@ class MakeKeyframes(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, choose: str | None = None, indices_wanted: str | None = None) -> bool | str:
         """Refuse a list of numbers that is none, before anything runs."""
-        if choose == "indices":
-            try:
-                _indices(indices_wanted or "")
-            except ValueError as exc:
-                return str(exc)
-        return True
+        return choose != "indices" or _list_or_fault(indices_wanted)
 
     @classmethod
     def execute(
@@ -242,6 +233,18 @@ class _Progress:
         self._bar.update_absolute(done, total)
 
 
+def _frames_input() -> io.Input:
+    return io.Image.Input("frames", tooltip="The clip's frames, in order.")
+
+
+def _scale_input() -> io.Input:
+    return io.Float.Input("scale", default=4.0, min=1.0, max=4.0, step=0.25)
+
+
+def _device_input() -> io.Input:
+    return io.Combo.Input("device", options=DEVICES, default="auto")
+
+
 def _device(name: str) -> str:
     return str(comfy.model_management.get_torch_device()) if name == "auto" else name
 
@@ -261,6 +264,15 @@ def _indices(text: str) -> list[int]:
         msg = f"{text!r} is no list of frame numbers; write them like 0,48,96"
         raise ValueError(msg)
     return [int(word) for word in words]
+
+
+def _list_or_fault(text: str | None) -> bool | str:
+    """What ``validate_inputs`` gives back for a list of frame numbers; None comes from another node."""
+    try:
+        _indices(text or "")
+    except ValueError as exc:
+        return str(exc)
+    return True
 
 
 def _to_frames(image: torch.Tensor) -> torch.Tensor:

@@ -76,3 +76,15 @@ def test_what_cannot_be_used_is_refused(clip: torch.Tensor, arguments: dict, wor
         given["model"] = "lite"
     with pytest.raises((ConfigError, KeyframeError), match=words):
         sparkvsr.upscale_frames(frames, **given)
+
+
+def test_a_folder_without_one_of_the_images_is_refused_before_anything_is_restored(
+    clip: torch.Tensor, tmp_path: Path
+) -> None:
+    (tmp_path / "00000.png").write_bytes(encode_image(clip[0], ".png", bits=8))
+    steps: list[tuple[int, int]] = []
+    with pytest.raises(KeyframeError, match="no reference image for 1 of the keyframes; add 00009.png"):
+        sparkvsr.upscale_frames(
+            clip, choose="scenes", references=str(tmp_path), progress=lambda *step: steps.append(step), device="cpu"
+        )
+    assert steps == []

@@ -13,6 +13,7 @@ import yaml
 from sparkvsr.errors import ConfigError
 from sparkvsr.evaluation.plain_values import misfit
 from sparkvsr.metrics.catalogue import METRICS, select_metrics
+from sparkvsr.models.looks import LOOKS
 
 KINDS = ("paired", "no-reference", "generated")
 DEGRADATIONS = {
@@ -20,7 +21,6 @@ DEGRADATIONS = {
     "bicubic": "MATLAB bicubic with antialiasing, 8 bit",
     "bd": "Gaussian blur sigma 1.6 (13 x 13), every 4th pixel, 8 bit",
 }
-LOOKS = ("vivid", "faithful")
 _REQUIRED = {"title", "kind", "scale", "degradation", "metrics", "primary", "gt_folders", "lr_folders", "get"}
 _OPTIONAL = {
     "folder", "clips", "num_clips", "frames", "gt_size", "gt_sizes", "fps", "lr_required", "channel",

@@ -25,9 +25,9 @@ from sparkvsr.inference.clip.own_keyframes import (
     wants_own_keyframes,
 )
 from sparkvsr.inference.clip.planning import plan_run
-from sparkvsr.inference.options import MAX_GUIDANCE
 from sparkvsr.keyframes.choice import KeyframeChoice
 from sparkvsr.keyframes.makers.interface import ReferenceMaker, fit_answer
+from sparkvsr.keyframes.manifest import MAX_GUIDANCE
 from sparkvsr.keyframes.references import make_reference_maker
 from sparkvsr.keyframes.select import Selection
 from sparkvsr.keyframes.shots import Shot
@@ -135,7 +135,7 @@ def upscale_frames(
     )
     places_own = wants_own_keyframes(choice.kind, guidance_scale, loaded)
     shots, record = _look(frames, find_cuts=find_cuts, judge=choice.follows_shots, follow=places_own)
-    selection, maker, own = _keyframes(choice, shots, record, maker, loaded, seed, places_own=places_own)
+    selection, maker, own = _keyframes(choice, shots, record, maker, loaded, lr_size, seed, places_own=places_own)
     plan = plan_run(
         loaded,
         lr_size,
@@ -260,12 +260,18 @@ def _keyframes(
     record: ClipRecord,
     maker: ReferenceMaker,
     model: RestorationModel,
+    lr_size: tuple[int, int],
     seed: int,
     *,
     places_own: bool,
 ) -> tuple[Selection, ReferenceMaker, tuple[int, ...]]:
-    """The keyframes, who makes their images, and which are of the model's own kind; as for a file."""
+    """The keyframes, who makes their images, and which are of the model's own kind; as for a file.
+
+    Raises:
+        KeyframeError: an image is missing, unreadable or of another aspect ratio.
+    """
     selection = choice.select(shots, list, seed, multiple=model.keyframe_multiple, bad=record.bad_frames)
+    maker.check(selection.indices, lr_size)
     if not places_own:
         return selection, maker, ()
     selection, own = add_own_keyframes(selection, shots, record.wanted or (), maker, model, record.bad_frames)

@@ -9,12 +9,11 @@ from typing import Any
 
 from sparkvsr.errors import ConfigError
 from sparkvsr.keyframes.choice import KeyframeChoice
+from sparkvsr.keyframes.manifest import MAX_GUIDANCE
 from sparkvsr.models.interface import RestorationModel
 from sparkvsr.models.registry import load_model
 from sparkvsr.shapes import check_run_size
 from sparkvsr.video import EncodeOptions
-
-MAX_GUIDANCE = 10.0
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ FORMAT, VERSION = "sparkvsr-keyframes", 1
 MAX_BYTES = 16 * 2**20
 
 MAX_GUIDANCE = 10.0
+"""Of a clip and of a single keyframe."""
 
 FINGERPRINT_CELLS = 8
 """Rows and columns of the thumbnails in a fingerprint."""

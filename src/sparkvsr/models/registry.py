@@ -11,9 +11,9 @@ import torch
 from sparkvsr.errors import ConfigError, WeightsError
 from sparkvsr.models.device import resolve_device, resolve_dtype
 from sparkvsr.models.interface import RestorationModel
+from sparkvsr.models.looks import LOOKS
 
 BUILT_IN_MODELS = ("lite", "bicubic")
-LOOKS = ("vivid", "faithful")
 PROPAGATOR_FILE = "propagator.safetensors"
 """What tells a folder of lite (``models.lite.weights``)."""
 

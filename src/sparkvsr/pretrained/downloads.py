@@ -8,9 +8,10 @@ import os
 import ssl
 import tempfile
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from sparkvsr.errors import MetricError
 
@@ -58,7 +59,6 @@ def fetch(
     error: Exception | None = None
     for _ in range(_TRIES):
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
             _try_once(url, target, sha256, progress, total, headers)
         except (OSError, http.client.HTTPException) as exc:
             error = exc
@@ -82,15 +82,8 @@ def keep(content: bytes, target: Path, sha256: str, origin: str) -> None:
     """
     _refuse_other(hashlib.sha256(content).hexdigest(), sha256, origin)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=target.name)
-        partial = Path(name)
-        try:
-            with os.fdopen(handle, "wb") as out:
-                out.write(content)
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
+        with _complete(target) as out:
+            out.write(content)
     except OSError as exc:
         msg = f"{target} cannot be written ({exc.strerror or exc}); make room or set XDG_CACHE_HOME to another folder"
         raise MetricError(msg) from exc
@@ -104,18 +97,27 @@ def _try_once(
     total: int,
     headers: dict[str, str] | None,
 ) -> None:
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=target.name)
-    partial, digest, done = Path(name), hashlib.sha256(), 0
-    try:
-        with os.fdopen(handle, "wb") as out, open_url(url, headers) as answer:
-            total = int(answer.headers.get("Content-Length") or total)
-            while piece := answer.read(_PIECE):
-                out.write(piece)
-                digest.update(piece)
-                done += len(piece)
-                if progress is not None:
-                    progress(done, total)
+    digest, done = hashlib.sha256(), 0
+    with _complete(target) as out, open_url(url, headers) as answer:
+        total = int(answer.headers.get("Content-Length") or total)
+        while piece := answer.read(_PIECE):
+            out.write(piece)
+            digest.update(piece)
+            done += len(piece)
+            if progress is not None:
+                progress(done, total)
         _refuse_other(digest.hexdigest(), sha256, url)
+
+
+@contextmanager
+def _complete(target: Path) -> Iterator[BinaryIO]:
+    """A file to write that gets its name at the end of the block; after an error nothing is left of it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=target.name)
+    partial = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as out:
+            yield out
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)

@@ -7,11 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sparkvsr.errors import ConfigError, KeyframeError
+from sparkvsr.keyframes.manifest import MAX_GUIDANCE
+from sparkvsr.models.looks import LOOKS
 from sparkvsr.studio.clip_session import ClipSession
-
-MAX_GUIDANCE = 10.0
-LOOKS = ("vivid", "faithful")
-"""As in ``models/registry.py``, which needs torch."""
 
 FIXES = {"align": "aligned", "colours": "colours matched"}
 """What mends an image, and what the mended one is called."""

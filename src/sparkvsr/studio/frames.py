@@ -11,10 +11,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from sparkvsr.errors import DecodeError
 from sparkvsr.inference.clip.heap import release_free_memory
 from sparkvsr.video import Frame, VideoReader
+from sparkvsr.video.pixels import to_uint8
 
 Picture = NDArray[np.uint8]
 
@@ -121,7 +123,7 @@ class FrameSource:
             self._drop()
             self._frames, self._next = self._reader.frames_from(start), start
         for frame in self._frames:
-            picture = to_bytes(frame)
+            picture = to_picture(frame.pixels)
             self._cache.put((self._name, frame.index), picture)
             self._next = frame.index + 1
             self._decoded += 1
@@ -148,10 +150,9 @@ def _version(path: Path) -> tuple[int, int]:
     return status.st_mtime_ns, status.st_size
 
 
-def to_bytes(frame: Frame) -> Picture:
-    """``(h, w, 3)`` uint8 of a frame."""
-    codes = (frame.pixels * 255).round_().clamp_(0, 255).byte()
-    return np.ascontiguousarray(codes.permute(1, 2, 0).numpy())
+def to_picture(pixels: Tensor) -> Picture:
+    """``(h, w, 3)`` uint8 of ``(3, h, w)`` float in [0, 1]."""
+    return np.ascontiguousarray(to_uint8(pixels).permute(1, 2, 0).numpy())
 
 
 def encoded(picture: Picture, kind: str) -> bytes:

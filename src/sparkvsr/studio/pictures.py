@@ -19,10 +19,11 @@ from sparkvsr.inference.batch import find_inputs
 from sparkvsr.inference.options import check_options
 from sparkvsr.inference.upscale import make_options
 from sparkvsr.keyframes.manifest import clip_fingerprint
-from sparkvsr.models.registry import LOOKS, own_references
+from sparkvsr.models.looks import LOOKS
+from sparkvsr.models.registry import own_references
 from sparkvsr.studio.files import inside
 from sparkvsr.studio.fixes import apply_fix, composed, findings
-from sparkvsr.studio.frames import FrameSource, Picture, PictureCache, encoded, reduced
+from sparkvsr.studio.frames import FrameSource, Picture, PictureCache, encoded, reduced, to_picture
 from sparkvsr.studio.images import keep_file, keep_tensor, load_image
 from sparkvsr.video import probe
 from sparkvsr.video.pixels import resize_image
@@ -43,9 +44,10 @@ class Pictures:
         self._lock = threading.Lock()
         self._works: dict[str, Callable[..., Any]] = {
             one.__name__: one
-            for one in (self.begin, self.look, self.frame, self.small, self.keep, self.keep_frame, self.check)
-        }
-        self._works |= {one.__name__: one for one in (self.fix, self.paint)}
+            for one in (
+                self.begin, self.look, self.frame, self.keep, self.keep_frame, self.check, self.fix, self.paint
+            )
+        }  # fmt: skip
 
     def ask(self, name: str, /, **values: Any) -> Any:
         """One answer: a value that JSON can hold, or bytes.
@@ -96,10 +98,6 @@ class Pictures:
         picture = self._picture(place, reader)
         return encoded(picture if height is None else reduced(picture, height), kind)
 
-    def small(self, image: str, height: int) -> bytes:
-        """An image file, small, as JPEG."""
-        return encoded(reduced(_bytes_of(load_image(Path(image))), height), "jpg")
-
     def keep(self, project: str, waiting: str, lr_size: list[int] | None) -> str:
         """See ``images.keep_file``."""
         return keep_file(Path(project), Path(waiting), None if lr_size is None else (lr_size[0], lr_size[1]))
@@ -132,7 +130,7 @@ class Pictures:
 
     def _picture(self, place: Place, reader: str) -> Picture:
         if "image" in place:
-            return _bytes_of(load_image(Path(place["image"])))
+            return to_picture(load_image(Path(place["image"])))
         return self._source(place["file"], place.get("deinterlace", "off"), reader).get(place["index"])
 
     def _source(self, file: str, deinterlace: str, reader: str) -> FrameSource:
@@ -151,8 +149,3 @@ class Pictures:
         for one in gone:
             one.close()
         return source
-
-
-def _bytes_of(pixels: Tensor) -> Picture:
-    picture: Picture = (pixels * 255).round().clamp(0, 255).byte().permute(1, 2, 0).contiguous().numpy()
-    return picture

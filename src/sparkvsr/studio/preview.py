@@ -18,7 +18,7 @@ from sparkvsr.inference.clip.job import UpscaleJob
 from sparkvsr.inference.clip.render import keyframe_loader
 from sparkvsr.keyframes.references import resize_image
 from sparkvsr.keyframes.shots import Shot
-from sparkvsr.models.interface import Keyframe, RestorationModel, ShotRequest
+from sparkvsr.models.interface import Keyframe, ShotRequest
 
 RUN_UP = 3
 """Frames before the wanted one when the keyframe lies further back; the state settles quickly."""
@@ -75,13 +75,12 @@ class _Placed(Mapping[int, Keyframe]):
 
 @torch.inference_mode()
 def render_preview(
-    job: UpscaleJob, model: RestorationModel, here: int, length: int, before: Callable[[], None]
+    job: UpscaleJob, here: int, length: int, before: Callable[[], None]
 ) -> Iterator[tuple[int, Tensor, float | None]]:
     """Restore some frames around a place.
 
     Args:
         job: with the keyframes.
-        model: restores; the job's own or one like it.
         before: called before each frame; may raise to stop.
 
     Yields:
@@ -89,7 +88,7 @@ def render_preview(
     """
     shot = next(shot for shot in job.clip.shots if here in shot)
     keyframes = list(job.clip.selection.indices)
-    own = job.clip.settings.own_keyframes
+    own, model = job.clip.settings.own_keyframes, job.model
     chosen = [index for index in keyframes if index not in own]
     passed, shown = preview_frames(shot, chosen, here, length, sorted(own))
     frames = [*passed, *shown]

@@ -162,8 +162,8 @@ class Web:
     def small(self, request: Request) -> Response:
         """A reference image, small."""
         clip = self._clip(request)
-        data = clip.ask("small", image=str(clip.project.image_path(_name(request))), height=2 * THUMB_HEIGHT)
-        return Response(data, media_type="image/jpeg", headers=FOREVER)
+        place = {"image": str(clip.project.image_path(_name(request)))}
+        return _picture(clip, place, "jpg", height=2 * THUMB_HEIGHT)
 
     def mask_image(self, request: Request) -> Response:
         """A painted mask."""

@@ -27,7 +27,7 @@ from sparkvsr.inference.upscale import load_for, make_options, run
 from sparkvsr.keyframes.makers.interface import MakerOptions, ReferenceMaker
 from sparkvsr.keyframes.references import make_reference_maker, resize_image
 from sparkvsr.models.interface import RestorationModel
-from sparkvsr.models.registry import LOOKS
+from sparkvsr.models.looks import LOOKS
 from sparkvsr.studio.clip_plan import (
     ClipPlanner,
     analyse,
@@ -302,7 +302,7 @@ class Workbench:
         shown = shown_frames(job, message["here"], message["length"])
         self._send({"event": "previewing", "clip": number, "start": shown[0], "stop": shown[-1] + 1})
         try:
-            for index, pixels, share in render_preview(job, job.model, message["here"], message["length"], before):
+            for index, pixels, share in render_preview(job, message["here"], message["length"], before):
                 self._keep_picture(number, folder, index, keys[index], pixels, share)
                 count += 1
         finally:

@@ -116,15 +116,18 @@ function changedZoom() {
   redraw();
 }
 
+// Where a pointer event is on the canvas, in device pixels.
+function onCanvas(event) {
+  const box = canvas.getBoundingClientRect();
+  const ratio = canvas.width / box.width;
+  return { x: (event.clientX - box.left) * ratio, y: (event.clientY - box.top) * ratio };
+}
+
 // From a pointer event to a place in the result, 0 to 1 in both directions.
 export function placeOf(event) {
   const [height, width] = resultSize();
-  const box = canvas.getBoundingClientRect();
-  const ratio = canvas.width / box.width;
-  return {
-    x: ((event.clientX - box.left) * ratio - view.x) / (width * view.scale),
-    y: ((event.clientY - box.top) * ratio - view.y) / (height * view.scale),
-  };
+  const { x, y } = onCanvas(event);
+  return { x: (x - view.x) / (width * view.scale), y: (y - view.y) / (height * view.scale) };
 }
 
 // The other way round: where such a place is on the canvas, in device pixels.
@@ -222,10 +225,8 @@ function pointers() {
   let dragging = null;
   stage.addEventListener("wheel", (event) => {
     event.preventDefault();
-    const box = canvas.getBoundingClientRect();
-    const ratio = canvas.width / box.width;
-    const factor = 2 ** (-event.deltaY / 300);
-    zoomTo(view.scale * factor, (event.clientX - box.left) * ratio, (event.clientY - box.top) * ratio);
+    const { x, y } = onCanvas(event);
+    zoomTo(view.scale * 2 ** (-event.deltaY / 300), x, y);
   }, { passive: false });
   canvas.addEventListener("pointerdown", (event) => {
     if (overlay) return;
@@ -248,9 +249,8 @@ function pointers() {
   });
   for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, () => { dragging = null; });
   canvas.addEventListener("dblclick", (event) => {
-    const box = canvas.getBoundingClientRect();
-    const ratio = canvas.width / box.width;
-    if (!overlay) toggleZoom((event.clientX - box.left) * ratio, (event.clientY - box.top) * ratio);
+    const { x, y } = onCanvas(event);
+    if (!overlay) toggleZoom(x, y);
   });
 }
 
