@@ -428,7 +428,7 @@ def tracked(
         zero = np.zeros((*grey.shape, 2), np.float32)
         key.motion = KeyframeMotion(zero, zero, zero)
     else:
-        twice = frame.twice, key.frame.twice
+        twice = (frame.twice, key.frame.twice) if doubled else None
         key.motion = track_keyframe(grey, key_grey, key.motion, step_flow, doubled=doubled, twice=twice, flows=flows)
     weight = key.weight * scene_weight(grey, sample(key_grey.astype(np.float32), key.motion.to_key))
     if weight <= 0:

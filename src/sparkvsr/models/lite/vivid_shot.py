@@ -182,7 +182,8 @@ class VividPropagator(ShotPropagator):
             mixture = mix(layers)
         if mixture is not None:
             shown = needed_layers(mixture)
-            pictures, mixture = list(compress(pictures, shown)), mix(list(compress(layers, shown)))
+            if not all(shown):
+                pictures, mixture = list(compress(pictures, shown)), mix(list(compress(layers, shown)))
         covered = torch.zeros_like(seen.frame.lr[:, :1]) if mixture is None else mixture.covered
         patches: list[Patch] = []
         if self._upscale is not None:
