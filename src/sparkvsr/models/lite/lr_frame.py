@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -21,23 +22,25 @@ class LrFrame:
         fine: ``(1, 3, uh, uw)``, the true LR frame.
         lr: ``(1, 3, h, w)``, on the grid; at x4 the same.
         grey: ``(h, w)``.
-        twice: ``(2h, 2w)``, grey of the true LR frame, or of ``lr`` doubled.
     """
 
     fine: Tensor
     lr: Tensor
     grey: Grey
-    twice: Grey
+
+    @cached_property
+    def twice(self) -> Grey:
+        """``(2h, 2w)``, grey of the true LR frame, or of ``lr`` doubled; made when asked for: not all need it."""
+        return doubled_grey(self.grey) if self.fine is self.lr else grey_levels(self.fine)
 
     @classmethod
     def of(cls, fine: Tensor, unshuffle: int) -> LrFrame:
         """Of a true LR frame ``(1, 3, uh, uw)``, with u from ``PropagatorConfig.unshuffle``."""
         fine = fine.contiguous(memory_format=torch.channels_last)
         if unshuffle == 1:
-            grey = grey_levels(fine)
-            return cls(fine, fine, grey, doubled_grey(grey))
+            return cls(fine, fine, grey_levels(fine))
         lr = shrink_area(fine, unshuffle)
-        return cls(fine, lr, grey_levels(lr), grey_levels(fine))
+        return cls(fine, lr, grey_levels(lr))
 
 
 def grey_levels(lr: Tensor) -> Grey:

@@ -308,11 +308,11 @@ class ShotPropagator:
         if index < self._cut_at:
             self._cut_at = self._cut_before
 
-    def _wanted(self) -> list[int]:
-        """The last keyframe since the start or the last cut, and the next one within reach."""
-        place = bisect_right(self._indices, self.next_index)
-        behind = [index for index in self._indices[:place][-1:] if index >= self._first_usable]
-        ahead = [index for index in self._indices[place : place + 1] if index <= self.next_index + REACH]
+    def _neighbours(self, indices: Sequence[int]) -> list[int]:
+        """Of keyframes in order the last one since the start or the last cut, and the next one within reach."""
+        place = bisect_right(indices, self.next_index)
+        behind = [index for index in indices[max(0, place - 1) : place] if index >= self._first_usable]
+        ahead = [index for index in indices[place : place + 1] if index <= self.next_index + REACH]
         # On a keyframe itself, or without anything behind, one is enough.
         return behind if behind == [self.next_index] else behind + ahead
 
@@ -348,7 +348,7 @@ class ShotPropagator:
 
     def _references(self, frame: LrFrame, step_flow: Flow | None) -> tuple[list[Reference], float, bool]:
         """The given keyframes in use, the mean trust in the best of them, and whether help is welcome."""
-        wanted = self._wanted()
+        wanted = self._neighbours(self._indices)
         place = bisect_right(self._indices, self.next_index)
         for index in [i for i in self._active if i not in self._indices[max(0, place - 1) : place + 1]]:
             del self._active[index]
@@ -428,7 +428,7 @@ def tracked(
         zero = np.zeros((*grey.shape, 2), np.float32)
         key.motion = KeyframeMotion(zero, zero, zero)
     else:
-        twice = frame.twice, key.frame.twice
+        twice = (frame.twice, key.frame.twice) if doubled else None
         key.motion = track_keyframe(grey, key_grey, key.motion, step_flow, doubled=doubled, twice=twice, flows=flows)
     weight = key.weight * scene_weight(grey, sample(key_grey.astype(np.float32), key.motion.to_key))
     if weight <= 0:

@@ -72,7 +72,8 @@ def refreshed(fine: Tensor, covered: Tensor, upscale: Callable[[Tensor], Tensor]
     Returns:
         Parts of the frame, which do not overlap, and ``covered`` with them.
     """
-    needed = worthwhile(to_numpy(box(covered, 5)) < TRUSTED)
+    around = box(covered, 5)
+    needed = worthwhile(to_numpy(around) < TRUSTED)
     parts = _parts(needed)
     if not parts:
         return [], covered
@@ -83,7 +84,7 @@ def refreshed(fine: Tensor, covered: Tensor, upscale: Callable[[Tensor], Tensor]
         share[y0:y1, x0:x1] = 1
     # Soft borders; what is trusted within a part stays.
     feathered = to_tensor(cv2.blur(share, (5, 5), borderType=cv2.BORDER_REPLICATE))
-    soft = feathered * ((_ENOUGH - box(covered, 5)) / (_ENOUGH - TRUSTED)).clamp(0, 1)
+    soft = feathered * ((_ENOUGH - around) / (_ENOUGH - TRUSTED)).clamp(0, 1)
     patches = []
     for y0, y1, x0, x1 in parts:
         top, bottom, left, right = _with_surroundings((y0, y1, x0, x1), (h, w))

@@ -8,8 +8,7 @@ anew. Where there are no keyframes at all the session makes its own as it goes, 
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import compress
@@ -24,7 +23,6 @@ from sparkvsr.models.lite.lr_frame import LrFrame
 from sparkvsr.models.lite.motion import Flow
 from sparkvsr.models.lite.network import SCALE, Reference
 from sparkvsr.models.lite.propagate import (
-    REACH,
     ActiveKeyframe,
     Observation,
     PassState,
@@ -117,23 +115,12 @@ class VividPropagator(ShotPropagator):
         self._made_here = own
         self._covered: dict[str, Tensor] = {}
 
-    def _neighbours(self, indices: Sequence[int]) -> list[int]:
-        """The last keyframe since the start or the last cut, and the next one within reach."""
-        place = bisect_right(indices, self.next_index)
-        behind = [index for index in indices[max(0, place - 1) : place] if index >= self._first_usable]
-        ahead = [index for index in indices[place : place + 1] if index <= self.next_index + REACH]
-        # On a keyframe itself, or without anything behind, one is enough.
-        return behind if behind == [self.next_index] else behind + ahead
-
     def _references(self, frame: LrFrame, step_flow: Flow | None) -> tuple[list[Reference], float, bool]:
-        wanted = [index for kind in self._kinds for index in self._neighbours(kind)]
+        sides = [self._neighbours(kind) for kind in self._kinds]
+        wanted = [index for side in sides for index in side]
         for index in [index for index in self._active if index not in wanted]:
             del self._active[index]
-        nearest = {
-            index: min(abs(other - self.next_index) for other in kind)
-            for kind in (set(self._neighbours(kind)) for kind in self._kinds)
-            for index in kind
-        }
+        nearest = {index: min(abs(other - self.next_index) for other in side) for side in sides for index in side}
         references, best = [], 0.0
         for index in wanted:
             if index not in self._active:
@@ -195,7 +182,8 @@ class VividPropagator(ShotPropagator):
             mixture = mix(layers)
         if mixture is not None:
             shown = needed_layers(mixture)
-            pictures, mixture = list(compress(pictures, shown)), mix(list(compress(layers, shown)))
+            if not all(shown):
+                pictures, mixture = list(compress(pictures, shown)), mix(list(compress(layers, shown)))
         covered = torch.zeros_like(seen.frame.lr[:, :1]) if mixture is None else mixture.covered
         patches: list[Patch] = []
         if self._upscale is not None:
