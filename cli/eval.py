@@ -217,7 +217,7 @@ def evaluate(
             )  # fmt: skip
             _run_benches(bench or [], data_root, output, choice, metrics, options)
     except MissingMetricsError as exc:
-        sys.stderr.write(f"Error: {printable(str(exc))}\n")
+        sys.stderr.write(f"Error: {printable(str(exc), keep_lines=True)}\n")
         raise typer.Exit(EXIT_MISSING_METRICS) from None
 
 

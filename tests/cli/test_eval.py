@@ -222,6 +222,7 @@ def test_missing_metrics_are_exit_code_3_within_two_seconds(tmp_path: Path) -> N
         XDG_CACHE_HOME=str(tmp_path), TORCH_HOME=str(tmp_path), SPARKVSR_WEIGHTS="",
     )  # fmt: skip
     assert done.returncode == 3
+    assert len(done.stderr.splitlines()) == 4, done.stderr
     assert "niqe_pris_params.npz" in done.stderr
     assert "raft_large_C_T_V1-22a6c225.pth" in done.stderr
     assert seconds < 2

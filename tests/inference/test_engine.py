@@ -120,7 +120,9 @@ def test_loader_decodes_each_part_once_when_keyframes_are_asked_in_order() -> No
         opened.append(start)
         return clip(start, 100)
 
-    keyframes = KeyframeLoader(open_frames, BicubicMaker(), (16, 24), weights={8: 0.5})  # type: ignore[arg-type]
+    maker = BicubicMaker()
+    maker.weights = {8: 0.5}
+    keyframes = KeyframeLoader(open_frames, maker, (16, 24))  # type: ignore[arg-type]
     for index in (4, 4, 8, 40, 8):
         assert keyframes.load(index).lr.mean().item() == pytest.approx(index / 100)
     assert opened == [4]

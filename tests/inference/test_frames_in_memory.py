@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -88,3 +89,23 @@ def test_a_folder_without_one_of_the_images_is_refused_before_anything_is_restor
             clip, choose="scenes", references=str(tmp_path), progress=lambda *step: steps.append(step), device="cpu"
         )
     assert steps == []
+
+
+def test_a_folder_of_references_is_used_whole_or_refused(clip: torch.Tensor, tmp_path: Path) -> None:
+    options = {"choose": [0, 4], "references": str(tmp_path), "scale": 2, "look": "faithful", "device": "cpu"}
+    large = torch.nn.functional.interpolate(clip[[0, 4]], scale_factor=2, mode="nearest")
+    (tmp_path / "00000.png").write_bytes(encode_image(large[0], ".png", bits=8))
+    with pytest.raises(KeyframeError, match=r"has no reference image for 1 of the keyframes; add 00004\.png"):
+        sparkvsr.upscale_frames(clip[:9], **options)
+    (tmp_path / "00004.png").write_bytes(encode_image(large[1], ".png", bits=8))
+    results = []
+    for guidance in (1.0, 4.0):
+        write_manifest(tmp_path, guidance)
+        results.append(sparkvsr.upscale_frames(clip[:9], **options))
+    assert (results[0][4] - results[1][4]).abs().max() > 0.001  # the guidance of one keyframe of its own
+
+
+def write_manifest(folder: Path, guidance: float) -> None:
+    entries = [{"index": index, "file": f"{index:05d}.png", "guidance": guidance} for index in (0, 4)]
+    manifest = {"format": "sparkvsr-keyframes", "version": 1, "keyframes": entries}
+    (folder / "keyframes.json").write_text(json.dumps(manifest))

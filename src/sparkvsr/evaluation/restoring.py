@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from sparkvsr.errors import ConfigError
@@ -153,16 +152,9 @@ def restored_frames(
     """
     loader = None
     if maker is not None:
-        loader = KeyframeLoader(lr.open, maker, settings.working_size, maker.weights, guidance=maker.guidance)
-    restoring = restore_shots(model, lr.open(), shots, keyframes, loader, settings)
+        loader = KeyframeLoader(lr.open, maker, settings.working_size)
     try:
-        while True:
-            # Not around the loop: what asks for the frames has a mode of its own.
-            with torch.inference_mode():
-                item = next(restoring, None)
-            if item is None:
-                return
-            frame, pixels = item
+        for frame, pixels in restore_shots(model, lr.open(), shots, keyframes, loader, settings):
             yield to_image8(pixels), to_image8(frame.pixels)
     finally:
         if loader is not None:

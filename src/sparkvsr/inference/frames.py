@@ -8,7 +8,9 @@ Shapes: F frames, K keyframes, h w LR pixels, H W output pixels; float in [0, 1]
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,6 +37,8 @@ from sparkvsr.models.interface import RestorationModel
 from sparkvsr.models.registry import load_model
 from sparkvsr.shapes import output_size
 from sparkvsr.video import Frame
+
+_log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 
@@ -135,7 +139,7 @@ def upscale_frames(
     )
     places_own = wants_own_keyframes(choice.kind, guidance_scale, loaded)
     shots, record = _look(frames, find_cuts=find_cuts, judge=choice.follows_shots, follow=places_own)
-    selection, maker, own = _keyframes(choice, shots, record, maker, loaded, lr_size, seed, places_own=places_own)
+    selection, maker, own = _keyframes(choice, frames, shots, record, maker, loaded, seed, places_own=places_own)
     plan = plan_run(
         loaded,
         lr_size,
@@ -196,7 +200,7 @@ def make_keyframes(
         selection, _ = with_own_keyframes(selection, shots, record.wanted or (), record.bad_frames)
     images = []
     try:
-        maker.check(selection.indices, (int(frames.shape[-2]), int(frames.shape[-1])))
+        _check_images(maker, selection.indices, frames)
         for index in selection.indices:
             with torch.inference_mode():
                 images.append(maker.make(frames[index], (wanted.height, wanted.width), index).cpu())
@@ -256,11 +260,11 @@ def _look(frames: Tensor, *, find_cuts: bool, judge: bool, follow: bool) -> tupl
 
 def _keyframes(
     choice: KeyframeChoice,
+    frames: Tensor,
     shots: Sequence[Shot],
     record: ClipRecord,
     maker: ReferenceMaker,
     model: RestorationModel,
-    lr_size: tuple[int, int],
     seed: int,
     *,
     places_own: bool,
@@ -271,11 +275,17 @@ def _keyframes(
         KeyframeError: an image is missing, unreadable or of another aspect ratio.
     """
     selection = choice.select(shots, list, seed, multiple=model.keyframe_multiple, bad=record.bad_frames)
-    maker.check(selection.indices, lr_size)
+    _check_images(maker, selection.indices, frames)
     if not places_own:
         return selection, maker, ()
     selection, own = add_own_keyframes(selection, shots, record.wanted or (), maker, model, record.bad_frames)
     return selection, completed_maker(maker, own, model), own
+
+
+def _check_images(maker: ReferenceMaker, indices: Sequence[int], frames: Tensor) -> None:
+    maker.check(indices, (int(frames.shape[-2]), int(frames.shape[-1])))
+    for note in maker.settle(lambda wanted: {index: frames[index] for index in wanted}, indices):
+        _log.warning(note)
 
 
 def _restore(
@@ -287,21 +297,15 @@ def _restore(
     settings: RestoreSettings,
     progress: Progress | None,
 ) -> Tensor:
-    loader = KeyframeLoader(lambda start: _iterate(frames, start), maker, settings.working_size, dict(maker.weights))
+    loader = KeyframeLoader(lambda start: _iterate(frames, start), maker, settings.working_size)
     result = torch.empty(len(frames), 3, *settings.size)
-    restoring = restore_shots(model, _iterate(frames), shots, keyframes, loader, settings)
     try:
-        while True:
-            # Not around the loop: what the caller does in `progress` has a mode of its own.
-            with torch.inference_mode():
-                item = next(restoring, None)
-            if item is None:
-                return result
-            frame, pixels = item
-            result[frame.index] = pixels
-            if progress is not None:
-                progress(frame.index + 1, len(frames))
+        with closing(restore_shots(model, _iterate(frames), shots, keyframes, loader, settings)) as restoring:
+            for frame, pixels in restoring:
+                result[frame.index] = pixels
+                if progress is not None:
+                    progress(frame.index + 1, len(frames))
+        return result
     finally:
-        restoring.close()
         loader.close()
         maker.close()

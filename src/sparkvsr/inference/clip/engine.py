@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
@@ -33,10 +34,8 @@ class KeyframeLoader:
 
     Args:
         open_frames: opens the clip at a frame index and iterates from there.
-        maker: gives the HR image.
+        maker: gives the HR image, and weight and guidance where a keyframe has its own.
         size: ``(H, W)`` the model wants.
-        weights: influence by frame index, 1 where missing.
-        guidance: of single keyframes by frame index, see ``Keyframe``.
         kept: how many keyframes stay in memory.
         check: called with each index when its image is made; raises when that is not the image that was planned.
     """
@@ -46,17 +45,13 @@ class KeyframeLoader:
         open_frames: Callable[[int], Iterator[Frame]],
         maker: ReferenceMaker,
         size: tuple[int, int],
-        weights: Mapping[int, float] | None = None,
         kept: int = 4,
         check: Callable[[int], None] | None = None,
-        guidance: Mapping[int, float] | None = None,
     ) -> None:
         self._check = check
         self._open_frames = open_frames
         self._maker = maker
         self._size = size
-        self._weights = dict(weights or {})
-        self._guidance = dict(guidance or {})
         self._kept = kept
         self._cache: OrderedDict[int, Keyframe] = OrderedDict()
         self._frames: Iterator[Frame] | None = None
@@ -71,7 +66,8 @@ class KeyframeLoader:
         hr = self._maker.make(lr, self._size, index)
         if self._check is not None:
             self._check(index)
-        keyframe = Keyframe(lr=lr, hr=hr, weight=self._weights.get(index, 1.0), guidance=self._guidance.get(index))
+        weight, guidance = self._maker.weights.get(index, 1.0), self._maker.guidance.get(index)
+        keyframe = Keyframe(lr=lr, hr=hr, weight=weight, guidance=guidance)
         self._cache[index] = keyframe
         while len(self._cache) > self._kept:
             self._cache.popitem(last=False)
@@ -262,11 +258,17 @@ def restore_shots(
     loader: KeyframeLoader | None,
     settings: RestoreSettings,
 ) -> Generator[tuple[Frame, Tensor], None, None]:
-    """``restore_segments`` for whole shots: frames and their results, ``(3, H, W)`` float in [0, 1]."""
+    """``restore_segments`` for whole shots: frames and their results, ``(3, H, W)`` float in [0, 1]; no gradients."""
     segments = [_WholeShot(shot) for shot in shots]
-    for item in restore_segments(model, frames, segments, keyframe_indices, loader, settings):
-        if not isinstance(item, SegmentEnd):
-            yield item
+    with closing(restore_segments(model, frames, segments, keyframe_indices, loader, settings)) as restoring:
+        while True:
+            # Not around the loop: what asks for the frames has a mode of its own.
+            with torch.inference_mode():
+                item = next(restoring, None)
+            if item is None:
+                return
+            if not isinstance(item, SegmentEnd):
+                yield item
 
 
 def open_session(

@@ -52,9 +52,7 @@ def keyframe_loader(job: UpscaleJob, segments: Iterable[Segment] = ()) -> Keyfra
             msg = f"the reference image of keyframe {index} was changed while it was used; run the same again"
             raise KeyframeError(msg)
 
-    return KeyframeLoader(
-        clip.open_frames, maker, clip.settings.working_size, maker.weights, check=check, guidance=maker.guidance
-    )
+    return KeyframeLoader(clip.open_frames, maker, clip.settings.working_size, check=check)
 
 
 def pixel_settings(job: UpscaleJob) -> dict[str, object]:
