@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from torch import Tensor
 
-from sparkvsr.degradation.steps import Codec, Reduce, Round, Step, run_steps
+from sparkvsr.degradation.interface import DrawnDegradation
+from sparkvsr.degradation.steps import Codec, Reduce, Round, Step
 from sparkvsr.errors import ConfigError
 
 
-class BicubicDegradation:
+class BicubicDegradation(DrawnDegradation):
     """Antialiased bicubic downscaling with 8-bit rounding, then x264 if asked for.
 
     Args:
@@ -29,10 +29,6 @@ class BicubicDegradation:
             msg = f"degradation: crf={list(crf)} must be two numbers from 0 to 51, the lower one first"
             raise ConfigError(msg)
         self._crf = None if crf is None else (int(crf[0]), int(crf[1]))
-
-    def __call__(self, hr: Tensor, rng: np.random.Generator, *, scale: int = 4, is_image: bool = False) -> Tensor:
-        """See ``Degradation``."""
-        return run_steps(hr, self.draw(len(hr), tuple(hr.shape[-2:]), rng, scale=scale, is_image=is_image))
 
     def draw(
         self,

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor
 
-from sparkvsr.degradation.steps import Step
+from sparkvsr.degradation.steps import Step, run_steps
 
 
 class Degradation(Protocol):
@@ -39,7 +39,14 @@ class Degradation(Protocol):
 
 
 class DrawnDegradation(Degradation, Protocol):
-    """A degradation that can say beforehand what it will do, so that another device may do it."""
+    """A degradation that can say beforehand what it will do, so that another device may do it.
+
+    Who derives from it writes ``draw`` alone.
+    """
+
+    def __call__(self, hr: Tensor, rng: np.random.Generator, *, scale: int = 4, is_image: bool = False) -> Tensor:
+        """See ``Degradation``; here on the CPU."""
+        return run_steps(hr, self.draw(len(hr), tuple(hr.shape[-2:]), rng, scale=scale, is_image=is_image))
 
     def draw(
         self,

@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from torch import Tensor
 
 from sparkvsr.degradation.checks import as_range
-from sparkvsr.degradation.steps import Codec, GaussianBlur, GrainyNoise, Reduce, Round, Step, draw_seed, run_steps
+from sparkvsr.degradation.interface import DrawnDegradation
+from sparkvsr.degradation.steps import Codec, GaussianBlur, GrainyNoise, Reduce, Round, Step, draw_seed
 from sparkvsr.errors import ConfigError
 
 _GRAINY = 0.4
 _AREA = 0.5
 
 
-class RecordedDegradation:
+class RecordedDegradation(DrawnDegradation):
     """Gaussian blur, reduction (area or bicubic), coloured noise, x264.
 
     Args:
@@ -55,10 +55,6 @@ class RecordedDegradation:
         self._noise_probability = noise_probability
         self._crf = int(crf[0]), int(crf[1])
         self.margin, self.extra_frames = margin, extra_frames
-
-    def __call__(self, hr: Tensor, rng: np.random.Generator, *, scale: int = 4, is_image: bool = False) -> Tensor:
-        """See ``Degradation``."""
-        return run_steps(hr, self.draw(len(hr), tuple(hr.shape[-2:]), rng, scale=scale, is_image=is_image))
 
     def draw(
         self,

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from sparkvsr.degradation.blur import KERNEL_SHARES, KERNEL_SIZES, BlurRange, draw_kernels, draw_name
 from sparkvsr.degradation.checks import as_numbers, as_range, as_shares, check_share
 from sparkvsr.degradation.codec import CODECS
+from sparkvsr.degradation.interface import DrawnDegradation
 from sparkvsr.degradation.jpeg import draw_qualities
 from sparkvsr.degradation.noise import NoiseRange
 from sparkvsr.degradation.steps import (
@@ -31,7 +31,6 @@ from sparkvsr.degradation.steps import (
     Round,
     Step,
     draw_seed,
-    run_steps,
 )
 from sparkvsr.errors import ConfigError
 
@@ -54,7 +53,7 @@ class ResizeRange:
     down: tuple[float, float]
 
 
-class SecondOrderDegradation:
+class SecondOrderDegradation(DrawnDegradation):
     """docs/method.md 5.2 and 5.3; the defaults are the published numbers.
 
     A name that ends in 2 is of the second round, one that ends in ``_final`` of the last filter. Ranges are two
@@ -206,10 +205,6 @@ class SecondOrderDegradation:
         self._bit_rate = as_range("bit_rate", bit_rate)
         self._codec_first = check_share("codec_first_share", codec_first_share)
         self.margin, self.extra_frames = margin, extra_frames
-
-    def __call__(self, hr: Tensor, rng: np.random.Generator, *, scale: int = 4, is_image: bool = False) -> Tensor:
-        """See ``Degradation``."""
-        return run_steps(hr, self.draw(len(hr), tuple(hr.shape[-2:]), rng, scale=scale, is_image=is_image))
 
     def draw(
         self,

@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -23,7 +24,24 @@ from sparkvsr.pretrained.weights import WeightStore
 FrameMetric = Callable[[Tensor, Tensor], float]
 
 
-class Psnr:
+class _OnLevels:
+    """A measure of 8-bit frames that has one form for RGB and one for Y."""
+
+    higher_is_better = True
+    _forms: ClassVar[dict[str, FrameMetric]]
+
+    def __init__(self, channels: str = "rgb") -> None:
+        if channels not in self._forms:
+            msg = f"metrics: channels={channels} is unknown; use {' or '.join(self._forms)}"
+            raise ConfigError(msg)
+        self._measure = self._forms[channels]
+
+    def __call__(self, sr: Tensor, hr: Tensor) -> float:
+        """Mean over the frames."""
+        return _mean(self._measure, sr, hr)
+
+
+class Psnr(_OnLevels):
     """PSNR in dB on 8-bit frames, as ``sparkvsr eval`` has it.
 
     Args:
@@ -33,17 +51,10 @@ class Psnr:
         ConfigError: ``channels`` is neither.
     """
 
-    higher_is_better = True
-
-    def __init__(self, channels: str = "rgb") -> None:
-        self._measure: FrameMetric = _chosen(channels, {"rgb": psnr, "y": psnr_y})
-
-    def __call__(self, sr: Tensor, hr: Tensor) -> float:
-        """Mean over the frames."""
-        return _mean(self._measure, sr, hr)
+    _forms: ClassVar[dict[str, FrameMetric]] = {"rgb": psnr, "y": psnr_y}
 
 
-class Ssim:
+class Ssim(_OnLevels):
     """SSIM on 8-bit frames, as ``sparkvsr eval`` has it.
 
     Args:
@@ -53,14 +64,7 @@ class Ssim:
         ConfigError: ``channels`` is neither.
     """
 
-    higher_is_better = True
-
-    def __init__(self, channels: str = "rgb") -> None:
-        self._measure: FrameMetric = _chosen(channels, {"rgb": ssim, "y": ssim_y})
-
-    def __call__(self, sr: Tensor, hr: Tensor) -> float:
-        """Mean over the frames."""
-        return _mean(self._measure, sr, hr)
+    _forms: ClassVar[dict[str, FrameMetric]] = {"rgb": ssim, "y": ssim_y}
 
 
 class _Perceptual:
@@ -119,13 +123,6 @@ def _store(weights: str | Path | None) -> WeightStore:
         msg = f"metrics: weights={weights} is no folder; it holds the files of AlexNet or VGG16 and of LPIPS or DISTS"
         raise MetricError(msg)
     return WeightStore(folder)
-
-
-def _chosen(channels: str, known: dict[str, FrameMetric]) -> FrameMetric:
-    if channels not in known:
-        msg = f"metrics: channels={channels} is unknown; use {' or '.join(known)}"
-        raise ConfigError(msg)
-    return known[channels]
 
 
 def _levels(clip: Tensor) -> Tensor:
