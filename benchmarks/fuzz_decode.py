@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
+from hostile import is_refused
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -115,21 +116,15 @@ def read_as_upscale_does(path: Path) -> str:
     """Probe and decode one file; return ``read`` or ``refused``, let anything unexpected through."""
     from itertools import islice
 
-    from sparkvsr.errors import SparkVSRError
     from sparkvsr.video import VideoReader, iframe_indices, probe
 
-    try:
+    def look() -> None:
         probe(path)
         iframe_indices(path)
         for _ in islice(VideoReader(path), MAX_FRAMES):
             pass
-    except SparkVSRError as exc:
-        message = str(exc)
-        if "\n" in message or not message:
-            msg = f"a message is not one line: {message!r}"
-            raise AssertionError(msg) from exc
-        return "refused"
-    return "read"
+
+    return "refused" if is_refused(look) else "read"
 
 
 def _work(connection: Connection, read: Callable[[Path], str]) -> None:

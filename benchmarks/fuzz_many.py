@@ -27,7 +27,7 @@ from pathlib import Path
 
 import psutil
 from fuzz_decode import damage, make_seeds, read_as_upscale_does
-from fuzz_files import KIND_FILE, KINDS, _copied, damage_case, use_as_sparkvsr_does
+from fuzz_files import KIND_FILE, KINDS, copied, damage_case, use_as_sparkvsr_does
 
 DECODE = "decode"
 BATCH = 400
@@ -110,7 +110,7 @@ class Inputs:
             target = self._folder / f"damaged{path.suffix}"
             target.write_bytes(damage(data, rng))
             return target
-        case = _copied(self._folder / kind, self._folder / "case")
+        case = copied(self._folder / kind, self._folder / "case")
         damage_case(KINDS[kind], case, rng)
         return case
 

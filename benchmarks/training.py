@@ -32,6 +32,7 @@ from torch.utils.data import DataLoader
 from sparkvsr.config import compose_config
 from sparkvsr.data.datamodule import prepare_fork, shared_cores, use_one_thread
 from sparkvsr.data.precomputed import PrecomputedPairs
+from sparkvsr.data.raw_clips import as_float
 from sparkvsr.data.sampler import StepSampler
 from sparkvsr.data.samples import SampleRequest, collate
 from sparkvsr.training.build import build, build_adapter, build_pairs, build_run
@@ -103,7 +104,7 @@ def report_parts(args: argparse.Namespace) -> None:
         begin = time.process_time()
         raw = pairs[SampleRequest(number)].raw
         spent["read"] += time.process_time() - begin
-        clip = raw.frames.float() / 255 if raw.frames.dtype == torch.uint8 else raw.frames
+        clip = as_float(raw.frames)
         for step in raw.steps:
             is_codec, before = isinstance(step, Codec), clip
             begin = time.process_time()

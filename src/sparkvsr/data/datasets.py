@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from sparkvsr.data.keyframe_images import IsrReferences, ReferenceAugmentation
 from sparkvsr.data.keyframe_policies import KeyframePolicy
-from sparkvsr.data.raw_clips import RawClip, stored
+from sparkvsr.data.raw_clips import RawClip, enlarged, stored
 from sparkvsr.data.sampler import clip_index
 from sparkvsr.data.samples import SampleRequest, TrainSample
 from sparkvsr.data.skips import MAX_SKIPS, SKIP_FILE, SkipReport
@@ -187,7 +187,7 @@ class PairedClips(Dataset[TrainSample]):
         clip, hr, num_frames = self._outer(SampleRequest(place, is_image), where)
         first = int(where.integers(0, hr.shape[0] - num_frames + 1))
         window = self._place((hr.shape[-2] // self._scale, hr.shape[-1] // self._scale), where)
-        rows, columns = (slice(side.start * self._scale, side.stop * self._scale) for side in window)
+        rows, columns = enlarged(window, self._scale)
         hr = hr[first : first + num_frames][..., rows, columns].contiguous()
         return TrainSample(hr.new_zeros(0), hr, hr.new_zeros(0, *hr.shape[1:]), [], place, clip.name)
 
@@ -199,9 +199,7 @@ class PairedClips(Dataset[TrainSample]):
         first = int(where.integers(0, hr.shape[0] - num_frames + 1))
         iframes = _within(clip.iframe_indices, first, num_frames)
         indices = self._indices(request, num_frames, iframes, rng)
-        times = list(range(num_frames))
-        if self._span is not None and not request.is_image:
-            times = sample_times(num_frames, self._num_frames, indices, rng)
+        times = self._times(request, num_frames, indices, rng)
         rows, columns = self._place((hr.shape[-2] // self._scale, hr.shape[-1] // self._scale), where)
         keep = [times.index(index) for index in indices]
         augmentation: Any = self._augmentation
@@ -246,14 +244,20 @@ class PairedClips(Dataset[TrainSample]):
             raise ConfigError(msg)
         return indices
 
+    def _times(
+        self, request: SampleRequest, num_frames: int, keyframe_indices: Sequence[int], rng: np.random.Generator
+    ) -> list[int]:
+        """Frames of a sample within so many that were taken."""
+        if self._span is None or request.is_image:
+            return list(range(num_frames))
+        return sample_times(num_frames, self._num_frames, keyframe_indices, rng)
+
     def _cut(
         self, take: Take, request: SampleRequest, rng: np.random.Generator, where: np.random.Generator
     ) -> TrainSample:
-        times = list(range(take.lr.shape[0]))
-        if self._span is not None and not request.is_image:
-            times = sample_times(len(times), self._num_frames, take.keyframe_indices, rng)
+        times = self._times(request, take.lr.shape[0], take.keyframe_indices, rng)
         rows, columns = self._window(take.lr[times[0]], where)
-        wide_rows, wide_columns = (slice(side.start * self._scale, side.stop * self._scale) for side in (rows, columns))
+        wide_rows, wide_columns = enlarged((rows, columns), self._scale)
         lr = take.lr[times][..., rows, columns].contiguous()
         hr = take.hr[times][..., wide_rows, wide_columns].contiguous()
         keep = [times.index(index) for index in take.keyframe_indices]

@@ -23,7 +23,7 @@ from kornia.filters import gaussian_blur2d
 from torch import Tensor
 
 from sparkvsr.data.keyframe_images import ReferenceChange, wrong_reference
-from sparkvsr.data.raw_clips import as_float
+from sparkvsr.data.raw_clips import as_float, enlarged
 from sparkvsr.data.samples import TrainBatch, TrainSample, collate
 from sparkvsr.degradation.on_device import run_steps_on_device
 
@@ -112,7 +112,7 @@ def _finished(sample: TrainSample, device: torch.device) -> TrainSample:
     raw: Any = sample.raw
     clip = as_float(raw.frames.to(device, non_blocking=True))
     rows, columns = raw.window
-    wide = tuple(slice(side.start * raw.scale, side.stop * raw.scale) for side in (rows, columns))
+    wide = enlarged(raw.window, raw.scale)
     lr = run_steps_on_device(clip, raw.steps).clamp(0, 1)[raw.times][..., rows, columns].contiguous()
     hr = clip[raw.times][..., wide[0], wide[1]].contiguous()
     keyframes = hr[sample.keyframe_indices] if sample.keyframe_indices else hr.new_zeros(0, *hr.shape[1:])

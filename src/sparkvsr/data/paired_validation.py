@@ -9,6 +9,7 @@ Shapes: F frames, h w LR pixels, H W HR pixels.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -21,6 +22,16 @@ from sparkvsr.errors import DatasetError
 from sparkvsr.video import VideoReader
 
 _SHOWN = 5
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Two files, and top, left, height and width of the piece in LR pixels."""
+
+    name: str
+    lr: Path
+    gt: Path
+    window: tuple[int, int, int, int]
 
 
 class PairedValidation(Dataset[TrainSample]):
@@ -60,9 +71,7 @@ class PairedValidation(Dataset[TrainSample]):
             )
             raise DatasetError(msg)
         self._scale, self._crop, self._num_frames, self._prepare = scale, crop, num_frames, prepare
-        self._pairs = [(name, lr[name], gt[name]) for name in sorted(lr)[:num_clips]]
-        for name, low, high in self._pairs:
-            self._check(name, low, high)
+        self._pairs = [self._checked(name, lr[name], gt[name]) for name in sorted(lr)[:num_clips]]
 
     def __len__(self) -> int:
         """Pairs."""
@@ -74,18 +83,10 @@ class PairedValidation(Dataset[TrainSample]):
         Raises:
             DatasetError: it cannot be decoded without damage.
         """
-        name, low, high = self._pairs[index]
-        with VideoReader(low) as reader:
-            height, width = reader.info.height, reader.info.width
-        unit = 4  # on the LR grid
-        rows, columns = (
-            min(side // unit * unit, want // self._scale)
-            for side, want in zip((height, width), self._crop, strict=True)
-        )
-        window = (height - rows) // 2, (width - columns) // 2, rows, columns
-        lr, hr = self._read(low, window, 1), self._read(high, window, self._scale)
+        pair = self._pairs[index]
+        lr, hr = self._read(pair.lr, pair.window, 1), self._read(pair.gt, pair.window, self._scale)
         extras = {} if self._prepare is None else self._prepare(lr, [0])
-        return TrainSample(lr, hr, hr[:1].clone(), [0], number=index, name=name, extras=extras)
+        return TrainSample(lr, hr, hr[:1].clone(), [0], number=index, name=pair.name, extras=extras)
 
     def _read(self, path: Path, window: tuple[int, int, int, int], factor: int) -> Tensor:
         top, left, height, width = (side * factor for side in window)
@@ -96,7 +97,8 @@ class PairedValidation(Dataset[TrainSample]):
             raise DatasetError(msg)
         return torch.stack(frames)
 
-    def _check(self, name: str, low: Path, high: Path) -> None:
+    def _checked(self, name: str, low: Path, high: Path) -> _Pair:
+        """The pair, once it is known to fit, with the piece that is cut out."""
         lr, gt = VideoReader(low).info, VideoReader(high).info
         if (gt.height, gt.width) != (lr.height * self._scale, lr.width * self._scale):
             msg = (
@@ -111,6 +113,12 @@ class PairedValidation(Dataset[TrainSample]):
                 f"{self._num_frames}; set it lower, or take the clip out"
             )
             raise DatasetError(msg)
+        unit = 4  # on the LR grid
+        rows, columns = (
+            min(side // unit * unit, want // self._scale)
+            for side, want in zip((lr.height, lr.width), self._crop, strict=True)
+        )
+        return _Pair(name, low, high, ((lr.height - rows) // 2, (lr.width - columns) // 2, rows, columns))
 
 
 def _clips(root: str | Path, key: str) -> dict[str, Path]:

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from sparkvsr.data.augmentation import turned
 from sparkvsr.data.datamodule import prepare_fork, use_one_thread
 from sparkvsr.data.datasets import PairedClips
+from sparkvsr.data.raw_clips import as_float, stored
 from sparkvsr.data.sample_files import SampleFiles, SampleShards, SampleSource
 from sparkvsr.data.sampler import clip_index
 from sparkvsr.data.samples import SampleRequest, TrainSample
@@ -173,10 +174,9 @@ class _FirstOf:
 
 def _to_stored(frames: Tensor) -> Tensor:
     """8-bit where nothing is lost by it, else half precision."""
-    levels = frames.mul(255)
-    whole = levels.round()
-    return whole.to(torch.uint8) if bool((levels - whole).abs().max() < 1e-3) else frames.half()
+    kept = stored(frames)
+    return kept if kept.dtype == torch.uint8 else kept.half()
 
 
-def _to_float(stored: Tensor) -> Tensor:
-    return stored.float().div(255) if stored.dtype == torch.uint8 else stored.float()
+def _to_float(kept: Tensor) -> Tensor:
+    return as_float(kept).float()

@@ -40,7 +40,7 @@ class RawClip:
 
 
 def stored(frames: Tensor) -> Tensor:
-    """``(..., H, W)`` float32 in [0, 1] as uint8 where nothing is lost by it; a quarter of the bytes to move."""
+    """``(..., H, W)`` float32 in [0, 1] as uint8 where nothing is lost by it: a quarter of the bytes."""
     levels = frames.mul(255)
     whole = levels.round()
     return whole.to(torch.uint8) if bool((levels - whole).abs().max() < 1e-3) else frames.contiguous()
@@ -49,3 +49,9 @@ def stored(frames: Tensor) -> Tensor:
 def as_float(frames: Tensor) -> Tensor:
     """What ``stored`` gave, as float32 in [0, 1]."""
     return frames.float().div_(255) if frames.dtype == torch.uint8 else frames
+
+
+def enlarged(window: tuple[slice, slice], scale: int) -> tuple[slice, slice]:
+    """Rows and columns on the LR grid as those of HR."""
+    rows, columns = (slice(side.start * scale, side.stop * scale) for side in window)
+    return rows, columns

@@ -20,6 +20,7 @@ import torch
 
 from sparkvsr.inference.clip.job import UpscaleJob
 from sparkvsr.inference.clip.own_keyframes import is_own_kind
+from sparkvsr.plain_json import read_object
 from sparkvsr.user_cache import user_cache
 
 LEAST_FRAMES = 24
@@ -74,7 +75,7 @@ def kept_rates(job: UpscaleJob, folder: Path | None = None) -> Rates | None:
         folder: where they are kept; None takes the user's cache.
     """
     try:
-        content = json.loads(_file(job, folder).read_text(encoding="utf-8"))
+        content = read_object(_file(job, folder))
         factors = {str(key): float(value) for key, value in content["factors"].items()}
         rates = Rates(float(content["start"]), float(content["frame"]), float(content["keyframe"]), factors)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

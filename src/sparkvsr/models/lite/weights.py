@@ -24,12 +24,11 @@ from sparkvsr.models.lite.network import (
     PropagatorNet,
     UpscalerConfig,
 )
+from sparkvsr.models.registry import DOUBLING_FOLDER, PROPAGATOR_FILE
 from sparkvsr.plain_json import parse_object
 
-PROPAGATOR_FILE = "propagator.safetensors"
 UPSCALER_FILE = "keyframe_upscaler.safetensors"
 CONFIG_FILE = "config.json"
-DOUBLING_FOLDER = "x2"
 FORMAT = "sparkvsr-lite-2"
 
 Network = TypeVar("Network", PropagatorNet, KeyframeUpscalerNet)
