@@ -43,6 +43,24 @@ def test_arithmetic_and_waiting_are_measured(monkeypatch: pytest.MonkeyPatch) ->
     assert meter.take(CPU)["tflops"] == 0, "each figure is of the steps since the last time"
 
 
+def test_a_step_that_is_counted_is_rounded_like_any_other() -> None:
+    trainer: Any = SimpleNamespace(strategy=SimpleNamespace(root_device=CPU))
+    module: Any = None
+    meter = StepMeter()
+    meter.on_train_start(trainer, module)
+    batch = collate([TrainSample(torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 16, 16), torch.zeros(0, 3, 16, 16), [])])
+    torch.manual_seed(0)
+    given, weight = torch.randn(64, 64), torch.randn(64, 64)
+    gradients = []
+    for number in range(2):  # the first is counted
+        meter.on_train_batch_start(trainer, module, batch, number)
+        leaf = given.clone().requires_grad_()
+        (torch.nn.functional.silu(leaf @ weight) * weight).sum().backward()
+        meter.on_train_batch_end(trainer, module, None, batch, number)
+        gradients.append(leaf.grad)
+    assert torch.equal(*gradients)
+
+
 def test_known_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H100 80GB HBM3")
     assert known_peak(torch.device("cuda")) == PEAK_TFLOPS["H100"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sparkvsr.data.samples import TrainBatch
 from sparkvsr.models.tracing import flop_counter
@@ -27,6 +27,26 @@ PEAK_TFLOPS = {
 """Dense bf16 products with float32 sums, in TFLOP/s, from the makers' data sheets; the first name that fits counts."""
 
 
+class _Arithmetic(TorchDispatchMode):
+    """Counts operations and lets each run as it is.
+
+    PyTorch's own counter takes apart what it does not know, ``silu_backward`` for one, which rounds otherwise: the step
+    that is counted would not be the step of a run in which it is not, and a resumed run counts others.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._known = flop_counter().flop_registry
+        self.flops = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        count = self._known.get(getattr(func, "_overloadpacket", None))
+        if count is not None:
+            self.flops += int(count(*args, **(kwargs or {}), out_val=result))
+        return result
+
+
 class StepMeter(Callback):
     """Figures of the steps since it was last asked.
 
@@ -40,7 +60,7 @@ class StepMeter(Callback):
     def __init__(self, peak_tflops: float | None = None) -> None:
         self._peak = peak_tflops
         self._counted: dict[tuple[int, ...], int] = {}
-        self._counter: FlopCounterMode | None = None
+        self._counter: _Arithmetic | None = None
         self._forget()
         self._idle_since: float | None = None
 
@@ -58,7 +78,7 @@ class StepMeter(Callback):
         if self._idle_since is not None:
             self._waited += time.monotonic() - self._idle_since
         if isinstance(batch, TrainBatch) and tuple(batch.hr.shape) not in self._counted:
-            self._counter = flop_counter()
+            self._counter = _Arithmetic()
             self._counter.__enter__()
 
     def on_train_batch_end(
@@ -114,7 +134,7 @@ class StepMeter(Callback):
             return
         self._counter.__exit__(None, None, None)
         if shape:
-            self._counted[shape] = int(self._counter.get_total_flops())
+            self._counted[shape] = self._counter.flops
         self._counter = None
 
     def _forget(self) -> None:
