@@ -68,8 +68,8 @@ def studio(
         list[str] | None,
         typer.Option(
             "--maker",
-            help="What makes keyframes: all that --references of `sparkvsr keyframes` takes, besides folders; may be "
-            "repeated, the first is used when a keyframe is added (lite is always there).",
+            help="What makes keyframes: what --references of `sparkvsr keyframes` takes but no folder, another video "
+            "of the clip too; may be repeated, the first is for a new keyframe (lite is always there).",
             rich_help_panel=MAKER,
         ),
     ] = None,
@@ -125,7 +125,7 @@ def studio(
     render = RenderClient()
     render.start()
     try:
-        begun = render.ask("begin", inputs=inputs, values=values)
+        begun = render.ask("begin", inputs=inputs, values=values, makers=maker or [])
         private_paths.update(begun["clips"])
         if not begun["clips"]:
             msg = "there is no clip; name a video or a folder of videos"

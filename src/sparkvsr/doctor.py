@@ -28,6 +28,7 @@ State = Literal["ok", "missing", "broken"]
 NEEDED = (
     *("torch", "torchvision", "numpy", "opencv-python-headless", "av", "safetensors", "spandrel"),
     *("scenedetect-headless", "lightning", "hydra-core", "diffusers", "huggingface-hub", "torchmetrics", "psutil"),
+    *("starlette", "uvicorn"),
 )
 """Packages that SparkVSR is installed with, as far as a wrong version shows in results or errors."""
 

@@ -34,6 +34,7 @@ __all__ = [
     "MakerOptions",
     "ReferenceMaker",
     "SpandrelMaker",
+    "check_maker_name",
     "make_reference_maker",
     "maker_names",
     "resize_image",
@@ -91,11 +92,29 @@ def make_reference_maker(
         return VideoMaker(path)
     if path.is_file():
         return SpandrelMaker(path, device)
-    msg = (
-        f"--references {name!r} is neither {', '.join(maker_names())}, nor an existing folder of images, nor an "
+    raise _unknown(name, "--references")
+
+
+def check_maker_name(name: str, option: str = "--references") -> None:
+    """Refuse a name that stands for no maker at all, without loading anything.
+
+    Args:
+        name: as for ``make_reference_maker``.
+        option: that it was given with, for the message.
+
+    Raises:
+        ConfigError: no such maker, file or folder.
+    """
+    kind, path = name.partition(":")[0], Path(name).expanduser()
+    if not (kind in _BUILT_IN or path.exists() or kind in _plugins()):
+        raise _unknown(name, option)
+
+
+def _unknown(name: str, option: str) -> ConfigError:
+    return ConfigError(
+        f"{option} {name!r} is neither {', '.join(maker_names())}, nor an existing folder of images, nor an "
         f"existing video or weight file"
     )
-    raise ConfigError(msg)
 
 
 def _factory(kind: str) -> Factory | None:

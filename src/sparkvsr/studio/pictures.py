@@ -25,6 +25,7 @@ from sparkvsr.studio.files import inside
 from sparkvsr.studio.fixes import apply_fix, composed, findings
 from sparkvsr.studio.frames import FrameSource, Picture, PictureCache, encoded, reduced, to_picture
 from sparkvsr.studio.images import keep_file, keep_tensor, load_image
+from sparkvsr.studio.makers import check_makers
 from sparkvsr.video import probe
 from sparkvsr.video.pixels import resize_image
 
@@ -57,13 +58,15 @@ class Pictures:
         """
         return self._works[name](**values)
 
-    def begin(self, inputs: list[str], values: dict[str, Any]) -> dict[str, Any]:
+    def begin(self, inputs: list[str], values: dict[str, Any], makers: list[str]) -> dict[str, Any]:
         """Which clips are meant, and the maker of the model's own kind; refuses options that are wrong for any clip.
 
         Raises:
             ConfigError: an option or an input is wrong.
+            DecodeError: another video that is to give keyframes cannot be read.
         """
         check_options(make_options(**values))
+        check_makers(makers)
         found = find_inputs(inputs)
         own = own_references(values.get("look") or LOOKS[0])
         return {"clips": [str(path.absolute()) for path in found.paths], "own": own}

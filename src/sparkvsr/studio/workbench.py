@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from sparkvsr.errors import ConfigError, EncodeError, KeyframeError
+from sparkvsr.errors import EncodeError, KeyframeError
 from sparkvsr.hooks import Event
 from sparkvsr.inference.clip.disk import disk_need
 from sparkvsr.inference.clip.engine import in_grey
@@ -24,8 +24,8 @@ from sparkvsr.inference.clip.segments import Segment
 from sparkvsr.inference.clip.store import SEGMENTS, WorkStore
 from sparkvsr.inference.compare.comparison import CompareOptions, compare_clips
 from sparkvsr.inference.upscale import load_for, make_options, run
-from sparkvsr.keyframes.makers.interface import MakerOptions, ReferenceMaker
-from sparkvsr.keyframes.references import make_reference_maker, resize_image
+from sparkvsr.keyframes.makers.interface import MakerOptions
+from sparkvsr.keyframes.references import resize_image
 from sparkvsr.models.interface import RestorationModel
 from sparkvsr.models.looks import LOOKS
 from sparkvsr.studio.clip_plan import (
@@ -39,6 +39,7 @@ from sparkvsr.studio.clip_plan import (
 )
 from sparkvsr.studio.files import inside, read_json, write_json
 from sparkvsr.studio.images import keep_tensor
+from sparkvsr.studio.makers import Makers
 from sparkvsr.studio.messages import Message
 from sparkvsr.studio.preview import render_preview, shown_frames
 from sparkvsr.studio.project import LOCK_WAIT_SECONDS
@@ -59,7 +60,6 @@ class _Clip:
     output: Path
     planner: ClipPlanner
     planners: dict[str | None, ClipPlanner] = field(default_factory=dict)
-    makers: dict[int, ReferenceMaker] = field(default_factory=dict)
 
 
 @dataclass
@@ -87,10 +87,9 @@ class Workbench:
     def __init__(self, settings: Message, send: Callable[[Message], None]) -> None:
         self._values: dict[str, Any] = dict(settings["options"])
         self._options = make_options(**self._values)
-        self._maker_names: list[str] = settings["makers"]
-        self._maker_options = MakerOptions(**settings["maker"])
         self._send = send
         self._model = load_for(self._options)
+        self._makers = Makers(settings["makers"], MakerOptions(**settings["maker"], device=self._model.device))
         self._models = {self._model.look: self._model}
         self._loading = threading.Lock()
         self._clips: dict[int, _Clip] = {}
@@ -159,12 +158,17 @@ class Workbench:
             ConfigError: no such maker.
         """
         clip = self._clip(message)
-        number, index = message["maker"], message["index"]
-        if not 0 <= number < len(self._maker_names):
-            msg = f"maker {number} is unknown; there are {len(self._maker_names)}"
-            raise ConfigError(msg)
-        maker = self._maker(clip, number, message.get("prompt"), message.get("seed"))
-        lr = read_frames(clip.path, [index], deinterlace=self._options.deinterlace)[index]
+        index = message["index"]
+
+        def read(wanted: Sequence[int]) -> dict[int, Tensor]:
+            return read_frames(clip.path, wanted, deinterlace=self._options.deinterlace)
+
+        def told(text: str) -> None:
+            self._send({"event": "note", "clip": message["clip"], "text": text})
+
+        number, words, seed = message["maker"], message.get("prompt"), message.get("seed")
+        maker = self._makers.get(number, clip.planner.base.clip.info, read, told, prompt=words, seed=seed)
+        lr = read([index])[index]
         image = maker.make(lr, clip.planner.base.clip.settings.working_size, index)
         name = keep_tensor(clip.folder, image)
         self._send({**message, "event": "made", "image": name, "name": maker.name})
@@ -337,19 +341,6 @@ class Workbench:
             planner = ClipPlanner(clip.path, clip.output, options, model, clip.planner.analysis)
             clip.planners[model.look] = planner
         return planner.job(references, message["guidance"])
-
-    def _maker(self, clip: _Clip, number: int, prompt: str | None, seed: int | None) -> ReferenceMaker:
-        if prompt is None and seed is None and number in clip.makers:
-            return clip.makers[number]
-        options = self._maker_options
-        if prompt is not None:
-            options = replace(options, prompt=prompt, prompts={})
-        if seed is not None:
-            options = replace(options, seed=seed)
-        maker = make_reference_maker(self._maker_names[number], self._model.device, options)
-        if prompt is None and seed is None:
-            clip.makers[number] = maker
-        return maker
 
     def _snapshot(self, clip: _Clip) -> Path:
         """The references as they are now: what is edited meanwhile must not get into segments with the old key."""

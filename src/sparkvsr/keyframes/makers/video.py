@@ -144,6 +144,13 @@ class VideoMaker(ReferenceMaker):
 
     def settle(self, read_lr: Callable[[Sequence[int]], Mapping[int, Tensor]], indices: Sequence[int]) -> list[str]:
         """See ``ReferenceMaker.settle``: find out whether the other video begins earlier or later than the clip."""
+        notes = self.find_clip(read_lr, indices)
+        for index in indices:
+            self.place(index)
+        return notes
+
+    def find_clip(self, read_lr: Callable[[Sequence[int]], Mapping[int, Tensor]], indices: Sequence[int]) -> list[str]:
+        """As ``settle``, by frames that need not be in the other video."""
         notes = self._rate_notes(indices)
         if self._offset is None and indices:
             offset = self._find_offset(read_lr, indices)
@@ -151,8 +158,6 @@ class VideoMaker(ReferenceMaker):
             if offset:
                 when = f"{abs(offset)} frame{'s' * (abs(offset) > 1)} {'later' if offset > 0 else 'earlier'}"
                 notes.append(f"{self.path.name} shows each picture {when} than the clip; that was taken into account")
-        for index in indices:
-            self.place(index)
         return notes
 
     def make(self, lr: Tensor, size: tuple[int, int], index: int = 0) -> Tensor:  # noqa: ARG002
