@@ -392,6 +392,13 @@ def test_a_writing_that_waits_can_be_ended() -> None:
     os.close(out)
 
 
+def test_a_stream_comes_out_as_matroska(tmp_path: Path) -> None:
+    path = saved(tmp_path, y4m(scenes(6, [])))
+    passed, _ = through_pipe(path.read_bytes(), load_model("bicubic"), "mkv", scale=2, codec="ffv1")
+    wanted = file_planes(upscale(path, tmp_path / "f.mkv", model="bicubic", scale=2, codec="ffv1").output)
+    assert np.array_equal(planes_of(passed, tmp_path), wanted)
+
+
 def test_a_file_goes_into_a_pipe_as_matroska(tmp_path: Path) -> None:
     path = saved(tmp_path, y4m(scenes(6, [])))
     events: list[dict[str, Any]] = []

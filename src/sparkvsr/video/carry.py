@@ -127,7 +127,7 @@ def losses(
     if source.hdr is not None and options.codec not in _HDR_CODECS:
         notes.append(f"HDR10 metadata is dropped: it has no place in {options.codec}; --codec hevc carries it")
     notes += _side_data_notes(source, side_data)
-    if source.kind == "video" and options.copy_streams:
+    if source.is_container and options.copy_streams:
         suffix = path.suffix.lower()
         with open_input(source.path) as container:
             notes += [plan.note for plan in plan_streams(container, source.stream_index, suffix) if plan.note]

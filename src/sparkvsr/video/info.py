@@ -92,6 +92,11 @@ class VideoInfo:
     warnings: tuple[str, ...] = field(default=())
     """What is unusual about the file, in words for the user."""
 
+    @property
+    def is_container(self) -> bool:
+        """Whether there is a file with streams to look into again: images have none, a pipe is gone."""
+        return self.kind == "video" and not self.is_passing
+
     def summary(self) -> str:
         """Describe the clip in one line."""
         rate = f"{float(self.average_fps):.6g} fps" + (" (variable)" if self.is_vfr else "")

@@ -94,7 +94,7 @@ class VideoSink:
 
     def _add_streams(self) -> None:
         source = self._source
-        if source is not None and source.kind == "video" and self._options.copy_streams:
+        if source is not None and source.is_container and self._options.copy_streams:
             self._copier = StreamCopier(source, self._container, self.path.suffix.lower(), self._notes)
             self._copier.add_before()
         spec = CODECS[self._options.codec]

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from sparkvsr.errors import ResourceError
+from sparkvsr.errors import ResourceError, SparkVSRError
 from sparkvsr.hooks import Hook
 from sparkvsr.units import human_bytes
 from sparkvsr.video.pipes import PipeReader
@@ -45,4 +45,10 @@ def spooled(reader: PipeReader, hook: Hook) -> Iterator[Path]:
                     )
                     raise ResourceError(msg)
                 file.write(block)
-        yield path
+        try:
+            yield path
+        except SparkVSRError as exc:
+            # What is wrong with the clip is wrong with what was sent, not with a file that nobody knows.
+            if str(path) not in str(exc):
+                raise
+            raise type(exc)(str(exc).replace(str(path), reader.name)) from exc

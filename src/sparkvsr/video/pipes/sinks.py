@@ -222,8 +222,7 @@ class FileSink(PipeSink):
         self, path: Path, source: VideoInfo, size: tuple[int, int], options: EncodeOptions, *, overwrite: bool
     ) -> None:
         super().__init__()
-        plain = replace(options, copy_streams=False)
-        self._writer = VideoWriter(path, source=source, size=size, options=plain, overwrite=overwrite)
+        self._writer = VideoWriter(path, source=source, size=size, options=options, overwrite=overwrite)
         self.notes += self._writer.notes
 
     def _write(self, pixels: Tensor, pts: int | None, duration: int | None, alpha: Tensor | None) -> None:
