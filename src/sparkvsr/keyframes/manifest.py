@@ -10,10 +10,13 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sparkvsr.errors import DecodeError, KeyframeError
 from sparkvsr.keyframes.frame_names import MAX_INDEX
+
+if TYPE_CHECKING:
+    from sparkvsr.video import VideoReader
 
 MANIFEST_NAME = "keyframes.json"
 LR_FOLDER = "lr"
@@ -85,16 +88,21 @@ def clip_fingerprint(path: str | Path) -> str:
         DecodeError: the clip cannot be read.
     """
     # A list of keyframes is read where no torch is.
+    from sparkvsr.video import VideoReader
+
+    return fingerprint_of(VideoReader(path))
+
+
+def fingerprint_of(reader: VideoReader) -> str:
+    """``clip_fingerprint`` of a clip that was opened already (without ``start``): its packets are not read again."""
     import torch.nn.functional as F
 
-    from sparkvsr.video import probe, read_frames
-
-    info = probe(path)
+    info = reader.info
     rate = info.average_fps or 0
     parts = [f"{info.width}x{info.height}", str(info.num_frames), f"{float(rate):.4f}"]
     for index in sorted({0, info.num_frames // 2, info.num_frames - 1}):
         try:
-            frame = read_frames(path, [index])[index]
+            frame = reader.at([index])[index]
         except DecodeError:
             parts.append("-")  # damaged there; the other frames still tell
             continue

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sparkvsr.errors import DecodeError
 from sparkvsr.inference.clip.heap import release_free_memory
+from sparkvsr.keyframes.manifest import fingerprint_of
 from sparkvsr.video import Frame, VideoReader
 from sparkvsr.video.pixels import to_uint8
 
@@ -108,6 +109,10 @@ class FrameSource:
             return None
         base = float(self.info.time_base)
         return [round((time - times[0]) * base, 5) for time in times]
+
+    def fingerprint(self) -> str:
+        """See ``clip_fingerprint``; the packets are not looked through again."""
+        return fingerprint_of(self._reader)
 
     def close(self) -> None:
         """Close the file."""

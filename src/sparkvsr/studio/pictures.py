@@ -18,7 +18,6 @@ from torch import Tensor
 from sparkvsr.inference.batch import find_inputs
 from sparkvsr.inference.options import check_options
 from sparkvsr.inference.upscale import make_options
-from sparkvsr.keyframes.manifest import clip_fingerprint
 from sparkvsr.models.looks import LOOKS
 from sparkvsr.models.registry import own_references
 from sparkvsr.studio.files import inside
@@ -26,7 +25,6 @@ from sparkvsr.studio.fixes import apply_fix, composed, findings
 from sparkvsr.studio.frames import FrameSource, Picture, PictureCache, encoded, reduced, to_picture
 from sparkvsr.studio.images import keep_file, keep_tensor, load_image
 from sparkvsr.studio.makers import check_makers
-from sparkvsr.video import probe
 from sparkvsr.video.pixels import resize_image
 
 OPEN_SOURCES = 10
@@ -77,8 +75,8 @@ class Pictures:
         Raises:
             DecodeError: it cannot be read.
         """
-        info = probe(clip)
         source = self._source(clip, deinterlace, "")
+        info = source.info
         return {
             "width": info.width,
             "height": info.height,
@@ -89,7 +87,7 @@ class Pictures:
             "sound": info.num_audio > 0,
             "first_file": None if Path(clip).is_file() else str(info.files[0]),
             "seconds": source.seconds(),
-            "fingerprint": clip_fingerprint(clip),
+            "fingerprint": source.fingerprint(),
         }
 
     def frame(self, place: Place, kind: str, height: int | None = None, reader: str = "") -> bytes:

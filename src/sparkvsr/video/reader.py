@@ -128,6 +128,38 @@ class VideoReader:
         other.start, other.stop = start, min(self.info.num_frames, start + frames)
         return other
 
+    def at(self, indices: Sequence[int]) -> dict[int, Tensor]:
+        """Single frames of the file; see `read_frames`, which looks through the packets for it first."""
+        wanted = sorted(set(indices))
+        info = self.info
+        beyond = [i for i in wanted if i < 0 or (i >= info.num_frames and info.num_frames_is_exact)]
+        if beyond:
+            msg = f"{self._path} has no frame {beyond[0]}: it has {info.num_frames}, 0 to {info.num_frames - 1}"
+            raise DecodeError(msg)
+        found: dict[int, Tensor] = {}
+        scan = self._scan
+        if scan is None:
+            return {frame.index: frame.pixels for frame in self._image_frames(wanted)}
+        # Frames that share the way from one sync frame are read in one go.
+        runs: list[list[int]] = []
+        for index in wanted:
+            sync = _last_sync(scan, index)
+            if runs and (not scan.has_pts or sync <= runs[-1][-1]):
+                runs[-1].append(index)
+            else:
+                runs.append([index])
+        for run in runs:
+            for frame in self._video_frames(scan, run[0], run[-1] + 1, set(run)):
+                found[frame.index] = frame.pixels
+        missing = [i for i in wanted if i not in found]
+        if missing:
+            msg = (
+                f"frame {missing[0]} of {self._path} could not be decoded; the file is damaged there, choose another "
+                "frame"
+            )
+            raise DecodeError(msg)
+        return found
+
     @property
     def time_base(self) -> Fraction:
         """Unit of `Frame.pts` and `Frame.duration`, in seconds."""
@@ -394,32 +426,7 @@ def read_frames(
     Raises:
         DecodeError: unreadable file, or an index that the clip does not have.
     """
-    reader = VideoReader(path, deinterlace=deinterlace, stream=stream)
-    wanted = sorted(set(indices))
-    beyond = [i for i in wanted if i < 0 or (i >= reader.info.num_frames and reader.info.num_frames_is_exact)]
-    if beyond:
-        msg = f"{path} has no frame {beyond[0]}: it has {reader.info.num_frames}, 0 to {reader.info.num_frames - 1}"
-        raise DecodeError(msg)
-    found: dict[int, Tensor] = {}
-    scan = reader._scan
-    if scan is None:
-        return {frame.index: frame.pixels for frame in reader._image_frames(wanted)}
-    # Frames that share the way from one sync frame are read in one go.
-    runs: list[list[int]] = []
-    for index in wanted:
-        sync = _last_sync(scan, index)
-        if runs and (not scan.has_pts or sync <= runs[-1][-1]):
-            runs[-1].append(index)
-        else:
-            runs.append([index])
-    for run in runs:
-        for frame in reader._video_frames(scan, run[0], run[-1] + 1, set(run)):
-            found[frame.index] = frame.pixels
-    missing = [i for i in wanted if i not in found]
-    if missing:
-        msg = f"frame {missing[0]} of {path} could not be decoded; the file is damaged there, choose another frame"
-        raise DecodeError(msg)
-    return found
+    return VideoReader(path, deinterlace=deinterlace, stream=stream).at(indices)
 
 
 def _last_sync(scan: PacketScan, index: int) -> int:

@@ -80,7 +80,8 @@ def _nal_units(data: memoryview, length_bytes: int) -> Iterator[memoryview]:
 
 def _h264_slice_type(header: bytes) -> int:
     """Slice type modulo 5 (0 P, 1 B, 2 I, 3 SP, 4 SI), or -1: the second Exp-Golomb number of the header."""
-    bits = "".join(f"{byte:08b}" for byte in header.replace(b"\x00\x00\x03", b"\x00\x00"))
+    # The 1 in front keeps zeros at the beginning; films have 200,000 packets, so that joining bytes one by one shows.
+    bits = bin(int.from_bytes(b"\x01" + header.replace(b"\x00\x00\x03", b"\x00\x00"), "big"))[3:]
     position = 0
     value = -1
     for _ in range(2):
