@@ -1,9 +1,11 @@
 """Peak memory of `sparkvsr upscale` against the length of the clip: it must not grow.
 
     python benchmarks/memory.py [--frames 100 1000] [--size 320x180] [--model lite]
+    python benchmarks/memory.py --pipe --frames 2000 --model bicubic --scale 1
     python benchmarks/memory.py --plan 480x270 960x540 1920x1080
 
 Makes clips with a cut every 100 frames, runs the whole command in a process of its own, prints the peak resident set.
+With --pipe, the frames go as y4m through stdin and stdout, and the resident set is watched from quarter to quarter.
 With --plan, only what the model plans for clips of these sizes, without and with little memory; nothing is restored.
 """
 
@@ -14,9 +16,14 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
+from typing import IO
 
+import cv2
+import numpy as np
+import psutil
 from clips import drifting_textures
 
 from sparkvsr.errors import ResourceError
@@ -40,6 +47,41 @@ def print_plans(name: str, sizes: list[str]) -> None:
             print(f"{text} to {size[1]}x{size[0]}, {memory / 1e9:.0f} GB allowed: {need}")
 
 
+def send_frames(into: IO[bytes], count: int, size: tuple[int, int]) -> None:
+    """A drifting texture as y4m, another one every 100 frames."""
+    height, width = size
+    into.write(f"YUV4MPEG2 W{width} H{height} F25:1 Ip A1:1 C420mpeg2\n".encode())
+    generator = np.random.default_rng(0)
+    chroma = bytes([128]) * (2 * ((height + 1) // 2) * ((width + 1) // 2))
+    for index in range(count):
+        if index % 100 == 0:
+            texture = cv2.resize(generator.integers(16, 235, (height // 8, width // 8), np.uint8), (width, height))
+        into.write(b"FRAME\n" + np.roll(texture, index, 1).tobytes() + chroma)
+    into.close()
+
+
+def watch_pipe(command: list[str], count: int, size: tuple[int, int]) -> list[float]:
+    """MiB of the process, the highest of each quarter of the frames that came out."""
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    sender = threading.Thread(target=send_frames, args=(process.stdin, count, size))
+    sender.start()
+    watched = psutil.Process(process.pid)
+    peaks = [0.0] * 4
+    header = process.stdout.readline()
+    width, height = (int(word[1:]) for word in header.split()[1:3])
+    frame = len(b"FRAME\n") + width * height + 2 * ((height + 1) // 2) * ((width + 1) // 2)
+    for index in range(count):
+        if len(process.stdout.read(frame)) < frame:
+            sys.exit(f"{' '.join(command)} ended after {index} frames")
+        peaks[4 * index // count] = max(peaks[4 * index // count], watched.memory_info().rss / 2**20)
+    sender.join()
+    if process.wait():
+        sys.exit(f"{' '.join(command)} failed")
+    return peaks
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -48,6 +90,7 @@ def main() -> None:
     parser.add_argument("--model", default="lite")
     parser.add_argument("--references", help="default: lite for lite, bicubic for bicubic")
     parser.add_argument("--scale", default="4")
+    parser.add_argument("--pipe", action="store_true")
     parser.add_argument("--plan", nargs="+", metavar="SIZE")
     arguments = parser.parse_args()
     if arguments.plan:
@@ -55,6 +98,15 @@ def main() -> None:
         return
     width, height = map(int, arguments.size.split("x"))
     tool = str(Path(sys.executable).with_name("sparkvsr"))
+    if arguments.pipe:
+        for frames in arguments.frames:
+            command = [tool, "upscale", "-", "-o", "-", "--model", arguments.model, "--scale", arguments.scale]
+            started = time.monotonic()
+            quarters = watch_pipe(command, frames, (height, width))
+            shown = ", ".join(f"{one:.0f}" for one in quarters)
+            seconds = time.monotonic() - started
+            print(f"{frames:6} frames of {width}x{height} through a pipe: {shown} MiB by quarter, {seconds:.0f} s")
+        return
     peaks = []
     for frames in arguments.frames:
         with tempfile.TemporaryDirectory() as scratch:

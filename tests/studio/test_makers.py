@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 import small_clips
 import torch
+from starlette.testclient import TestClient
+from studio_clips import reference, studio_of, write_clip
 
 from sparkvsr.errors import ConfigError, DecodeError, KeyframeError
 from sparkvsr.keyframes.makers.interface import MakerOptions
 from sparkvsr.keyframes.makers.networks import BicubicMaker
 from sparkvsr.studio.makers import Makers, check_makers
+from sparkvsr.studio.web import Web
 from sparkvsr.video import EncodeOptions, VideoWriter, probe, read_frames
 
 H, W, FRAMES = 48, 64, 24
@@ -70,3 +73,28 @@ def test_what_makes_no_images_is_refused_before_anything_is_loaded(tmp_path: Pat
     ):
         with pytest.raises(error, match=words):
             check_makers(["lite", name])
+
+
+def test_nothing_is_rendered_before_the_image_is_there_and_without_the_wish(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studio = studio_of(write_clip(tmp_path / "in.mp4"))
+    clip = studio.clip(0)
+    shown: list[int] = []
+    monkeypatch.setattr(studio, "preview", lambda clip, values: shown.append(values["here"]))
+    studio.add(clip, {"index": 3, "maker": 0, "here": 3})
+    studio.add(clip, {"index": 5, "maker": 0})
+    asked = list(clip.held)
+    assert [message["index"] for message in asked] == [3, 5]
+    assert shown == []
+    image = clip.project.keep_bytes(reference(3), (H, W))
+    for message in asked:
+        studio._made(clip, {**message, "event": "made", "image": image, "name": "lite"})
+    assert shown == [3]
+    client = TestClient(Web(studio).app())
+    for index, more in ((7, ""), (9, "?follow=1")):
+        url = f"/c/0/upload/{index}{more}"
+        client.post(url, content=reference(index), headers={"content-type": "image/png"}).raise_for_status()
+    assert shown == [3, 9]
+    assert sorted(map(int, clip.history.table["keyframes"])) == [3, 5, 7, 9]
+    studio.close()

@@ -169,7 +169,7 @@ class Studio:
     # Requests of the page
 
     def add(self, clip: ClipSession, values: Mapping[str, Any]) -> None:
-        """Make an image by a maker: of a new keyframe, or another candidate of one.
+        """Make an image by a maker: of a new keyframe, or another candidate of one; with ``here`` its effect is shown.
 
         Raises:
             ConfigError: no such maker, or the prompt is no text.
@@ -186,7 +186,11 @@ class Studio:
         if seed is not None:
             seed = int(number(values, "seed", 0, 2**31 - 1))
         self._number += 1
+        follow = values.get("here") is not None
+        if follow:  # nothing is rendered before it is there: that would be old at once, and slow the maker down
+            self._heres[clip.number] = clip.check_index(values["here"])
         message = {"do": "make", "id": self._number, "clip": clip.number, "index": index, "maker": maker}
+        message["follow"] = follow
         message |= {"prompt": prompt or None, "seed": seed, "replace": values.get("replace") is not False}
         label = self.makers()[maker]["label"]
         clip.making[self._number] = {"id": self._number, "index": index, "label": label, "message": message}
@@ -398,7 +402,7 @@ class Studio:
         if message["replace"] or str(index) not in table["keyframes"]:
             is_new = str(index) not in table["keyframes"]
             use_image(clip, index, image, message["name"], f"{'add' if is_new else 'make'} {index}", prompt)
-            if index == self._heres.get(clip.number):
+            if message.get("follow") and index == self._heres.get(clip.number):
                 self.preview(clip, {"here": index})
 
     def _failed(self, clip: ClipSession, message: Message) -> None:

@@ -228,7 +228,8 @@ class Web:
     def _upload(self, request: Request, data: bytes) -> Response:
         clip = self._clip(request)
         upload(clip, request.path_params["index"], data)
-        self._follow(clip, {"here": request.path_params["index"]})
+        if request.query_params.get("follow") == "1":
+            self._follow(clip, {"here": request.path_params["index"]})
         return JSONResponse({"done": True}, headers=NOW)
 
     async def paint(self, request: Request) -> Response:
@@ -242,7 +243,8 @@ class Web:
         if base not in ("output", "source"):
             base = image_of(request.query_params, "base")
         mask(clip, request.path_params["index"], data, image_of(request.query_params, "over"), base)
-        self._follow(clip, {"here": request.path_params["index"]})
+        if request.query_params.get("follow") == "1":
+            self._follow(clip, {"here": request.path_params["index"]})
         return JSONResponse({"done": True}, headers=NOW)
 
     # Small parts

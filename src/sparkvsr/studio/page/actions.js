@@ -31,10 +31,12 @@ export const renderHere = () => act("preview", { here: model.frame });
 export const renderShot = () => act("render", { what: "shot", here: model.frame });
 export const renderAll = () => act("render", { what: "all", here: model.frame });
 
-export async function addKeyframe(maker = 0, more = {}) {
-  if (model.live) await act("preview", { here: model.frame });
-  await act("add", { index: model.frame, maker, ...more });
-}
+// A maker makes an image for this frame; what it does is shown when it is there.
+export const addKeyframe = (maker = 0, more = {}) => edit("add", { index: model.frame, maker, ...more });
+
+// What is sent as it is, with the wish to see what it does.
+const uploadEdit = (path, blob) => upload(model.live ? `${path}${path.includes("?") ? "&" : "?"}follow=1` : path, blob);
+export const uploadMask = (index, over, base, blob) => uploadEdit(`paint/${index}?over=${over}&base=${base}`, blob);
 
 export function toggleKeyframe() {
   return keyframeAt(model.frame) ? notice(`Frame ${model.frame} is a keyframe already; Delete removes it`) : addKeyframe();
@@ -48,7 +50,7 @@ export function removeKeyframe() {
 export async function uploadImage(file) {
   if (!file) return;
   try {
-    await upload(`upload/${model.frame}`, file);
+    await uploadEdit(`upload/${model.frame}`, file);
     notice(`Image taken for frame ${model.frame}`);
   } catch (error) {
     notice(error.message, true);

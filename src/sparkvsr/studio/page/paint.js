@@ -1,7 +1,6 @@
 // The brush: take only a part of an image, with a soft edge, and leave the rest as it was.
 
-import { notice } from "./actions.js";
-import { upload } from "./api.js";
+import { notice, uploadMask } from "./actions.js";
 import { byId, element, within } from "./dom.js";
 import { imageUrl, keyframeAt, model, on, resultOf, setFrame, sourceUrl } from "./model.js";
 import { load } from "./pictures.js";
@@ -215,7 +214,7 @@ async function apply() {
   context.drawImage(mask, 0, 0);
   const blob = await new Promise((resolve) => flat.toBlob(resolve, "image/png"));
   try {
-    await upload(`paint/${index}?over=${over}&base=${base}`, blob);
+    await uploadMask(index, over, base, blob);
     stopPainting();
   } catch (error) {
     notice(error.message, true);

@@ -33,7 +33,7 @@ function hereSection() {
 function newKeyframe(candidates) {
   const parts = [
     element("p", { class: "hint" }, "No keyframe. Make one here, and it is carried through its shot."),
-    makerLine("Add keyframe", (maker, more) => addKeyframe(maker, more)),
+    makerLine("Add keyframe", addKeyframe),
     element("div", { class: "buttons" },
       button("upload", "Upload image\u2026", "Or paste one (Ctrl+V), or drop it on the picture", () => byId("file").click()),
       button("output", "Take this output", "The result of this frame, to mend it (O)", takeOutput)),
@@ -90,7 +90,7 @@ function keyframeEditor(keyframe, candidates) {
       button("paint", "Brush\u2026", "Take only a part of this image (B)", () => startPainting(index)),
       button("upload", "Upload\u2026", "Another image; or paste (Ctrl+V), or drop it", () => byId("file").click()),
       button("output", "Take output", "The result of this frame, to mend it (O)", takeOutput)),
-    makerLine("Make another", (maker, more) => act("add", { index, maker, ...more }),
+    makerLine("Make another", addKeyframe,
       button("remove", "Remove", "Delete", () => edit("remove", { index }))),
     element("p", { class: "hint" }, "What another program saves as ", element("code", {}, file), " appears here."),
   ];
