@@ -38,12 +38,6 @@ def test_a_container_comes_in_and_frames_go_out(tmp_path: Path) -> None:
     assert "Wrote    stdout" in text
 
 
-def test_what_is_no_clip_is_told_by_the_name_that_the_user_knows() -> None:
-    done = subprocess.run([*COMMAND, "-", "-o", "-"], input=b"hello\n", capture_output=True, timeout=120, check=False)
-    assert done.returncode == 1
-    assert done.stderr.decode().splitlines()[-1].startswith("Error: cannot open stdin: it is not a video or image file")
-
-
 def test_ctrl_c_ends_a_pipe_that_waits() -> None:
     process = subprocess.Popen(
         [*COMMAND, "-", "-o", "-", *BASELINE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE

@@ -17,14 +17,16 @@ import numpy as np
 import pytest
 
 from sparkvsr.errors import ConfigError, DecodeError, EncodeError, ReaderGoneError
+from sparkvsr.hooks import silent
 from sparkvsr.inference.events import event_schema
 from sparkvsr.inference.stream.from_file import upscale_into_pipe
 from sparkvsr.inference.stream.job import upscale_stream
 from sparkvsr.inference.stream.restorer import check_model
+from sparkvsr.inference.stream.spool import spooled
 from sparkvsr.inference.upscale import make_options, upscale
 from sparkvsr.models.interface import RestorationModel
 from sparkvsr.models.registry import load_model
-from sparkvsr.video import VideoInfo, VideoReader
+from sparkvsr.video import VideoInfo, VideoReader, probe
 from sparkvsr.video.pipes import (
     PipeReader,
     PipeSink,
@@ -390,6 +392,13 @@ def test_a_writing_that_waits_can_be_ended() -> None:
     assert writer.num_bytes < 1 << 20
     os.close(into)
     os.close(out)
+
+
+def test_what_is_no_clip_is_told_by_the_name_that_the_user_knows() -> None:
+    with fed(b"hello\n") as reader, pytest.raises(DecodeError, match="^cannot open stdin: it is not a video"):
+        with spooled(reader, silent) as path:
+            probe(path)
+    assert not path.exists()
 
 
 def test_a_stream_comes_out_as_matroska(tmp_path: Path) -> None:
