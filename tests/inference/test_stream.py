@@ -395,9 +395,9 @@ def test_a_writing_that_waits_can_be_ended() -> None:
 
 
 def test_what_is_no_clip_is_told_by_the_name_that_the_user_knows() -> None:
-    with fed(b"hello\n") as reader, pytest.raises(DecodeError, match="^cannot open stdin: it is not a video"):
-        with spooled(reader, silent) as path:
-            probe(path)
+    no_video = pytest.raises(DecodeError, match="^cannot open stdin: it is not a video")
+    with fed(b"hello\n") as reader, no_video, spooled(reader, silent) as path:
+        probe(path)
     assert not path.exists()
 
 
