@@ -44,8 +44,9 @@ def test_previews_begin_at_the_keyframe_or_shortly_before() -> None:
     assert preview_frames(shot, [40], 42, 2) == ([40, 41], [42, 43])
     assert preview_frames(shot, [20], 60, 2) == ([20, 57, 58, 59], [60, 61])
     assert preview_frames(shot, [5, 70], 10, 3) == ([], [10, 11, 12])
-    assert preview_frames(shot, [], 99, 4) == ([93, 94, 95], [96, 97, 98, 99])
-    assert preview_frames(Shot(0, 3), [], 1, 25) == ([], [0, 1, 2])
+    # At the end, too, the frame that is looked at is the first to change.
+    assert preview_frames(shot, [], 99, 4) == ([96, 97, 98], [99])
+    assert preview_frames(Shot(0, 3), [], 1, 25) == ([0], [1, 2])
     # Of the keyframes of the model's own kind the one before is gone through as well.
     assert preview_frames(shot, [20], 60, 2, [40, 80]) == ([20, 40, 57, 58, 59], [60, 61])
     assert preview_frames(shot, [20], 60, 2, [58]) == ([20, 58, 59], [60, 61])

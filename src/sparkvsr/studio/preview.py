@@ -36,17 +36,16 @@ def preview_frames(
         own: keyframes of the model's own kind, rising.
 
     Returns:
-        Frames that are only gone through, and those that are shown: from ``here`` on, to the shot's end at most; near
-        the end it begins earlier.
+        Frames that are only gone through, and those that are shown: from ``here`` on, to the shot's end at most: the
+        frame that is looked at is the first to change.
     """
-    first = max(shot.start, min(here, shot.stop - length))
-    shown = list(range(first, min(shot.stop, first + length)))
-    behind = [max((index for index in kind if shot.start <= index <= first), default=None) for kind in (keyframes, own)]
+    shown = list(range(here, min(shot.stop, here + length)))
+    behind = [max((index for index in kind if shot.start <= index <= here), default=None) for kind in (keyframes, own)]
     last = [index for index in behind if index is not None]
-    run_up = max(shot.start, first - RUN_UP)
+    run_up = max(shot.start, here - RUN_UP)
     begin = min((index for index in last if index >= run_up), default=run_up)
     # With a keyframe far behind, the frames between are left out: its motion to here is found all the same.
-    return sorted({index for index in last if index < begin}) + list(range(begin, first)), shown
+    return sorted({index for index in last if index < begin}) + list(range(begin, here)), shown
 
 
 def shown_frames(job: UpscaleJob, here: int, length: int) -> list[int]:
