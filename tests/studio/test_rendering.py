@@ -93,7 +93,7 @@ def test_the_plan_is_that_of_upscale(tmp_path: Path, look: str) -> None:
             theirs = make_options(**{**values, **named, "guidance_scale": guidance})
             assert mine == [one.key for one in segments_of(prepare(clip.clip, output, theirs, model, silent))]
             planned.add(tuple(mine))
-    assert len(planned) == 7  # without a keyframe guidance decides nothing
+    assert len(planned) == 9  # each with keys of its own
     studio.close()
 
 
@@ -112,7 +112,12 @@ def test_from_keyframe_to_file_as_the_command_line_does_it(lite: Studio, tmp_pat
     clip, events = started(lite)
     lite.add(clip, {"index": 3, "maker": 0})
     until(lambda: clip.history.table["keyframes"])
-    edits.upload(clip, 18, reference(18, scene=1))
+    # All that one keyframe may have of its own: an image of which a part is taken, a weight, a guidance.
+    edits.upload(clip, 18, reference(18, 40, scene=1))
+    left = encoded(np.repeat(np.repeat([[[255], [0]]], 64, 1), 96, 0).repeat(3, 2).astype(np.uint8), "png")
+    edits.mask(clip, 18, left, clip.history.table["keyframes"]["18"]["image"], "source")
+    edits.weight(clip, {"index": 18, "weight": 0.7})
+    edits.keyframe_guidance(clip, {"index": 18, "guidance": 1.6})
     lite.render_range(clip, {"what": "shot", "here": 20})
     until(lambda: idle(lite) and events.named("rendered"))
     settled(clip)
