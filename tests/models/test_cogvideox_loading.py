@@ -15,7 +15,7 @@ from cogvideox_nano import TEXT_DIM, TOKENS, TRANSFORMER, VAE, moving_gradient, 
 from safetensors.torch import load_file, save_file
 
 from sparkvsr.errors import ConfigError, WeightsError
-from sparkvsr.models.cogvideox import load_cogvideox
+from sparkvsr.models.cogvideox import load, load_cogvideox
 from sparkvsr.models.cogvideox.networks.hub import local_models
 from sparkvsr.models.cogvideox.networks.lora_files import merge_lora
 from sparkvsr.models.cogvideox.networks.precision import Int8Linear, choose_precision
@@ -124,8 +124,34 @@ def test_fingerprint_changes_with_weights_and_options(folder: Path) -> None:
     assert load_cogvideox(folder, colour="none").fingerprint() != first
     assert load_cogvideox(folder, slot="exact").fingerprint() != first
     assert load_cogvideox(folder, carry=False).fingerprint() != first
+    loaded = load_cogvideox(folder)
     rewrite(folder / "transformer" / WEIGHTS, lambda tensors: tensors["proj_out.bias"].add_(1))
-    assert load_cogvideox(folder).fingerprint() != first
+    second = load_cogvideox(folder).fingerprint()
+    assert second != first
+    assert loaded.fingerprint() == first  # of what was read, whatever lies there now
+    rewrite(folder / EMBEDDING_FOLDER / EMBEDDING_FILE, lambda tensors: tensors[EMBEDDING_KEY].add_(1))
+    assert load_cogvideox(folder).fingerprint() not in (first, second)
+
+
+def test_a_loaded_model_does_not_hang_on_its_files(folder: Path) -> None:
+    """What safetensors gives is the file itself: cut short in use, it would end the process."""
+    path = folder / "transformer" / WEIGHTS
+    bias = load_file(path)["proj_out.bias"].clone()
+    network = load_weights(build_transformer(TRANSFORMER), (path,), bias.dtype)
+    path.write_bytes(bytes(path.stat().st_size))
+    assert torch.equal(network.proj_out.bias, bias)
+
+
+def test_weights_that_change_while_they_are_read_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build = load.build_vae
+
+    def change_and_build(config: dict[str, Any]) -> Any:
+        rewrite(folder / "transformer" / WEIGHTS, lambda tensors: tensors["proj_out.bias"].add_(1))
+        return build(config)
+
+    monkeypatch.setattr(load, "build_vae", change_and_build)
+    with pytest.raises(WeightsError, match="was changed while it was read"):
+        load_cogvideox(folder)
 
 
 # --- folders that do not ---
