@@ -129,7 +129,17 @@ class VideoReader:
         return other
 
     def at(self, indices: Sequence[int]) -> dict[int, Tensor]:
-        """Single frames of the file; see `read_frames`, which looks through the packets for it first."""
+        """Single frames of the file, as `read_frames`, which looks through the packets first.
+
+        Args:
+            indices: 0-based frame indices in any order; repeats count once.
+
+        Returns:
+            Index to ``(3, h, w)`` float32 RGB in [0, 1], in ascending order.
+
+        Raises:
+            DecodeError: an index that the clip does not have, or a frame that cannot be decoded.
+        """
         wanted = sorted(set(indices))
         info = self.info
         beyond = [i for i in wanted if i < 0 or (i >= info.num_frames and info.num_frames_is_exact)]
