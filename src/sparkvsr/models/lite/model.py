@@ -30,7 +30,7 @@ from sparkvsr.models.lite.upscaler import DetailUpscaler, KeyframeUpscaler, defa
 from sparkvsr.models.lite.vivid_shot import VividPropagator
 from sparkvsr.models.lite.weights import doubling_folder, fingerprint_of, load_propagator, load_upscaler
 
-CODE_VERSION = "lite-2.3"
+CODE_VERSION = "lite-2.4"
 """Raised whenever the same weights give other pixels."""
 
 VIVID_VERSION = "3"
