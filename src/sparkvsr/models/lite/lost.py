@@ -52,8 +52,8 @@ def lost_share(visible: Tensor, error: Tensor) -> float:
     carrying helps, 0.2 to 8 on beating wings, fire, a fast pan.
 
     Args:
-        visible: see ``shown``.
-        error: see ``missed``.
+        visible: ``(1, 1, h, w)``, see ``shown``.
+        error: ``(1, 1, h, w)``, see ``missed``.
     """
     return float((error - _NOISE_LEVELS).clamp(min=0).square().mean() / (visible.mean() + _FLAT))
 
@@ -72,5 +72,5 @@ def found_again(visible: Tensor, error: Tensor, limits: tuple[float, float]) -> 
 
 
 def mean_trust(geometric: Tensor, error: Tensor) -> float:
-    """How far a keyframe covers a frame, 0 to 1."""
+    """How far a keyframe covers a frame, 0 to 1, from the trust in its motion and ``missed``, ``(1, 1, h, w)`` both."""
     return float((geometric * trust(error, PHOTOMETRIC_LEVELS)).mean())
