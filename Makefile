@@ -26,8 +26,9 @@ dev: $(VENV)/.dev ## the same with the tools for tests and checks
 demo: $(VENV)/.installed ## upscale a real clip and say where the result is
 	@$(BIN)/python benchmarks/demo.py $(if $(CLIP),--clip "$(CLIP)")
 
+# A process for each core, four at most: each takes up to 3 GB. Waiting threads sleep instead of taking the others' cores.
 test: $(VENV)/.dev ## run the whole test suite
-	$(BIN)/python -m pytest
+	GOMP_SPINCOUNT=0 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 check: $(VENV)/.dev ## format, lint and types
 	$(BIN)/ruff format --check .

@@ -12,19 +12,22 @@ import pytest
 from typer.testing import Result
 from upscale_clips import decoded, picture, run, write_clip
 
+HEIGHT, WIDTH = 24, 32
+
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """240 frames of 64x48 in two shots."""
-    return write_clip(tmp_path_factory.mktemp("clips") / "in.mp4", frames=240, gop=250, cut=120)
+    """240 frames in two shots, each of two segments."""
+    path = tmp_path_factory.mktemp("clips") / "in.mp4"
+    return write_clip(path, frames=240, size=(HEIGHT, WIDTH), gop=250, cut=120)
 
 
-def write_references(folder: Path) -> Path:
+def write_references(folder: Path, *frames: int) -> Path:
+    """Images for the first frames of both shots."""
     folder.mkdir()
-    for index, scene in ((0, 0), (120, 1)):
-        cv2.imwrite(
-            str(folder / f"{index:05d}.png"), picture(index, 48, 64, scene).repeat(4, 0).repeat(4, 1)[..., ::-1]
-        )
+    for scene, index in enumerate(frames):
+        image = picture(index, HEIGHT, WIDTH, scene).repeat(4, 0).repeat(4, 1)
+        cv2.imwrite(str(folder / f"{index:05d}.png"), image[..., ::-1])
     return folder
 
 
@@ -33,11 +36,12 @@ def events(result: Result) -> dict[str, Any]:
     return {event["event"]: event for event in map(json.loads, result.stdout.splitlines())}
 
 
-def test_one_edit_renders_its_shot_again_and_equals_a_full_run(clip: Path, tmp_path: Path) -> None:
-    refs, out = write_references(tmp_path / "refs"), tmp_path / "out.mp4"
+def test_one_edit_renders_its_shot_again_and_equals_a_full_run(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "in.mp4", frames=40, size=(HEIGHT, WIDTH), gop=250, cut=17)
+    refs, out = write_references(tmp_path / "refs", 0, 17), tmp_path / "out.mp4"
     first = events(run(clip, "-o", out, "--references", refs, "--json"))
-    assert first["plan"]["shots"] == [[0, 120], [120, 240]]
-    assert first["done"]["rendered"] == 240
+    assert first["plan"]["shots"] == [[0, 17], [17, 40]]
+    assert first["done"]["rendered"] == 40
     assert first["done"]["work"] == str(tmp_path / ".out.mp4.work")
     before = decoded(out)
 
@@ -45,22 +49,22 @@ def test_one_edit_renders_its_shot_again_and_equals_a_full_run(clip: Path, tmp_p
     assert again["done"]["rendered"] == 0
     assert decoded(out) == before
 
-    image = cv2.imread(str(refs / "00120.png"))
-    cv2.putText(image, "EDIT", (40, 100), cv2.FONT_HERSHEY_SIMPLEX, 2, (255, 255, 255), 5)
-    cv2.imwrite(str(refs / "00120.png"), image)
+    image = cv2.imread(str(refs / "00017.png"))
+    cv2.putText(image, "EDIT", (10, 60), cv2.FONT_HERSHEY_SIMPLEX, 1, (255, 255, 255), 3)
+    cv2.imwrite(str(refs / "00017.png"), image)
     edited = events(run(clip, "-o", out, "--references", refs, "--json", "--overwrite"))
-    assert edited["resume"]["kept"] == 120
-    assert edited["done"]["rendered"] == 120
+    assert edited["resume"]["kept"] == 17
+    assert edited["done"]["rendered"] == 23
     full = tmp_path / "full.mp4"
-    assert events(run(clip, "-o", full, "--references", refs, "--json", "--no-work"))["done"]["rendered"] == 240
+    assert events(run(clip, "-o", full, "--references", refs, "--json", "--no-work"))["done"]["rendered"] == 40
     assert decoded(out) == decoded(full)
-    assert decoded(out)[:120] == before[:120]
-    assert decoded(out)[120:] != before[120:]
+    assert decoded(out)[:17] == before[:17]
+    assert decoded(out)[17:] != before[17:]
 
 
 def test_a_lost_state_only_costs_time(clip: Path, tmp_path: Path) -> None:
     work, out = tmp_path / "work", tmp_path / "out.mp4"
-    arguments = [clip, "--frames", "120", "-o", out, "--work", work, "--keyframes", "0", "--json"]
+    arguments = [clip, "--frames", "120", "-o", out, "--work", work, "--keyframes", "0", "--look", "faithful", "--json"]
     assert events(run(*arguments))["done"]["rendered"] == 120
     before = decoded(out)
     segments = sorted((work / "segments").glob("*.mkv"), key=lambda path: path.stat().st_mtime)
@@ -92,12 +96,13 @@ def test_a_shot_is_never_continued_without_its_state(
 
 
 def test_a_keyframe_weight_is_part_of_the_key(clip: Path, tmp_path: Path) -> None:
-    refs, out = write_references(tmp_path / "refs"), tmp_path / "out.mp4"
+    refs, out = write_references(tmp_path / "refs", 0, 120), tmp_path / "out.mp4"
     manifest = {"version": 1, "keyframes": [{"index": 0}, {"index": 120}]}
-    assert events(run(clip, "-o", out, "--references", refs, "--json"))["done"]["rendered"] == 240
+    arguments = [clip, "-o", out, "--references", refs, "--look", "faithful", "--json"]
+    assert events(run(*arguments))["done"]["rendered"] == 240
     manifest["keyframes"][0]["weight"] = 0.5  # type: ignore[index]
     (refs / "keyframes.json").write_text(json.dumps(manifest))
-    assert events(run(clip, "-o", out, "--references", refs, "--json", "--overwrite"))["done"]["rendered"] == 120
+    assert events(run(*arguments, "--overwrite"))["done"]["rendered"] == 120
 
 
 def test_clean_removes_the_work_folder_and_nothing_else(clip: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import resource
 import socket
 import threading
@@ -46,11 +47,23 @@ def raw_server(answer: Callable[[socket.socket], None]) -> Iterator[tuple[int, l
                 while True:
                     line, _ = listening.accept()
                     with line, suppress(OSError):
-                        seen.append(line.recv(65536))
+                        seen.append(whole_request(line))
                         answer(line)
 
         threading.Thread(target=serve, daemon=True).start()
         yield listening.getsockname()[1], seen
+
+
+def whole_request(line: socket.socket) -> bytes:
+    """All of it: closing a connection with something unread takes back what was answered."""
+    given = b""
+    while (more := line.recv(65536)) != b"":
+        given += more
+        head, _, body = given.partition(b"\r\n\r\n")
+        length = re.search(rb"content-length: *(\d+)", head, re.IGNORECASE)
+        if b"\r\n\r\n" in given and (length is None or len(body) >= int(length[1])):
+            break
+    return given
 
 
 def bomb(height: int, width: int) -> bytes:

@@ -25,6 +25,7 @@ from sparkvsr.studio.frames import encoded
 from sparkvsr.studio.pictures import Pictures
 from sparkvsr.studio.studio import Studio, StudioOptions
 from sparkvsr.video import read_frames
+from sparkvsr.video.pixels import to_uint8
 
 LITE = {**BICUBIC, "model": "lite"}
 
@@ -149,7 +150,7 @@ def test_from_keyframe_to_file_as_the_command_line_does_it(lite: Studio, tmp_pat
     frames = read_frames(tmp_path / "cli.mp4", [0, 13, 14, 23])
     for index, pixels in frames.items():
         key = next(key for start, stop, key, *_ in clip.shown.listed() if start <= index < stop)
-        expected = (pixels * 255).round().byte().permute(1, 2, 0).numpy()
+        expected = to_uint8(pixels).permute(1, 2, 0).numpy()
         data = clip.ask("frame", place=clip.result(key, index), kind="png")
         assert np.array_equal(cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), 1), cv2.COLOR_BGR2RGB), expected)
 

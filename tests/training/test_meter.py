@@ -87,7 +87,7 @@ class Recorder:
     [
         (Recorder("log_image", "log_video", experiment=None), ["image", "video"]),  # as WandbLogger
         (Recorder(experiment=Recorder("add_image")), ["image"]),  # as TensorBoardLogger
-        (Recorder(experiment=Recorder("log_artifact"), run_id="7"), ["video"]),  # as MLFlowLogger
+        (Recorder(experiment=Recorder("log_image", "log_artifact"), run_id="7"), ["image", "video"]),  # as MLFlowLogger
         (Recorder(experiment=Recorder()), []),  # as CSVLogger
     ],
 )

@@ -55,7 +55,7 @@ def show_clip(logger: Logger, name: str, strip: Tensor, frames: Tensor, video: P
     try:
         # Weights & Biases, and whoever follows its signatures: lists, one entry per item.
         if callable(getattr(taker, "log_image", None)):
-            taker.log_image(key, [strip.permute(1, 2, 0).mul(255).round().to(torch.uint8).numpy()], step=step)
+            taker.log_image(key, [_bytes_of(strip)], step=step)
             given.append("image")
         if callable(getattr(taker, "log_video", None)):
             taker.log_video(key, [str(video)], step=step, format=["mp4"])
@@ -69,8 +69,15 @@ def show_clip(logger: Logger, name: str, strip: Tensor, frames: Tensor, video: P
                 experiment.add_video(key, frames[None].mul(255).round().to(torch.uint8), step, fps=fps)
                 given.append("video")
         elif callable(getattr(experiment, "log_artifact", None)) and hasattr(logger, "run_id"):  # MLflow
-            experiment.log_artifact(taker.run_id, str(video), artifact_path=f"validation/step-{step:06d}")
+            place = f"validation/step-{step:06d}"
+            experiment.log_image(taker.run_id, _bytes_of(strip), f"{place}/{name}.png")
+            given.append("image")
+            experiment.log_artifact(taker.run_id, str(video), artifact_path=place)
             given.append("video")
     except Exception as exc:  # noqa: BLE001  (a picture less in a log is no reason to end a run of days)
         _log.warning("%s did not take a validation clip: %s", type(logger).__name__, str(exc).split("\n")[0])
     return given
+
+
+def _bytes_of(picture: Tensor) -> Any:
+    return picture.permute(1, 2, 0).mul(255).round().to(torch.uint8).numpy()

@@ -50,7 +50,14 @@ class PassingPlan:
         on_note: Callable[[str], None],
         first: int = 0,
     ) -> tuple[LookAhead, PassingRestorer]:
-        """What looks ahead, and what restores; see there for the arguments."""
+        """What looks ahead, and what restores.
+
+        Args:
+            model: restores.
+            pixels_of: LR pixels ``(3, h, w)`` float32 in [0, 1] of a frame that is held.
+            on_note: told what is worth a line, once each.
+            first: index of the first frame.
+        """
         look = LookAhead(self.choice, fills=self.fills, reach=model.keyframe_lookahead or 0, first=first)
         return look, PassingRestorer(model, look, self.run.settings, pixels_of, self.maker, on_note)
 
