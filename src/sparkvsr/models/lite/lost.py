@@ -20,7 +20,7 @@ PREVIOUS_LOST, KEYFRAME_LOST = 0.25, 0.35
 
 # Shares by place up to which all is trusted, and from which on nothing is. Chosen on clips of training (herons, leaves,
 # a walk, a waterfall, an explosion; clean LR), where it gives up to 0.05 dB; on fire, where carrying had cost up to
-# 2.5 dB against bicubic, no blind frame falls below bicubic any more. It costs 0.01 to 0.04 dB blind where motion is
+# 2.5 dB against bicubic, no blind frame falls below bicubic any more. It costs up to 0.04 dB blind where motion is
 # plain (Vid4, butterfly). Somebody's picture is given up later.
 OWN_RANGE, GIVEN_RANGE = (0.02, 0.1), (0.1, 0.4)
 
