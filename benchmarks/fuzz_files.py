@@ -312,12 +312,12 @@ class Kind:
     make: Callable[[Path], None]
     use: Callable[[Path], None]
     files: tuple[str, ...]
-    share: int = 4
+    share: int = 16
 
 
 KINDS: dict[str, Kind] = {
     "manifest": Kind(make_manifest, use_manifest, ("refs/keyframes.json",)),
-    "store": Kind(make_store, use_store, ("work/segments/*", "work/*.json")),
+    "store": Kind(make_store, use_store, ("work/segments/*", "work/*.json"), 4),
     "checkpoint": Kind(make_checkpoint, use_checkpoint, ("run/last.ckpt",)),
     "config": Kind(make_checkpoint, use_config, ("run/config.yaml",), 1),
     "groups": Kind(make_groups, use_groups, ("groups/*/mine.yaml",), 1),
@@ -327,7 +327,7 @@ KINDS: dict[str, Kind] = {
     "lora": Kind(make_lora, use_lora, ("pytorch_lora_weights.safetensors", "adapter_config.json")),
     "prompts": Kind(make_prompts, use_prompts, ("prompts.json",)),
     "y4m": Kind(make_y4m, use_y4m, ("in.y4m",)),
-    "studio": Kind(make_studio, use_studio, ("analysis.json",), 2),
+    "studio": Kind(make_studio, use_studio, ("analysis.json",)),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 from collections.abc import Callable
@@ -9,9 +10,10 @@ from pathlib import Path
 
 import cv2
 import pytest
-from upscale_clips import decoded, picture, run, write_clip
+from typer.testing import Result
+from upscale_clips import decoded, picture, run, sparkvsr, write_clip
 
-from sparkvsr.errors import DecodeError
+from sparkvsr.errors import DecodeError, KeyframeError, WeightsError
 from sparkvsr.inference.clip.store import WorkStore
 from sparkvsr.inference.clip.work import ClipWork
 
@@ -199,3 +201,106 @@ def test_workers_and_the_second_reader_hold_frames_too(clip: Path, tmp_path: Pat
     job = UpscaleJob(prepared.job, load_model("bicubic"), make_reference_maker("bicubic"))
     with pytest.raises(DecodeError, match="was changed while it was read"):
         keyframe_loader(job).load(40)
+
+
+def said(result: Result) -> str:
+    assert result.exit_code == 1, result.output
+    assert "Traceback" not in result.output
+    return " ".join(result.stderr.split())
+
+
+def before(monkeypatch: pytest.MonkeyPatch, place: str, change: Callable[[], object]) -> None:
+    """Change something right before a function of the product is called for the first time."""
+    module, _, name = place.rpartition(".")
+    owner = importlib.import_module(module)
+    called, changed = getattr(owner, name), []
+
+    def first(*arguments: object, **named: object) -> object:
+        if not changed:
+            changed.append(change())
+        return called(*arguments, **named)
+
+    monkeypatch.setattr(owner, name, first)
+
+
+def test_what_changes_while_it_is_joined_gets_no_name(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, out = Path(shutil.copy2(clip, tmp_path / "in.mp4")), tmp_path / "out.mp4"
+    before(monkeypatch, "sparkvsr.video.assemble._display_ranks", lambda: other_clip(source))
+    assert "was changed while it was read" in said(run(source, "-o", out, *FAST))
+    assert [path.name for path in tmp_path.iterdir() if "out" in path.name] == [".out.mp4.work"]
+
+
+@pytest.mark.parametrize("place", ["read_frames", "write_manifest"])
+def test_keyframes_of_a_clip_that_changes_are_not_written(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    source = Path(shutil.copy2(clip, tmp_path / "in.mp4"))
+    before(monkeypatch, f"sparkvsr.inference.keyframe_job.{place}", lambda: in_place(source))
+    result = sparkvsr("keyframes", source, "--every", "60", "--references", "bicubic", "-o", tmp_path / "refs")
+    assert "was changed while it was read" in said(result)
+    assert not (tmp_path / "refs").exists()
+
+
+@pytest.mark.parametrize("name", ["c.html", "c.mp4"])
+def test_clips_that_change_are_not_compared(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    source = Path(shutil.copy2(clip, tmp_path / "in.mp4"))
+    before(monkeypatch, "sparkvsr.inference.compare.comparison.match_size", lambda: other_clip(source))
+    result = sparkvsr("compare", clip, source, "-o", tmp_path / name, "--frames", "4")
+    assert "was changed while it was read" in said(result)
+    assert not (tmp_path / name).exists()
+
+
+def test_scores_of_a_clip_that_changes_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("sr", "gt"):
+        (tmp_path / name).mkdir()
+        for index in range(3):
+            cv2.imwrite(str(tmp_path / name / f"{index:03d}.png"), picture(index, 48, 64))
+    command = ("eval", "--pred", tmp_path / "sr", "--gt", tmp_path / "gt", "--metrics", "psnr", "-o", tmp_path / "out")
+    last = tmp_path / "gt" / "002.png"
+    with monkeypatch.context() as patched:
+        before(
+            patched, "sparkvsr.evaluation.measuring.ExtremeFrames", lambda: cv2.imwrite(str(last), picture(9, 48, 64))
+        )
+        assert "was changed while it was measured" in said(sparkvsr(*command))
+    assert not list((tmp_path / "out").rglob("*.json"))
+    assert sparkvsr(*command).exit_code == 0
+
+
+def test_a_reference_rewritten_with_its_time_put_back_is_refused(clip: Path, tmp_path: Path) -> None:
+    """A bitmap keeps its size whatever it shows; of a file into a pipe as well, which has no segments."""
+    from sparkvsr.inference.clip.job import prepare
+    from sparkvsr.inference.clip.render import keyframe_loader
+    from sparkvsr.inference.options import UpscaleOptions
+    from sparkvsr.models.registry import load_model
+
+    image = tmp_path / "refs" / "00000.bmp"
+    image.parent.mkdir()
+    cv2.imwrite(str(image), picture(0, 96, 128))
+    options = UpscaleOptions(model="bicubic", scale=2, references=str(image.parent), frames=4)
+    job = prepare(clip, None, options, load_model("bicubic"), lambda _: None, into_pipe=True)
+    loader = keyframe_loader(job)
+    status = image.stat()
+    cv2.imwrite(str(image), picture(0, 96, 128, 1))
+    os.utime(image, ns=(status.st_atime_ns, status.st_mtime_ns))
+    with pytest.raises(KeyframeError, match="keyframe 0 was changed"):
+        loader.load(0)
+
+
+@pytest.mark.parametrize("look", ["faithful", "vivid"])
+def test_weights_that_change_while_they_are_read_get_no_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, look: str
+) -> None:
+    from sparkvsr.models.lite.model import load_lite
+    from sparkvsr.models.lite.weights import PROPAGATOR_FILE, embedded_folder
+
+    folder = Path(shutil.copytree(embedded_folder(), tmp_path / "model"))
+    file = folder / PROPAGATOR_FILE
+    before(
+        monkeypatch, "sparkvsr.models.lite.model.doubling_folder", lambda: file.write_bytes(file.read_bytes() + b" ")
+    )
+    with pytest.raises(WeightsError, match="was changed while it was read"):
+        load_lite(folder, look=look)

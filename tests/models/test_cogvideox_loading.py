@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from cogvideox_nano import TEXT_DIM, TOKENS, TRANSFORMER, VAE, moving_gradient, 
 from safetensors.torch import load_file, save_file
 
 from sparkvsr.errors import ConfigError, WeightsError
-from sparkvsr.models.cogvideox import load_cogvideox
+from sparkvsr.models.cogvideox import load, load_cogvideox
 from sparkvsr.models.cogvideox.networks.hub import local_models
 from sparkvsr.models.cogvideox.networks.lora_files import merge_lora
 from sparkvsr.models.cogvideox.networks.precision import Int8Linear, choose_precision
@@ -78,21 +79,22 @@ def test_weights_are_cast_as_they_come_and_nothing_stays_on_meta(original: Path)
 
 
 def test_loading_makes_no_second_copy(original: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each parameter is the very tensor that was read, not a copy of it."""
+    """Of what was read, one tensor at a time is there beside the parameters."""
     from sparkvsr.models.cogvideox.networks import weight_files as loading
 
-    read: list[int] = []
+    read: list[weakref.ref[torch.Tensor]] = []
     original_tensors = loading._tensors
 
     def watched(shard: Path) -> Any:
         for name, tensor in original_tensors(shard):
-            read.append(tensor.data_ptr())
+            read.append(weakref.ref(tensor))
+            assert sum(one() is not None for one in read) <= 2  # the last one, and this
             yield name, tensor
 
     monkeypatch.setattr(loading, "_tensors", watched)
     checked = open_folder(original)
     network = load_weights(build_transformer(checked.transformer), checked.shards["transformer"], torch.float32)
-    assert {tensor.data_ptr() for tensor in network.state_dict().values()} <= set(read)
+    assert len(read) == len(network.state_dict())
 
 
 def test_the_import_is_light() -> None:
@@ -124,8 +126,34 @@ def test_fingerprint_changes_with_weights_and_options(folder: Path) -> None:
     assert load_cogvideox(folder, colour="none").fingerprint() != first
     assert load_cogvideox(folder, slot="exact").fingerprint() != first
     assert load_cogvideox(folder, carry=False).fingerprint() != first
+    loaded = load_cogvideox(folder)
     rewrite(folder / "transformer" / WEIGHTS, lambda tensors: tensors["proj_out.bias"].add_(1))
-    assert load_cogvideox(folder).fingerprint() != first
+    second = load_cogvideox(folder).fingerprint()
+    assert second != first
+    assert loaded.fingerprint() == first  # of what was read, whatever lies there now
+    rewrite(folder / EMBEDDING_FOLDER / EMBEDDING_FILE, lambda tensors: tensors[EMBEDDING_KEY].add_(1))
+    assert load_cogvideox(folder).fingerprint() not in (first, second)
+
+
+def test_a_loaded_model_does_not_hang_on_its_files(folder: Path) -> None:
+    """What safetensors gives is the file itself: cut short in use, it would end the process."""
+    path = folder / "transformer" / WEIGHTS
+    bias = load_file(path)["proj_out.bias"].clone()
+    network = load_weights(build_transformer(TRANSFORMER), (path,), bias.dtype)
+    path.write_bytes(bytes(path.stat().st_size))
+    assert torch.equal(network.proj_out.bias, bias)
+
+
+def test_weights_that_change_while_they_are_read_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build = load.build_vae
+
+    def change_and_build(config: dict[str, Any]) -> Any:
+        rewrite(folder / "transformer" / WEIGHTS, lambda tensors: tensors["proj_out.bias"].add_(1))
+        return build(config)
+
+    monkeypatch.setattr(load, "build_vae", change_and_build)
+    with pytest.raises(WeightsError, match="was changed while it was read"):
+        load_cogvideox(folder)
 
 
 # --- folders that do not ---

@@ -297,3 +297,32 @@ def test_a_model_that_cannot_be_loaded_is_told(tmp_path: Path) -> None:
     until(lambda: clip.error, 20)
     assert "nothing" in str(clip.error)
     studio.close()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("shots", [[0, float("inf")]]),
+        ("shots", [[1, 3]]),
+        ("shots", [[0, 2], [1, 3]]),
+        ("shots", [[0, 0], [0, 3]]),
+        ("times", [[0, "1"], [1, 1], [2, 1]]),
+        ("wanted", [float("inf")]),
+        ("wanted", [3]),
+        ("colour", float("nan")),
+        ("digests", ["00"]),
+    ],
+)
+def test_a_kept_analysis_of_others_is_made_anew_where_it_is_not_sound(key: str, value: object) -> None:
+    kept = {
+        "clip": "x",
+        "shots": [[0, 1], [1, 3]],
+        "times": [[0, 1], [1, 1], [2, None]],
+        "digests": ["00", "01", "02"],
+        "colour": 0.0,
+        "warnings": [],
+        "side_data": [],
+        "wanted": [0],
+    }
+    assert analysis_from_json(kept, "x") is not None
+    assert analysis_from_json({**kept, key: value}, "x") is None

@@ -8,10 +8,11 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+import torch
 from video_clips import picture, write_clip, write_rich_clip
 
 from sparkvsr.errors import DecodeError
-from sparkvsr.video import VideoWriter, probe
+from sparkvsr.video import VideoReader, VideoWriter, probe
 
 
 @pytest.mark.parametrize(
@@ -187,3 +188,13 @@ def test_odd_names_are_only_names(tmp_path: Path) -> None:
         with VideoWriter(target, source=info, size=(48, 64)) as writer:
             writer.write(__import__("torch").zeros(3, 48, 64))
         assert probe(target).num_frames == 1
+
+
+def test_a_picture_cropped_at_its_left_is_exactly_that(tmp_path: Path, ffmpeg) -> None:
+    """FFmpeg shows again what is cut off at the left, to keep memory aligned, unless it is told not to."""
+    whole, cropped = write_clip(tmp_path / "w.mp4", num_frames=2), tmp_path / "c.mp4"
+    crop = "h264_metadata=crop_left=2:crop_right=4:crop_top=2"
+    ffmpeg("-i", whole, "-c", "copy", "-bsf:v", crop, cropped)
+    assert (probe(cropped).width, probe(cropped).height) == (58, 46)
+    for frame, full in zip(VideoReader(cropped), VideoReader(whole), strict=True):
+        assert torch.equal(frame.pixels[:, 4:-4, 4:-4], full.pixels[:, 6:-4, 6:-8])

@@ -221,3 +221,27 @@ def test_styled_and_web_subtitles_become_timed_text(tmp_path: Path, ffmpeg) -> N
         assert any("converted to mov_text" in note for note in writer.notes)
         ffmpeg("-i", tmp_path / f"{codec}.mp4", "-map", "0:s:0", tmp_path / f"{codec}.srt")
         assert "00:00:00,100 --> 00:00:00,700\nTwo\nlines" in (tmp_path / f"{codec}.srt").read_text()
+
+
+def test_an_empty_sound_track_is_told(tmp_path: Path, ffmpeg) -> None:
+    full = write_clip(tmp_path / "f.mp4", num_frames=5)
+    source = tmp_path / "s.mkv"
+    ffmpeg(
+        "-i",
+        full,
+        "-f",
+        "lavfi",
+        "-i",
+        "anullsrc=d=0.1",
+        "-map",
+        "0:v",
+        "-map",
+        "1:a",
+        "-c:v",
+        "copy",
+        "-frames:a",
+        "0",
+        source,
+    )
+    notes = copy_clip(source, tmp_path / "o.mp4").notes
+    assert [note for note in notes if "is empty: nothing of it is in the output" in note], notes

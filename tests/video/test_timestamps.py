@@ -114,6 +114,19 @@ def test_late_picture_stays_late(tmp_path: Path, ffmpeg, ffprobe) -> None:
         assert starts == pytest.approx([0.5, 0.0], abs=0.001)
 
 
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+@pytest.mark.parametrize("bframes", ["0", "2"])
+def test_avi_begins_with_its_sound(tmp_path: Path, ffmpeg, ffprobe, codec: str, bframes: str) -> None:
+    """FFmpeg 8 gives the pictures of H.264, and of whatever has B-frames, a frame too late."""
+    full = write_clip(tmp_path / "f.mp4", num_frames=12, fps=Fraction(10), audio_seconds=1.2, codec=codec,
+                      options={"bf": bframes})  # fmt: skip
+    ffmpeg("-i", full, "-c:v", "copy", "-c:a", "pcm_s16le", "-bsf:v", "null", tmp_path / "s.avi")
+    copy_clip(tmp_path / "s.avi", tmp_path / "o.mkv")
+    streams = ffprobe(tmp_path / "o.mkv", "-show_streams")["streams"]
+    assert [float(stream["start_time"]) for stream in streams] == pytest.approx([0.0, 0.0], abs=0.001)
+    assert times(tmp_path / "o.mkv", ffprobe) == pytest.approx([k / 10 for k in range(12)], abs=0.001)
+
+
 def test_transport_stream_offset_is_taken_off_all_streams(tmp_path: Path, ffmpeg, ffprobe) -> None:
     full = write_clip(tmp_path / "f.mp4", num_frames=50, audio_seconds=2.0)
     ffmpeg("-i", full, "-c", "copy", "-output_ts_offset", "1000", tmp_path / "s.ts")

@@ -256,7 +256,7 @@ class BenchRun:
 
         return ClipTask(
             name=clip.name, num_frames=clip.num_frames, fps=clip.fps or self.bench.fps, produce=produce, gt=clip.gt,
-            identity=identity, facts=facts, notes=clip.notes,
+            identity=identity, facts=facts, notes=clip.notes, sources=clip.identity,
         )  # fmt: skip
 
     def _subset(self, clips: list[BenchClip]) -> str:

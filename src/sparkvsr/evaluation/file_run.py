@@ -66,6 +66,7 @@ def evaluate_files(
             produce=_frames_of(pair.sr),
             gt=pair.gt,
             identity=pair.sr.identity(),
+            sources=pair.sr.identity,
             facts={"sr_source": pair.sr.describe(), "gt_source": pair.gt.describe()},
             notes=[*pair.notes, *pair.sr.warnings(), *pair.gt.warnings()],
         )

@@ -105,12 +105,13 @@ class FileClip(FrameClip):
         return to_uint8(read_frames(self.path, [index])[index])
 
     def identity(self) -> str:
-        """See ``FrameClip``: path, sizes and times of the files, not their content."""
+        """See ``FrameClip``: path, sizes and times of the files (of their change too, which no tool puts back)."""
         files = self._info.files or (self.path,)
         digest = hashlib.sha256()
         for file in files:
             state = file.stat()
-            digest.update(os.fsencode(file.name) + f" {state.st_size} {state.st_mtime_ns}\n".encode())
+            times = f"{state.st_mtime_ns} {state.st_ctime_ns}"
+            digest.update(os.fsencode(file.name) + f" {state.st_size} {times}\n".encode())
         return f"{self.path.resolve()} {digest.hexdigest()[:16]} {self._limit}"
 
     def describe(self) -> str:

@@ -77,7 +77,9 @@ def _pictures(record: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
 
 
 def _figure(clip: str, picture: dict[str, Any], folder: Path, primary: str) -> dict[str, Any] | None:
-    images = {kind: data_uri(folder / file) for kind, file in picture["files"].items() if (folder / file).is_file()}
+    # Files of this folder only, whatever a record that was kept says: the page holds what they hold.
+    files = {kind: folder / Path(file).name for kind, file in picture["files"].items()}
+    images = {kind: data_uri(path) for kind, path in files.items() if path.is_file() and not path.is_symlink()}
     if "sr" not in images:
         return None
     value = format_value(primary, picture["value"])

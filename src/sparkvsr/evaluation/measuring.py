@@ -47,6 +47,7 @@ class ClipTask:
         identity: changes when inputs or the way of restoring change.
         facts: more to write into the record (keyframes, times).
         notes: warnings about this clip.
+        sources: identity of the files that ``produce`` reads, as they are now.
     """
 
     name: str
@@ -57,6 +58,27 @@ class ClipTask:
     identity: str
     facts: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    sources: Callable[[], str] | None = None
+
+    def __post_init__(self) -> None:
+        self._before = self._state()
+
+    def check_unchanged(self) -> None:
+        """Hold the files against what they were.
+
+        Raises:
+            MetricError: one is another, so that nobody knows what was measured.
+        """
+        if self._state() != self._before:
+            msg = f"{self.name} was changed while it was measured; run the same again when nothing writes into it"
+            raise MetricError(msg)
+
+    def _state(self) -> tuple[str, str]:
+        try:
+            own = self.sources() if self.sources is not None else ""
+            return own, self.gt.identity() if self.gt is not None else ""
+        except OSError:
+            return "gone", ""
 
 
 @dataclass(frozen=True)
@@ -238,8 +260,10 @@ def _measure_one(
         started = time.monotonic()
         scores = meter.finish()
         seconds += time.monotonic() - started
+        task.check_unchanged()
     except MetricError as exc:
         meter.close()
+        task.check_unchanged()  # which would explain it
         raise exc if str(exc).startswith(task.name) else MetricError(f"{task.name}: {exc}") from exc
     except BaseException:
         meter.close()
@@ -312,14 +336,18 @@ def _read_kept(folder: Path, task: ClipTask, options: MeasureOptions, basis: str
     if kept.get("fingerprint") != _fingerprint(task, options, basis):
         return None
     record = kept.get("record")
-    return record if isinstance(record, dict) else None
+    return record if isinstance(record, dict) and kept.get("sha256") == _digest(record) else None
 
 
 def _write_kept(folder: Path, task: ClipTask, options: MeasureOptions, basis: str, record: dict[str, Any]) -> None:
     file = folder / f"{safe_name(task.name)}.json"
     partial = file.with_suffix(".partial")
+    kept = {"fingerprint": _fingerprint(task, options, basis), "sha256": _digest(record), "record": record}
     with _writing(folder):
-        partial.write_text(
-            json.dumps({"fingerprint": _fingerprint(task, options, basis), "record": record}), encoding="utf-8"
-        )
+        partial.write_text(json.dumps(kept), encoding="utf-8")
         partial.replace(file)
+
+
+def _digest(record: dict[str, Any]) -> str:
+    """Of what was measured: a file that was damaged since is measured again."""
+    return hashlib.sha256(json.dumps(record).encode()).hexdigest()

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from sparkvsr.errors import ConfigError, DecodeError, EncodeError, KeyframeError, SparkVSRError
 from sparkvsr.hooks import Hook, silent
+from sparkvsr.inference.clip.unchanged import Watched
 from sparkvsr.inference.events import input_event
 from sparkvsr.keyframes.checks import content_notes
 from sparkvsr.keyframes.choice import KeyframeChoice
@@ -131,6 +132,7 @@ def make_keyframes(
         msg = f"--best {options.best} leaves nothing to do; give at least 1"
         raise ConfigError(msg)
     info = probe(path, options.stream)
+    watched = Watched(info)
     hook(input_event(info))
     size = output_size((info.height, info.width), scale=options.scale)
     if options.best is None:
@@ -149,6 +151,7 @@ def make_keyframes(
     if not selection.indices:
         msg = f"{path} has no frame that can be a keyframe ({selection.method}); use --every or --keyframes"
         raise KeyframeError(msg)
+    watched.check()  # before images are made, which may cost money
     maker.check(selection.indices, (info.height, info.width))
     notes = [size.note] if size.note else []
     notes += selection_notes(selection)
@@ -176,6 +179,7 @@ def make_keyframes(
             num_frames=analysis.shots[-1].stop,
         )
         write_manifest(work, manifest)
+        watched.check()
         try:
             notes += move_into_place(work, folder)
         except OSError as exc:

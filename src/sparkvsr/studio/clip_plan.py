@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +80,24 @@ def analysis_from_json(kept: Any, identity: str) -> Analysis | None:
         warnings, side_data = [str(text) for text in kept["warnings"]], frozenset(map(str, kept["side_data"]))
         record = ClipRecord(0, times, digests, float(kept["colour"]), warnings, side_data)
         record.wanted = None if kept["wanted"] is None else tuple(map(int, kept["wanted"]))
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
-    return (shots, record) if shots and shots[-1].stop == len(digests) == len(times) else None
+    return (shots, record) if _is_sound(shots, record) else None
+
+
+def _is_sound(shots: list[Shot], record: ClipRecord) -> bool:
+    """Whether shots cover the clip one after the other, and times are what a clip has."""
+    count = len(record.digests)
+    bounds = [0, *(shot.stop for shot in shots)]
+    return (
+        count > 0
+        and bounds[-1] == count == len(record.times)
+        and [shot.start for shot in shots] == bounds[:-1]
+        and all(a < b for a, b in pairwise(bounds))
+        and all(value is None or type(value) is int for time in record.times for value in time)
+        and all(0 <= index < count for index in record.wanted or ())
+        and isfinite(record.colour)
+    )
 
 
 class ClipPlanner:

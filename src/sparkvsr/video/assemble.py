@@ -7,7 +7,7 @@ those of the source's frames.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -44,6 +44,7 @@ def assemble_video(
     overwrite: bool = False,
     clip_range: tuple[int, int] | None = None,
     made_by: str = "",
+    check: Callable[[], object] | None = None,
 ) -> list[str]:
     """Write the final file; its name appears only when it is complete.
 
@@ -53,6 +54,7 @@ def assemble_video(
         times: of all frames, in display order.
         source, size, options, overwrite, clip_range: as for `VideoWriter`.
         made_by: goes into the file's comment, behind the source's own.
+        check: called when all is read, before the file gets its name; what it raises ends the work.
 
     Returns:
         What the output cannot hold or holds differently, one line each.
@@ -74,7 +76,11 @@ def assemble_video(
     try:
         with encoding(path):
             sink.write_all(segments, ranks, times)
-            sink.finish()
+            sink.write_end()
+        if check is not None:
+            check()
+        with encoding(path):
+            sink.give_name()
     except BaseException:
         sink.discard()
         raise
@@ -171,11 +177,14 @@ class _PacketSink(VideoSink):
             shown.append(value)
         return shown, [duration or 0 for _, duration in times]
 
-    def finish(self) -> None:
-        """Write the rest of the other streams and the file's end, and give it its name."""
+    def write_end(self) -> None:
+        """Write the rest of the other streams and the file's end."""
         if self._copier is not None:
             self._copier.advance(None)
         self._container.close()
         if self._copier is not None:
             self._copier.close()
+
+    def give_name(self) -> None:
+        """Give the file its name."""
         replace_durably(self._partial, self.path)

@@ -188,6 +188,8 @@ def main_video_stream(
         raise DecodeError(msg)
     check_size(path, stream.codec_context.width, stream.codec_context.height)
     stream.codec_context.options = {**stream.codec_context.options, **DECODER_OPTIONS}
+    # Else FFmpeg moves the left edge of a cropped picture to where memory is aligned, and shows what was cut off.
+    stream.codec_context.flags |= av.codec.context.Flags.unaligned
     return stream
 
 

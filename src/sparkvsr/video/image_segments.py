@@ -21,6 +21,7 @@ from .options import check_output, output_kind
 from .pixels import is_grey_format
 
 SEGMENT_SUFFIX = ".zip"
+_ENCRYPTED = 1
 
 
 class ImageSegmentWriter:
@@ -103,9 +104,13 @@ def unpack_images(segment: Path, folder: Path) -> Iterator[Path]:
 def _images(segment: Path) -> Iterator[bytes]:
     try:
         with zipfile.ZipFile(segment) as archive:
-            for name in sorted(archive.namelist()):
-                yield archive.read(name)
-    except (zipfile.BadZipFile, NotImplementedError, OSError) as exc:
+            for entry in sorted(archive.infolist(), key=lambda entry: entry.filename):
+                # As they were written; packed ones could be larger than all memory.
+                if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & _ENCRYPTED:
+                    msg = f"{entry.filename!r} was not written by sparkvsr"
+                    raise zipfile.BadZipFile(msg)
+                yield archive.read(entry)
+    except (zipfile.BadZipFile, NotImplementedError, OSError, EOFError, ValueError) as exc:
         msg = f"{segment} is damaged ({exc}); delete the work folder and start again"
         raise DecodeError(msg) from exc
 

@@ -230,7 +230,7 @@ class VideoReader:
             )
 
     def _repeat(self, frame: Frame, index: int, scan: PacketScan) -> Frame:
-        return Frame(index, scan.pts[index], _duration(scan, index), frame.pixels, frame.alpha)
+        return Frame(index, scan.times[index], _duration(scan, index), frame.pixels, frame.alpha)
 
     def _convert(self, frame: av.VideoFrame, index: int, scan: PacketScan) -> Frame:
         self.side_data |= side_data_names([frame])

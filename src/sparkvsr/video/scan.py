@@ -30,8 +30,8 @@ class PacketScan:
     pts: array = field(default_factory=lambda: array("q"))
     """Presentation times in `time_base` units, ascending, the same that the decoder gives; empty without such."""
     times: array = field(default_factory=lambda: array("q"))
-    """`pts`, or for files that have only decoding times (AVI) those: frame k is shown when packet k is due. Empty when
-    there are none at all (raw streams)."""
+    """When each frame is shown: `pts`, but in AVI, which has only decoding times, frame k when packet k is due. Empty
+    when there are none at all (raw streams)."""
     iframe_indices: list[int] = field(default_factory=list)
     sync_indices: list[int] = field(default_factory=list)
     """The subset of I-frames that a decoder can start at."""
@@ -108,7 +108,8 @@ def _collect(container: av.container.InputContainer, stream: av.video.stream.Vid
                 pts[k] += shift
                 dts[k] += shift
     # AVI stores no presentation times. FFmpeg finds them for MPEG-4; for H.264 it makes some up in decoding order.
-    is_avi_reordered = container.format.name == "avi" and bool(stream.codec_context.has_b_frames)
+    is_avi = container.format.name == "avi"
+    is_avi_reordered = is_avi and bool(stream.codec_context.has_b_frames)
     has_all_pts &= not (is_avi_reordered and all(a < b for a, b in pairwise(pts)))
     scan.is_exact = codec not in _INEXACT_CODECS and scan.damage is None
 
@@ -125,9 +126,10 @@ def _collect(container: av.container.InputContainer, stream: av.video.stream.Vid
     is_unique = has_all_pts and all(pts[a] < pts[b] for a, b in pairwise(order))
     if is_unique:
         scan.pts = scan.times = array("q", (pts[i] for i in order))
-    elif has_all_dts:
+    # What FFmpeg makes of an AVI with B-frames, and of H.264 in any case, puts the picture a frame behind the sound.
+    if has_all_dts and (is_avi or not is_unique):
         due = sorted(dts[i] for i in order)
-        scan.times = array("q", due) if all(a < b for a, b in pairwise(due)) else array("q")
+        scan.times = array("q", due) if all(a < b for a, b in pairwise(due)) else scan.pts
     for index, i in enumerate(order):
         if flags[i] & _INTRA:
             scan.iframe_indices.append(index)

@@ -49,6 +49,7 @@ class StreamCopier:
         self._converters: dict[int, SubtitleConverter] = {}
         self._last_dts: dict[int, int] = {}
         self._refused: set[int] = set()
+        self._filled: set[int] = set()
         self._transcoders: dict[int, SoundTranscoder] = {}
         self._followers: dict[int, StepFollower] = {}
         plans = plan_streams(self._input, source.stream_index, suffix)
@@ -263,6 +264,7 @@ class StreamCopier:
             elif index in self._converters:
                 converted = self._converters[index].convert(packet)
                 packets = [] if converted is None else [converted]
+            self._filled.update([index] if packets else ())
             for ready in packets:
                 ready.stream = copy
                 self._output.mux(ready)
@@ -284,9 +286,14 @@ class StreamCopier:
         """What the sound encoders hold back, once."""
         for index, transcoder in self._transcoders.items():
             for packet in transcoder.convert(None):
+                self._filled.add(index)
                 packet.stream = self._copies[index]
                 self._output.mux(packet)
         self._transcoders = {}
+        if not self._is_cut:  # a part may well lie between two subtitles
+            for index in sorted(set(self._copies) - self._filled - self._refused):
+                self._notes.append(f"{label(self._input.streams[index])} is empty: nothing of it is in the output")
+        self._filled = set(self._copies)
 
 
 def _packet_seconds(packet: av.Packet) -> Fraction | None:

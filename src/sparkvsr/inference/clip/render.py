@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
@@ -35,17 +35,19 @@ RELEASE_EVERY = 16
 """Frames between two releases of free heap memory: 1% of lite's time at 320x180; with 8 it is 3% for 20 MiB less."""
 
 
-def keyframe_loader(job: UpscaleJob, segments: Iterable[Segment] = ()) -> KeyframeLoader:
+def keyframe_loader(job: UpscaleJob, planned: Mapping[int, str] | None = None) -> KeyframeLoader:
     """The loader of a job's keyframes.
 
     Args:
         job: whose keyframes are meant.
-        segments: that are rendered with them: an image that is not the one of their keys is refused.
+        planned: identities of their images, of those that are used now by default: another image is refused.
     """
     clip, maker = job.clip, job.maker
     # Files of the user's; what a program or an endpoint gives is asked for once, under the key of its settings.
-    is_given = maker.holds_images
-    planned = {index: text for segment in segments for index, text in segment.references} if is_given else {}
+    if not maker.holds_images:
+        planned = {}
+    elif planned is None:
+        planned = {index: _identity(maker, index) for index in clip.selection.indices}
 
     def check(index: int) -> None:
         if index in planned and _identity(maker, index) != planned[index]:
@@ -140,7 +142,7 @@ def render_segments(job: UpscaleJob, runs: Sequence[Sequence[Segment]], store: W
     encoder = _SegmentEncoder(job.clip, store)
     with ExitStack() as stack:
         stack.callback(encoder.abort)
-        loader = keyframe_loader(job, (segment for run in runs for segment in run))
+        loader = keyframe_loader(job, {k: text for run in runs for segment in run for k, text in segment.references})
         stack.callback(loader.close)
         stack.enter_context(torch.inference_mode())
         sink = stack.enter_context(BackgroundSink(encoder.take, SR_FRAMES_WAITING))

@@ -20,7 +20,7 @@ from types import TracebackType
 
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from torch import Tensor
 
 from sparkvsr.durable import flush_file, flush_folder, temporary_path
@@ -188,7 +188,7 @@ class WorkStore:
         if not self.has_state(key):
             return None
         try:
-            return load_file(path)
+            return load(path.read_bytes())  # no mapping: a file that is cut short would end the process
         except (OSError, SafetensorError):
             return None
 

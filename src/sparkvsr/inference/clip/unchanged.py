@@ -20,7 +20,7 @@ from torch import Tensor
 from sparkvsr.errors import DecodeError, VideoError
 
 if TYPE_CHECKING:
-    from sparkvsr.video import Frame
+    from sparkvsr.video import Frame, VideoInfo
 
 _log = logging.getLogger(__name__)
 
@@ -67,6 +67,43 @@ def identity_of(path: Path) -> FileIdentity | None:
         return FileIdentity(status.st_size, status.st_mtime_ns, _sample(path, status.st_size))
     except OSError:
         return None
+
+
+class Watched:
+    """Clips whose files stay as they are while they are read, once or several times.
+
+    Args:
+        clips: as ``probe`` found them.
+    """
+
+    def __init__(self, *clips: VideoInfo) -> None:
+        self._clips = clips
+        self._identities = {clip.path: identity_of(clip.path) for clip in clips}
+        self._images = {clip.path: _images_state(clip) for clip in clips}
+
+    def check(self) -> None:
+        """Look again.
+
+        Raises:
+            DecodeError: one is another now.
+        """
+        for clip in self._clips:
+            identity = self._identities[clip.path]
+            is_other = identity is not None and identity.has_changed(clip.path, look_inside=True)
+            if is_other or _images_state(clip) != self._images[clip.path]:
+                raise changed_error(clip.path)
+
+
+def _images_state(clip: VideoInfo) -> list[tuple[int, int] | None]:
+    """Size and time of each image of a sequence: there are too many to be read for that."""
+    found: list[tuple[int, int] | None] = []
+    for path in clip.files:
+        try:
+            status = path.stat()
+            found.append((status.st_size, status.st_mtime_ns))
+        except OSError:
+            found.append(None)
+    return found
 
 
 def frame_digest(pixels: Tensor) -> bytes:

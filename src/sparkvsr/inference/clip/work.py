@@ -197,6 +197,7 @@ class ClipWork:
                 overwrite=True,
                 clip_range=job.clip_range,
                 made_by=made_by(job),
+                check=lambda: job.check_unchanged(look_inside=True),
             )
         else:
             assemble_images(
@@ -248,6 +249,7 @@ def write_comparison(job: ClipJob, segments: Sequence[Path], path: Path, scratch
             left = resize_image(lr.pixels, size)
             joined = side_by_side(left, sr, "bicubic", " ".join(filter(None, ("sparkvsr", job.model_name, job.look))))
             writer.write(joined, lr.pts, lr.duration)
+        job.check_unchanged(look_inside=True)
 
 
 def _frames_of(segments: Sequence[Path], scratch: Path) -> Generator[Tensor, None, None]:

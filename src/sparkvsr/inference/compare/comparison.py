@@ -19,6 +19,7 @@ from torch import Tensor
 from sparkvsr.durable import temporary_path
 from sparkvsr.errors import ConfigError, EncodeError
 from sparkvsr.hooks import Hook, RateMeter, silent
+from sparkvsr.inference.clip.unchanged import Watched
 from sparkvsr.inference.compare.captions import GAP_PX, caption, side_by_side
 from sparkvsr.inference.compare.page import ComparePage, PagePair, render_page
 from sparkvsr.shapes import ASPECT_TOLERANCE
@@ -70,6 +71,7 @@ class _Pair:
     stop: int
     labels: tuple[str, str]
     notes: list[str]
+    watched: Watched
 
 
 def compare_clips(
@@ -183,7 +185,7 @@ def _prepare(first: Path, second: Path, options: CompareOptions, hook: Hook) -> 
         raise ConfigError(msg)
     stop = shorter if options.frames is None else min(shorter, options.start + options.frames)
     labels = options.labels or (first.name, second.name)
-    return _Pair(one, two, size, options.start, stop, labels, notes)
+    return _Pair(one, two, size, options.start, stop, labels, notes, Watched(one, two))
 
 
 def _pairs(pair: _Pair, resizing: str) -> Iterator[tuple[Frame, Tensor, Tensor]]:
@@ -218,6 +220,7 @@ def _write_video(pair: _Pair, output: Path, options: CompareOptions, hook: Hook)
                 picture = side_by_side(left, right, *pair.labels)
             writer.write(picture, frame.pts, frame.duration)
             hook(meter.update(done))
+        pair.watched.check()
     return _done(hook, output, size, writer.num_frames, [*pair.notes, *writer.notes])
 
 
@@ -242,6 +245,7 @@ def _write_page(pair: _Pair, output: Path, options: CompareOptions, hook: Hook) 
             uris.append(jpeg_uri(frame if factor == 1 else _smaller(frame, size)))
         pictures.append(PagePair(index, index / rate, uris[0], uris[1]))
         hook(meter.update(done))
+    pair.watched.check()
     page = render_page(ComparePage(pair.labels, size, pictures, notes))
     _write_text(output, page)
     return _done(hook, output, size, len(indices), notes)

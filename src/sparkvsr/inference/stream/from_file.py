@@ -73,6 +73,7 @@ def upscale_into_pipe(
             alpha = None if frame.alpha is None else resize_image(frame.alpha, settings.size)
             queue.put((pixels, frame.pts, frame.duration, alpha))
             progress.advance()
+        clip.check_unchanged(look_inside=True)
     size = (clip.size.height, clip.size.width)
     result = StreamResult(output, *size, sink.num_frames, time.monotonic() - started, ())
     hook(done_event(result))

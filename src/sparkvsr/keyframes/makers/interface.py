@@ -192,13 +192,18 @@ class Interruptible(ReferenceMaker):
 
 
 def file_identity(path: Path) -> str:
-    """SHA-256 of a file; remembered until its size or time changes."""
+    """SHA-256 of a file; remembered until it is another one, see ``file_state``."""
+    return _digest(str(path), file_state(path))
+
+
+def file_state(path: Path) -> tuple[int, ...]:
+    """Numbers of a file that change whenever it is written: tools put its time back, but never that of the change."""
     status = path.stat()
-    return _digest(str(path), status.st_size, status.st_mtime_ns)
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 @lru_cache(maxsize=256)
-def _digest(path: str, size: int, time_ns: int) -> str:  # noqa: ARG001
+def _digest(path: str, state: tuple[int, ...]) -> str:  # noqa: ARG001
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from sparkvsr.errors import ConfigError, WeightsError
 from sparkvsr.keyframes.makers.interface import MakerOptions, ReferenceMaker, file_identity
 from sparkvsr.models.lite.upscaler import cpu_has_fast_bf16
+from sparkvsr.models.whole_weights import read_and_named
 from sparkvsr.video.pixels import resize_image
 
 if TYPE_CHECKING:
@@ -190,16 +191,19 @@ class SpandrelMaker(NetworkMaker):
     ) -> None:
         import spandrel
 
-        weights = file_identity(path)
-        try:
+        def read() -> spandrel.ModelDescriptor:
             loader = spandrel.ModelLoader(device=torch.device(device))
-            if path.suffix.lower() != ".safetensors":
-                # spandrel's own unpickler is safe, but before it torch would run a TorchScript archive, whatever its
-                # suffix: a program, which can write files.
-                state = torch.load(path, map_location=loader.device, weights_only=True)
-                model = loader.load_from_state_dict(spandrel.canonicalize_state_dict(state))
-            else:
-                model = loader.load_from_file(path)
+            if path.suffix.lower() == ".safetensors":
+                return loader.load_from_file(path)
+            # spandrel's own unpickler is safe, but before it torch would run a TorchScript archive, whatever its
+            # suffix: a program, which can write files.
+            state = torch.load(path, map_location=loader.device, weights_only=True)
+            return loader.load_from_state_dict(spandrel.canonicalize_state_dict(state))
+
+        try:
+            model, weights = read_and_named(read, lambda: file_identity(path), path)
+        except WeightsError:
+            raise
         except Exception as exc:  # spandrel raises whatever the file makes torch or pickle raise
             msg = (
                 f"{path} is not an upscaler that spandrel can read ({type(exc).__name__}); give a .pth or .safetensors"

@@ -16,6 +16,7 @@ from sparkvsr.errors import ConfigError, WeightsError
 from sparkvsr.keyframes.makers.interface import MakerOptions, file_identity
 from sparkvsr.keyframes.makers.ncnn import NcnnLayer, read_ncnn
 from sparkvsr.keyframes.makers.networks import NetworkMaker
+from sparkvsr.models.whole_weights import read_and_named
 
 if TYPE_CHECKING:
     import spandrel
@@ -59,8 +60,10 @@ class RealEsrganMaker(NetworkMaker):
             raise ConfigError(msg)
         folder = folder or package_folder()
         stem = folder / MODELS[model]
-        weights = file_identity(stem.with_suffix(".bin"))
-        descriptor = load_ncnn_network(stem.with_suffix(".param"), stem.with_suffix(".bin"))
+        param, binary = stem.with_suffix(".param"), stem.with_suffix(".bin")
+        descriptor, weights = read_and_named(
+            lambda: load_ncnn_network(param, binary), lambda: file_identity(binary), binary
+        )
         super().__init__(descriptor, f"realesrgan {model}", device, tile, weights, dtype)
 
 

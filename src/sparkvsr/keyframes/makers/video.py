@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from sparkvsr.errors import ConfigError, DecodeError, KeyframeError
-from sparkvsr.keyframes.makers.interface import MakerOptions, ReferenceMaker
+from sparkvsr.keyframes.makers.interface import MakerOptions, ReferenceMaker, file_state
 from sparkvsr.shapes import ASPECT_TOLERANCE
 from sparkvsr.video import Frame, VideoReader
 from sparkvsr.video.pixels import resize_image
@@ -281,14 +281,14 @@ def _small(image: Tensor, size: torch.Size | None = None) -> Tensor:
 
 
 def _sampled(path: Path) -> str:
-    """Hash of parts of a file spread over it, remembered until its size or time changes."""
-    status = path.stat()
-    return _parts_digest(path, status.st_size, status.st_mtime_ns)
+    """Hash of parts of a file spread over it, remembered until it is another one."""
+    return _parts_digest(path, file_state(path))
 
 
 @lru_cache(maxsize=16)
-def _parts_digest(path: Path, size: int, time_ns: int) -> str:  # noqa: ARG001
+def _parts_digest(path: Path, state: tuple[int, ...]) -> str:
     # Films are too large to be read whole for a name.
+    size = state[1]
     digest = hashlib.sha256(str(size).encode())
     with path.open("rb") as file:
         for k in range(_SAMPLES if size > _SAMPLES * _SAMPLE_BYTES else 1):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -22,14 +23,21 @@ from sparkvsr.models.cogvideox.networks.kernels import (
     set_layout,
 )
 from sparkvsr.models.cogvideox.networks.lean_vae import make_lean
-from sparkvsr.models.cogvideox.networks.lora_files import merge_lora
+from sparkvsr.models.cogvideox.networks.lora_files import PEFT_CONFIG, merge_lora
 from sparkvsr.models.cogvideox.networks.precision import apply_precision, choose_precision
 from sparkvsr.models.cogvideox.networks.prompt import load_prompt_embedding
 from sparkvsr.models.cogvideox.networks.schedule import velocity_coefficients
 from sparkvsr.models.cogvideox.networks.vae import VideoVAE
-from sparkvsr.models.cogvideox.networks.weight_files import build_transformer, build_vae, load_weights, open_folder
+from sparkvsr.models.cogvideox.networks.weight_files import (
+    ModelFolder,
+    build_transformer,
+    build_vae,
+    load_weights,
+    open_folder,
+)
 from sparkvsr.models.cogvideox.offload import Residency
 from sparkvsr.models.cogvideox.pipeline import ChunkPipeline
+from sparkvsr.models.whole_weights import read_and_named
 
 
 def load_cogvideox(
@@ -98,11 +106,11 @@ def load_cogvideox(
 
     # 2. Networks. LoRAs are merged before weights are quantised.
     home = device if offload == "none" and chosen.storage == "full" else torch.device("cpu")
-    transformer = load_weights(build_transformer(folder.transformer), folder.shards["transformer"], chosen.dtype, home)
-    for file in lora:
-        merge_lora(transformer, Path(file).expanduser())
-    transformer = apply_precision(transformer, chosen)
-    vae = make_lean(load_weights(build_vae(folder.vae), folder.shards["vae"], chosen.dtype, home))
+    adapters = [Path(file).expanduser() for file in lora]
+    (transformer, vae), weights = read_and_named(
+        lambda: _networks(folder, adapters, chosen.dtype, home), lambda: _name_of(folder, adapters), path
+    )
+    transformer, vae = apply_precision(transformer, chosen), make_lean(vae)
     set_layout(vae, vae_layout)
     if compile_transformer:
         compile_blocks(transformer)
@@ -122,7 +130,25 @@ def load_cogvideox(
         vae_tiling=vae_tiling,
         colour=colour,
         carry=carry,
-        loras=[Path(file).expanduser() for file in lora],
+        weights=f"{weights}-{_digest(prompt.float().numpy().tobytes())}",
         vae_layout=vae_layout,
         compiled=compile_transformer,
     )
+
+
+def _networks(folder: ModelFolder, loras: Sequence[Path], dtype: torch.dtype, home: torch.device) -> tuple[Any, Any]:
+    """Transformer with its LoRAs, and autoencoder."""
+    transformer = load_weights(build_transformer(folder.transformer), folder.shards["transformer"], dtype, home)
+    for file in loras:
+        merge_lora(transformer, file)
+    return transformer, load_weights(build_vae(folder.vae), folder.shards["vae"], dtype, home)
+
+
+def _name_of(folder: ModelFolder, loras: Sequence[Path]) -> str:
+    # peft keeps a LoRA's alpha beside it. What is missing is told by whoever reads it.
+    files = [path for file in loras for path in (file, file.with_name(PEFT_CONFIG)) if path.is_file()]
+    return "-".join([folder.fingerprint(), *(_digest(path.read_bytes()) for path in files)])
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]

@@ -7,7 +7,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -63,7 +62,7 @@ class CogVideoXModel(RestorationModel):
         vae_tiling: str = "auto",
         colour: str = DEFAULT_COLOUR,
         carry: bool = True,
-        loras: Sequence[Path] = (),
+        weights: str = "",
         vae_layout: str = "contiguous",
         compiled: bool = False,
     ) -> None:
@@ -74,7 +73,7 @@ class CogVideoXModel(RestorationModel):
         self.name, self.device, self.dtype = name, pipeline.device, dtype
         self.folder, self.pipeline, self.residency = folder, pipeline, residency
         self.precision, self.vae_tiling, self.colour, self.carry = precision, vae_tiling, colour, carry
-        self.loras, self.vae_layout, self.compiled = tuple(loras), vae_layout, compiled
+        self.weights, self.vae_layout, self.compiled = weights, vae_layout, compiled
         self._planned: dict[tuple[tuple[int, int], int, int | None], RunSettings] = {}
 
     @property
@@ -186,14 +185,13 @@ class CogVideoXModel(RestorationModel):
         return ModelPlan(settings.chunk_frames, tile, max(estimate.peak - resident, 0), notes)
 
     def fingerprint(self) -> str:
-        """Weights, LoRAs and every option that changes a pixel."""
-        adapters = [_short_hash(path.read_bytes()) for path in self.loras]
+        """Weights, LoRAs, prompt and every option that changes a pixel."""
         options = (
             f"{self.precision.name}/{self.dtype}/{self.vae_tiling}/{self.colour}/{self.carry}/{self.slot}"
             f"/{self.pipeline.vae.posterior}/{self.pipeline.coefficients}"
             f"/{self.pipeline.attention}/{self.vae_layout}/{self.compiled}"
         )
-        return f"cogvideox-{self.folder.fingerprint()}-{_short_hash(repr((adapters, options)).encode())}"
+        return f"cogvideox-{self.weights}-{_short_hash(options.encode())}"
 
     @cached_property
     def memory_model(self) -> MemoryModel:

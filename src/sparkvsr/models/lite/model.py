@@ -29,6 +29,7 @@ from sparkvsr.models.lite.session import LiteSession
 from sparkvsr.models.lite.upscaler import DetailUpscaler, KeyframeUpscaler, default_dtype, load_detail
 from sparkvsr.models.lite.vivid_shot import VividPropagator
 from sparkvsr.models.lite.weights import doubling_folder, fingerprint_of, load_propagator, load_upscaler
+from sparkvsr.models.whole_weights import read_and_named
 
 CODE_VERSION = "lite-2.4"
 """Raised whenever the same weights give other pixels."""
@@ -262,12 +263,10 @@ def load_lite(
     """
     folder = None if path is None else Path(path)
     chosen = dtype if isinstance(dtype, torch.dtype) else None
-    propagator, fingerprint, inner = load_propagator(folder), fingerprint_of(folder), doubling_folder(folder)
-    if look == "faithful":
-        upscaler, doubling = KeyframeUpscaler(load_upscaler(folder), device, chosen), None
-        if inner is not None:
-            upscaler_x2 = KeyframeUpscaler(load_upscaler(inner), device, chosen)
-            doubling = Native(SCALE // 2, load_propagator(inner), upscaler_x2)
+    (propagator, upscaler, doubling), fingerprint = read_and_named(
+        lambda: _networks(folder, device, chosen, look), lambda: fingerprint_of(folder), folder
+    )
+    if upscaler is not None:
         model = LiteModel(propagator, upscaler, device, chosen, fingerprint, doubling=doubling)
         model.own_references = "lite"
         return model
@@ -276,6 +275,19 @@ def load_lite(
     model = LiteModel(propagator, detail, device, chosen, f"{fingerprint}-{detail.fingerprint}", "vivid")
     model.own_references = "detail" if home is None else f"detail:{home}"
     return model
+
+
+def _networks(
+    folder: Path | None, device: str | torch.device, dtype: torch.dtype | None, look: str | None
+) -> tuple[PropagatorNet, KeyframeUpscaler | None, Native | None]:
+    """Of the faithful look; of the vivid one only what it shares with that."""
+    propagator, inner = load_propagator(folder), doubling_folder(folder)
+    if look != "faithful":
+        return propagator, None, None
+    doubling = None
+    if inner is not None:
+        doubling = Native(SCALE // 2, load_propagator(inner), KeyframeUpscaler(load_upscaler(inner), device, dtype))
+    return propagator, KeyframeUpscaler(load_upscaler(folder), device, dtype), doubling
 
 
 def _resize(images: Tensor, size: tuple[int, int]) -> Tensor:

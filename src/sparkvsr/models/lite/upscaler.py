@@ -13,6 +13,7 @@ from sparkvsr.errors import WeightsError
 from sparkvsr.models.lite.detail import DETAIL_FILE, DetailUpscalerNet, detail_file, load_detail_upscaler
 from sparkvsr.models.lite.network import SCALE, KeyframeUpscalerNet, to_pixels
 from sparkvsr.models.lite.weights import embedded_folder, load_upscaler
+from sparkvsr.models.whole_weights import read_and_named
 
 
 class KeyframeUpscaler:
@@ -133,14 +134,18 @@ def load_detail(
     Raises:
         WeightsError: the weight file is missing or damaged.
     """
-    path, net = detail_file(folder), load_detail_upscaler(folder)
-    if path is None or net is None:
+    path = detail_file(folder)
+    if path is None:
         msg = (
             f"{folder or embedded_folder()} has no {DETAIL_FILE}, the network of the vivid look; export the model "
             f"again, or take --look faithful"
         )
         raise WeightsError(msg)
-    return DetailUpscaler(net, device, dtype, hashlib.sha256(path.read_bytes()).hexdigest())
+    net, fingerprint = read_and_named(
+        lambda: load_detail_upscaler(folder), lambda: hashlib.sha256(path.read_bytes()).hexdigest(), path
+    )
+    assert net is not None
+    return DetailUpscaler(net, device, dtype, fingerprint)
 
 
 def load_keyframe_upscaler(

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from sparkvsr.errors import WeightsError
 from sparkvsr.plain_json import read_object
 
+PEFT_CONFIG = "adapter_config.json"
+"""What peft writes beside its weights."""
+
 _PREFIX = re.compile(
     r"^(base_model\.model\.|transformer\.(?=transformer_blocks|patch_embed|proj_out|norm_out|time_|ofs_))"
 )
@@ -94,7 +97,7 @@ def _read(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, float]]:
 
 
 def _peft_alpha(path: Path) -> float | None:
-    config = path.parent / "adapter_config.json"
+    config = path.with_name(PEFT_CONFIG)
     try:
         return float(read_object(config)["lora_alpha"])
     except (OSError, ValueError, KeyError, TypeError, OverflowError):

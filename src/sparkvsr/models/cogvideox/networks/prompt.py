@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from torch import Tensor
 
 from sparkvsr.errors import WeightsError
@@ -87,7 +87,7 @@ def save_prompt_embedding(home: Path, embedding: Tensor) -> None:
 
 def _read(path: Path, tokens: int, dim: int) -> Tensor:
     try:
-        tensors = load_file(path)
+        tensors = load(path.read_bytes())  # no mapping: the file may be written over later
     except (OSError, SafetensorError) as exc:
         msg = f"{path} cannot be read as safetensors ({exc}); delete it or copy it again"
         raise WeightsError(msg) from exc

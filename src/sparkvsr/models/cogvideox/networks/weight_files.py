@@ -29,6 +29,9 @@ LAYOUT = (
     "transformer/ (config.json + safetensors), vae/ (config.json + safetensors), scheduler/scheduler_config.json and "
     "prompt_embeddings/ (or text_encoder/)"
 )
+_HEAD_BYTES, _SAMPLES, _SAMPLE_BYTES = 1 << 20, 64, 1 << 16
+"""What is hashed of a shard."""
+
 CLASSES = {"transformer": "CogVideoXTransformer3DModel", "vae": "AutoencoderKLCogVideoX"}
 
 
@@ -55,16 +58,18 @@ class ModelFolder:
         return sum(shard.stat().st_size for shards in self.shards.values() for shard in shards)
 
     def fingerprint(self) -> str:
-        """Hash of configs and of each shard's header and size (tensor data is not read: shards are gigabytes)."""
+        """Hash of configs and of each shard's size, header and parts spread over it: shards are gigabytes."""
         digest = hashlib.sha256(json.dumps([self.transformer, self.vae, self.scheduler], sort_keys=True).encode())
         for component in sorted(self.shards):
             for shard in self.shards[component]:
+                size = shard.stat().st_size
+                digest.update(f"{component}/{shard.name}:{size}".encode())
                 with shard.open("rb") as file:
-                    digest.update(f"{component}/{shard.name}:{shard.stat().st_size}".encode())
-                    digest.update(file.read(1 << 20))
-                    # A fine-tune has the same header and size; its last megabyte differs.
-                    file.seek(max(0, shard.stat().st_size - (1 << 20)))
-                    digest.update(file.read())
+                    digest.update(file.read(_HEAD_BYTES))
+                    # A fine-tune has the same header and size, and may have touched some layers only.
+                    for k in range(1, _SAMPLES + 1) if size > _HEAD_BYTES else ():
+                        file.seek(max(_HEAD_BYTES, size * k // _SAMPLES - _SAMPLE_BYTES))
+                        digest.update(file.read(_SAMPLE_BYTES))
         return digest.hexdigest()[:16]
 
 
@@ -175,7 +180,9 @@ def load_weights(
                     "config and weights are of different models"
                 )
                 raise WeightsError(msg)
-            state[name] = tensor.to(device, dtype)
+            # A copy in any case: what safetensors gives is the file itself, which may be written over or cut short
+            # while the model runs.
+            state[name] = tensor.to(device, dtype, copy=True)
         network.load_state_dict(state, strict=False, assign=True)
         seen.update(state)
     missing = [name for name in expected if name not in seen]
