@@ -9,14 +9,18 @@ H.264 (crf 26 to 33, preset medium), one setting a clip, drawn from --seed and t
 `vivid, x4plus` are whole `sparkvsr.upscale` calls on that file, their frames read back from PNG; the networks of
 Real-ESRGAN run on every frame, as sparkvsr runs them.
 
-PSNR-Y and tOF on all frames, LPIPS (AlexNet), DISTS and NIQE on every fourth; fps of restoring and writing PNG,
-comparable only within one run on a quiet machine. `at 0, 4, ...`: LPIPS by frame, the mean over the clips.
+PSNR-Y, tOF and the warping error (x1000, by the motion of the ground truth) on all frames, LPIPS (AlexNet), DISTS and
+NIQE on every fourth; fps of restoring and writing PNG, comparable only within one run on a quiet machine. `at 0, 4,
+...`: LPIPS by frame, the mean over the clips. With --work the LR files and what Real-ESRGAN makes of their frames are
+kept there, so that the next run measures the same clips (x264 does not give the same bits each time) and x4plus runs
+once; there is no fps then.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import tempfile
 import time
 import zlib
@@ -27,17 +31,19 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from results_table import CachedMaker
 from torch import Tensor
 
 import sparkvsr
-from sparkvsr.keyframes.references import SpandrelMaker
+from sparkvsr.keyframes.makers.cache import content_key
+from sparkvsr.keyframes.references import ReferenceMaker, SpandrelMaker
 from sparkvsr.metrics.catalogue import select_metrics
 from sparkvsr.metrics.clip_meter import ClipMeter, ClipScore
 from sparkvsr.metrics.toolbox import Toolbox
 from sparkvsr.pretrained.weights import WeightStore
 from sparkvsr.video import EncodeOptions, VideoReader, VideoWriter
 
-METRICS = "psnr_y,lpips_alex,dists,niqe,tof"
+METRICS = "psnr_y,lpips_alex,dists,niqe,tof,ewarp_dis"
 EVERY = 4
 PEERS = {
     "animevideov3": "realesr-animevideov3",
@@ -91,6 +97,31 @@ def degrade(truth: Tensor, setting: dict[str, float | int]) -> Tensor:
     return torch.stack(out).clamp(0, 1).mul(255).round().div(255)
 
 
+def footage(
+    truth: Tensor, name: str, setting: dict[str, float | int], scratch: Path, work: Path | None, *, clean: bool
+) -> Path:
+    """The LR file of a clip: made in ``scratch``, or taken from ``work`` and kept there."""
+    height, width = truth.shape[-2:]
+    parts = (
+        str(tuple(truth.shape)),
+        "clean" if clean else str(setting),
+        truth.mul(255).round().byte().numpy().tobytes(),
+    )
+    kept = None if work is None else work / "footage" / f"{name}-{content_key(*parts)[:16]}.mp4"
+    if kept is not None and kept.is_file():
+        return kept
+    if clean:
+        size = (height // 4, width // 4)
+        lr = F.interpolate(truth, size=size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+    else:
+        lr = degrade(truth, setting)
+    file = write_footage(lr, 8 if clean else int(setting["crf"]), scratch / f"{name}.mp4")
+    if kept is None:
+        return file
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    return Path(shutil.move(file, kept))
+
+
 def write_footage(lr: Tensor, crf: int, target: Path) -> Path:
     """Compress LR frames as most files in the wild were."""
     options = EncodeOptions(codec="h264", crf=crf, preset="medium", pixel_format="yuv420p", copy_streams=False)
@@ -106,20 +137,18 @@ def read_all(path: Path) -> Tensor:
         return torch.stack([frame.pixels for frame in reader])
 
 
-def restorers(
-    rows: list[str], weights: Path, options: dict[str, object]
-) -> dict[str, Callable[[Path, Tensor, Path], Tensor]]:
+def restorers(rows: list[str], weights: Path, work: Path | None) -> dict[str, Callable[[Path, Tensor, Path], Tensor]]:
     """What makes the frames of each row, from the LR file, its frames and a folder for scratch."""
 
     def upscaled(**more: object) -> Callable[[Path, Tensor, Path], Tensor]:
         def run(path: Path, lr: Tensor, scratch: Path) -> Tensor:  # noqa: ARG001
             folder = scratch / "frames"
-            result = sparkvsr.upscale(path, folder / "%05d.png", overwrite=True, **{**options, **more})
+            result = sparkvsr.upscale(path, folder / "%05d.png", overwrite=True, **more)
             return read_all(result.output)
 
         return run
 
-    def every_frame(maker: SpandrelMaker) -> Callable[[Path, Tensor, Path], Tensor]:
+    def every_frame(maker: ReferenceMaker) -> Callable[[Path, Tensor, Path], Tensor]:
         return lambda path, lr, scratch: torch.stack(  # noqa: ARG005
             [maker.make(frame, (4 * frame.shape[-2], 4 * frame.shape[-1])) for frame in lr]
         )
@@ -138,11 +167,11 @@ def restorers(
             if file is None:
                 print(f"({row}: no {stem}*.pth in {weights})")
                 continue
-            found[row] = (
-                upscaled(look="vivid", references=str(file))
-                if row == KEYED_BY_X4PLUS
-                else every_frame(SpandrelMaker(file))
-            )
+            if row == KEYED_BY_X4PLUS:
+                found[row] = upscaled(look="vivid", references=str(file))
+            else:
+                maker = SpandrelMaker(file)
+                found[row] = every_frame(maker if work is None else CachedMaker(maker, work / "images" / stem))
     return found
 
 
@@ -166,13 +195,14 @@ def main() -> None:
     parser.add_argument("--metric-weights", type=Path, default=Path("data/weights"))
     parser.add_argument("--clean", action="store_true", help="bicubic /4 and crf 8 instead of real footage")
     parser.add_argument("--as-is", action="store_true", help="--clips are low resolution already: only write --sheet")
+    parser.add_argument("--work", type=Path, help="keep LR files and the images of Real-ESRGAN here")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--sheet", type=Path, help="PNG with the last measured frame of every clip and row")
     args = parser.parse_args()
     clips = args.clips or sorted(Path("data/public/gt").iterdir())
     width, _, height = args.crop.partition("x")
     crop = (int(height), int(width)) if height else None
-    makers = restorers(args.rows, args.weights, {})
+    makers = restorers(args.rows, args.weights, args.work)
     if args.as_is:
         if not (args.clips and args.sheet):
             parser.error("--as-is needs --clips and --sheet")
@@ -190,12 +220,7 @@ def main() -> None:
         print(f"{path.stem}: {tuple(truth.shape)}, {'clean' if args.clean else setting}", flush=True)
         with tempfile.TemporaryDirectory() as folder:
             scratch = Path(folder)
-            small = (truth.shape[-2] // 4, truth.shape[-1] // 4)
-            if args.clean:
-                lr = F.interpolate(truth, size=small, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
-            else:
-                lr = degrade(truth, setting)
-            file = write_footage(lr, 8 if args.clean else int(setting["crf"]), scratch / f"{path.stem}.mp4")
+            file = footage(truth, path.stem, setting, scratch, args.work, clean=args.clean)
             lr = read_all(file)
             shown = []
             for row, make in makers.items():
@@ -208,6 +233,9 @@ def main() -> None:
                 print(f"  {row:15s}" + "".join(f" {name} {value:.3f}" for name, value in values.items()), flush=True)
             sheet.append([*shown, truth[(len(truth) - 1) // EVERY * EVERY]])
     table = summary(scores, seconds, frames)
+    if args.work is not None:
+        for one in table.values():
+            one["fps"] = float("nan")
     print_table(table)
     if args.json:
         args.json.write_text(json.dumps(table, indent=1) + "\n")
@@ -264,12 +292,13 @@ def summary(
 
 def print_table(table: dict[str, dict[str, object]]) -> None:
     """The means, for people."""
-    heads = ("PSNR-Y", "LPIPS", "DISTS", "NIQE", "tOF", "fps")
-    print(f"\n{'':16}" + "".join(f"{head:>9}" for head in heads) + "   LPIPS at 0, 4, ...")
+    heads = ("PSNR-Y", "LPIPS", "DISTS", "NIQE", "tOF", "warping", "fps")
+    print(f"\n{'':16}" + "".join(f"{head:>9}" for head in heads) + "   LPIPS at 0, 4, ... (last minus first)")
     for row, one in table.items():
         cells = [f"{one[name]:9.3f}" for name in (*METRICS.split(","), "fps")]
-        by_frame = ", ".join(f"{value:.3f}" for value in one["lpips_by_frame"])
-        print(f"{row:16}" + "".join(cells) + f"   {by_frame}")
+        steps = one["lpips_by_frame"]
+        by_frame = ", ".join(f"{value:.3f}" for value in steps)
+        print(f"{row:16}" + "".join(cells) + f"   {by_frame} ({steps[-1] - steps[0]:+.3f})")
 
 
 def write_sheet(sheet: list[list[Tensor]], names: list[str], path: Path, side: int = 256) -> None:

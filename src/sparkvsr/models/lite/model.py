@@ -31,7 +31,7 @@ from sparkvsr.models.lite.vivid_shot import VividPropagator
 from sparkvsr.models.lite.weights import doubling_folder, fingerprint_of, load_propagator, load_upscaler
 from sparkvsr.models.whole_weights import read_and_named
 
-CODE_VERSION = "lite-2.3"
+CODE_VERSION = "lite-2.4"
 """Raised whenever the same weights give other pixels."""
 
 VIVID_VERSION = "3"

@@ -26,6 +26,17 @@ from torch import Tensor
 from sparkvsr.models.interface import Keyframe
 from sparkvsr.models.lite.cpu_kernels import CPU_KERNELS, to_tensor
 from sparkvsr.models.lite.execution import NetworkRunner
+from sparkvsr.models.lite.lost import (
+    GIVEN_RANGE,
+    KEYFRAME_LOST,
+    OWN_RANGE,
+    PREVIOUS_LOST,
+    found_again,
+    lost_share,
+    mean_trust,
+    missed,
+    shown,
+)
 from sparkvsr.models.lite.lr_frame import LrFrame, grey_levels
 from sparkvsr.models.lite.motion import (
     Flow,
@@ -38,7 +49,6 @@ from sparkvsr.models.lite.motion import (
     track_keyframe,
 )
 from sparkvsr.models.lite.network import (
-    PHOTOMETRIC_LEVELS,
     ROUND_TRIP_LR_PX,
     Previous,
     Reference,
@@ -46,7 +56,7 @@ from sparkvsr.models.lite.network import (
     agreement_of,
     propagate_step,
 )
-from sparkvsr.models.lite.resampling import content, difference, trust, warp
+from sparkvsr.models.lite.resampling import trust
 from sparkvsr.models.lite.resemblance import is_cut, keyframe_weight, scene_weight
 
 REACH = 32
@@ -60,9 +70,6 @@ _FLOWS = 3
 
 _FLASH_FRAMES = 8
 _POOR_TRUST = 0.05
-_PREVIOUS_LOST = 0.25
-_KEYFRAME_LOST = 0.35
-_NOISE_LEVELS = 2.5 / 255
 _MOTION_PARTS = ("to_key", "to_key_plain", "from_key")
 _OWN_PREFERENCE = 0.08
 
@@ -109,12 +116,14 @@ class Observation:
             again.
         step_flow: flow to that frame.
         references: keyframes brought to this frame, by pass.
+        carried: how far the frame before is found again, by place, ``(1, 1, h, w)``; None is everywhere.
     """
 
     frame: LrFrame
     before: Tensor | None
     step_flow: Flow | None
     references: dict[str, list[Reference]]
+    carried: Tensor | None
 
 
 class ShotPropagator:
@@ -131,7 +140,7 @@ class ShotPropagator:
     renew_after = 1
     """Frames after which a keyframe of our own that does not fit any more is made again."""
     forgets_lost = True
-    """Whether the frame before is left out altogether where too little of it is found again."""
+    """Whether what is not found again is left out by place, and the frame before altogether where that is too much."""
     follows_own_doubled = True
     """Whether keyframes of our own are matched on doubled frames where there are no others."""
 
@@ -207,9 +216,11 @@ class ShotPropagator:
             self._start_anew()
             step_flow = None
         previous = None if step_flow is None else self._lr
+        carried: Tensor | None = None
         if self.forgets_lost and previous is not None and step_flow is not None:
-            error = CPU_KERNELS.difference(warp(previous, to_tensor(step_flow)), lr)
-            previous = None if lost_share(lr, error) > _PREVIOUS_LOST else previous
+            visible, error = shown(lr), missed(lr, previous, to_tensor(step_flow))
+            carried = found_again(visible, error, OWN_RANGE)
+            previous = None if lost_share(visible, error) > PREVIOUS_LOST else previous
         given, share, is_poor = self._references(frame, step_flow)
         self.keyframe_shares.append(share)
         references = {}
@@ -220,7 +231,7 @@ class ShotPropagator:
             elif name in self._own:
                 self._own[name][1].motion = None  # not followed meanwhile
             references[name] = found
-        observation = Observation(frame, previous, step_flow, references)
+        observation = Observation(frame, previous, step_flow, references, carried)
         self._lr, self._grey = lr, grey
         self.next_index += 1
         return observation
@@ -296,7 +307,8 @@ class ShotPropagator:
         state = self._states.get(name)
         if state is None or seen.before is None or seen.step_flow is None:
             return None
-        return Previous(seen.before, state.output, state.hidden, to_tensor(seen.step_flow), torch.ones(1, 1, 1, 1))
+        valid = torch.ones(1, 1, 1, 1) if seen.carried is None else seen.carried
+        return Previous(seen.before, state.output, state.hidden, to_tensor(seen.step_flow), valid)
 
     @property
     def _first_usable(self) -> int:
@@ -329,7 +341,12 @@ class ShotPropagator:
         # rejected the result is the blind one, to the bit.
         doubled = self.follows_own_doubled and is_alone
         reference = tracked(key, frame, step_flow, age, doubled=doubled, flows=self._flows)
-        if age >= self.renew_after and (reference is None or is_lost(frame.lr, reference)):
+        if reference is not None and age > 0:
+            visible, error = shown(frame.lr), missed(frame.lr, reference.lr, reference.flow)
+            is_lost = lost_share(visible, error) > KEYFRAME_LOST
+            if self.forgets_lost:
+                reference.geometric = reference.geometric * found_again(visible, error, OWN_RANGE)
+        if age >= self.renew_after and (reference is None or is_lost):
             # Water, fire, a crowd: nothing that lies back can be carried, and a fresh one is as good as a single image.
             key = ready(frame, self._upscale(frame.fine[0])[None], 1.0)
             self._own[name] = self.next_index, key
@@ -352,7 +369,7 @@ class ShotPropagator:
         place = bisect_right(self._indices, self.next_index)
         for index in [i for i in self._active if i not in self._indices[max(0, place - 1) : place + 1]]:
             del self._active[index]
-        references, best, fits = [], 0.0, False
+        references, best, fits, visible = [], 0.0, False, shown(frame.lr)
         for index in wanted:
             if index not in self._active:
                 self._active[index] = self._load(index)
@@ -365,8 +382,10 @@ class ShotPropagator:
                 self._keyframe_fits(index)
                 reference.closeness = self._closeness(key.guidance)
                 references.append(reference)
-                best = max(best, mean_trust(frame.lr, reference))
-                fits = fits or not is_lost(frame.lr, reference)
+                error = missed(frame.lr, reference.lr, reference.flow)
+                best = max(best, mean_trust(reference.geometric, error))
+                fits = fits or lost_share(visible, error) <= KEYFRAME_LOST
+                reference.geometric = reference.geometric * found_again(visible, error, GIVEN_RANGE)
         return references, best, best < _POOR_TRUST or not fits
 
     def _load(self, index: int) -> ActiveKeyframe:
@@ -447,27 +466,6 @@ def tracked(
         torch.full((1, 1, 1, 1), float(distance)),
         decided=1.0,
     )
-
-
-def lost_share(lr: Tensor, error: Tensor) -> float:
-    """How much of what a frame ``(1, 3, h, w)`` shows cannot be found where motion says, 0 for nothing.
-
-    Energy of the difference after motion over that of the frame's own contrast. Over the public clips 0 to 0.2 where
-    carrying helps, 0.2 to 8 on beating wings, fire, a fast pan.
-    """
-    missed = (error - _NOISE_LEVELS).clamp(min=0)
-    return float(missed.square().mean() / (content(lr).square().mean() + 1e-5))
-
-
-def is_lost(lr: Tensor, reference: Reference) -> bool:
-    """Whether a keyframe shows too little of a frame ``(1, 3, h, w)`` to be a help."""
-    return lost_share(lr, CPU_KERNELS.difference(warp(reference.lr, reference.flow), lr)) > _KEYFRAME_LOST
-
-
-def mean_trust(lr: Tensor, reference: Reference) -> float:
-    """How far a keyframe covers a frame ``(1, 3, h, w)``, 0 to 1."""
-    error = difference(warp(reference.lr, reference.flow), lr)
-    return float((reference.geometric * trust(error, PHOTOMETRIC_LEVELS)).mean())
 
 
 def _motion_tensors(name: str, motion: KeyframeMotion | None) -> dict[str, Tensor]:

@@ -165,7 +165,7 @@ class VividPropagator(ShotPropagator):
     def _observe(self, sight: Future[Sight]) -> VividObservation:
         seen = super()._observe(sight)
         views = {name: self._view(name, seen) for name in seen.references}
-        return VividObservation(seen.frame, seen.before, seen.step_flow, seen.references, views)
+        return VividObservation(seen.frame, seen.before, seen.step_flow, seen.references, None, views)
 
     def _view(self, name: str, seen: Observation) -> View:
         layers: list[Layer] = []
