@@ -18,10 +18,10 @@ from sparkvsr.models.lite.vivid import box
 PREVIOUS_LOST, KEYFRAME_LOST = 0.25, 0.35
 """Shares above which the previous output, and a keyframe, are no help at all."""
 
-# Shares by place up to which all is trusted, and from which on nothing is. Chosen on clips of training (herons, leaves,
-# a walk, a waterfall, an explosion; clean LR), where it gives up to 0.05 dB; on fire, where carrying had cost up to
-# 2.5 dB against bicubic, no blind frame falls below bicubic any more. It costs up to 0.04 dB blind where motion is
-# plain (Vid4, butterfly). Somebody's picture is given up later.
+# Shares by place up to which all is trusted, and from which on nothing is. Clips of training (herons, leaves, a walk, a
+# waterfall, an explosion; clean LR) gain up to 0.05 dB and hardly tell such ranges apart; this one was taken for two
+# clips of fire, where carrying had cost up to 2.5 dB against bicubic and no blind frame is below it any more. It costs
+# up to 0.04 dB blind where motion is plain (Vid4, butterfly). Somebody's picture is given up later.
 OWN_RANGE, GIVEN_RANGE = (0.02, 0.1), (0.1, 0.4)
 
 _AROUND = 17
