@@ -14,7 +14,7 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 def test_two_killed_runs_get_through_with_the_same_result() -> None:
     # In a process of its own: it forks, which this one, with its threads, must not.
     command = [sys.executable, str(BENCHMARKS / "kill_resume.py"), "--trials", "2", "--seed", "5"]
-    command += ["--frames", "90", "--size", "64x48"]
+    command += ["--frames", "60", "--size", "64x48"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     totals = done.stdout.splitlines()[-1]

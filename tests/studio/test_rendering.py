@@ -185,7 +185,7 @@ def test_a_preview_shows_frames_and_enters_no_store(lite: Studio) -> None:
 
 
 def test_previews_come_between_and_a_render_can_be_cancelled(tmp_path: Path) -> None:
-    studio = studio_of(write_clip(tmp_path / "in.mp4", frames=160, size=(96, 128), cut=None), values=LITE)
+    studio = studio_of(write_clip(tmp_path / "in.mp4", frames=160, cut=None), values=LITE)
     clip, events = started(studio)
     studio.render_range(clip, {"what": "all", "here": 0})
     until(lambda: events.named("frame"))
