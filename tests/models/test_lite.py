@@ -12,13 +12,7 @@ from sparkvsr.errors import KeyframeError, ResourceError
 from sparkvsr.models.interface import Keyframe, ShotRequest
 from sparkvsr.models.lite.model import LiteModel, load_lite
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from lite_clips import shrink, texture
+from lite_clips import Sharpener, shrink, texture
 from torch import Tensor
 
 from sparkvsr.models.lite.model import LiteModel
@@ -23,20 +21,7 @@ INNER = 16
 """HR pixels at the borders between quarters that are not looked at."""
 
 
-class Sharpener:
-    """Stands for the detail network, which takes too long for a test: bicubic, sharpened."""
-
-    def upscale(self, image: Tensor) -> Tensor:
-        wide = F.interpolate(image[None], scale_factor=4, mode="bicubic", align_corners=False)
-        return (wide + 0.8 * (wide - F.avg_pool2d(wide, 5, 1, 2, count_include_pad=False)))[0].clamp(0, 1)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
