@@ -21,6 +21,7 @@ LAYERS = {
     "shapes": 1,
     "hooks": 1,
     "durable": 1,
+    "file_parts": 1,
     "plain_json": 1,
     "threads": 1,
     "child_processes": 1,

@@ -18,6 +18,7 @@ import numpy as np
 from torch import Tensor
 
 from sparkvsr.errors import DecodeError, VideoError
+from sparkvsr.file_parts import spread_parts
 
 if TYPE_CHECKING:
     from sparkvsr.video import Frame, VideoInfo
@@ -182,11 +183,6 @@ def held_frames(
 
 def _sample(path: Path, size: int) -> bytes:
     digest = hashlib.blake2b(digest_size=16)
-    with path.open("rb") as file:
-        if size <= SAMPLES * SAMPLE_BYTES:
-            digest.update(file.read(SAMPLES * SAMPLE_BYTES))
-        else:
-            for k in range(SAMPLES):
-                file.seek((size - SAMPLE_BYTES) * k // (SAMPLES - 1))
-                digest.update(file.read(SAMPLE_BYTES))
+    for part in spread_parts(path, size, SAMPLES, SAMPLE_BYTES):
+        digest.update(part)
     return digest.digest()

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from sparkvsr.errors import ConfigError, DecodeError, KeyframeError
+from sparkvsr.file_parts import spread_parts
 from sparkvsr.keyframes.makers.interface import MakerOptions, ReferenceMaker, file_state
 from sparkvsr.shapes import ASPECT_TOLERANCE
 from sparkvsr.video import Frame, VideoReader
@@ -295,11 +296,6 @@ def _parts_digest(path: Path, state: tuple[int, ...]) -> str:
     # Films are too large to be read whole for a name.
     size = state[1]
     digest = hashlib.sha256(str(size).encode())
-    with path.open("rb") as file:
-        for k in range(_SAMPLES if size > _SAMPLES * _SAMPLE_BYTES else 1):
-            if size > _SAMPLES * _SAMPLE_BYTES:
-                file.seek((size - _SAMPLE_BYTES) * k // (_SAMPLES - 1))
-                digest.update(file.read(_SAMPLE_BYTES))
-            else:
-                digest.update(file.read())
+    for part in spread_parts(path, size, _SAMPLES, _SAMPLE_BYTES):
+        digest.update(part)
     return digest.hexdigest()

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from sparkvsr.errors import WeightsError
+from sparkvsr.file_parts import spread_parts
 from sparkvsr.plain_json import read_object
 
 _log = logging.getLogger(__name__)
@@ -66,10 +67,9 @@ class ModelFolder:
                 digest.update(f"{component}/{shard.name}:{size}".encode())
                 with shard.open("rb") as file:
                     digest.update(file.read(_HEAD_BYTES))
-                    # A fine-tune has the same header and size, and may have touched some layers only.
-                    for k in range(1, _SAMPLES + 1) if size > _HEAD_BYTES else ():
-                        file.seek(max(_HEAD_BYTES, size * k // _SAMPLES - _SAMPLE_BYTES))
-                        digest.update(file.read(_SAMPLE_BYTES))
+                # A fine-tune has the same header and size, and may have touched some layers only.
+                for part in spread_parts(shard, size, _SAMPLES, _SAMPLE_BYTES):
+                    digest.update(part)
         return digest.hexdigest()[:16]
 
 
