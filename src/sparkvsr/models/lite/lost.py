@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sparkvsr.models.lite.cpu_kernels import CPU_KERNELS, to_numpy
 from sparkvsr.models.lite.network import PHOTOMETRIC_LEVELS
-from sparkvsr.models.lite.resampling import content, trust
+from sparkvsr.models.lite.resampling import trust
 from sparkvsr.models.lite.vivid import box
 
 PREVIOUS_LOST, KEYFRAME_LOST = 0.25, 0.35
@@ -41,11 +41,6 @@ def missed(lr: Tensor, there: Tensor, flow: Tensor) -> Tensor:
     return CPU_KERNELS.difference(CPU_KERNELS.warp(there, flow), lr)
 
 
-def shown(lr: Tensor) -> Tensor:
-    """Energy of a frame's own contrast, ``(1, 1, h, w)``."""
-    return content(lr).square()
-
-
 def lost_share(visible: Tensor, error: Tensor) -> float:
     """How much of what a frame shows is missed, 0 for nothing.
 
@@ -53,7 +48,7 @@ def lost_share(visible: Tensor, error: Tensor) -> float:
     carrying helps, 0.2 to 8 on beating wings, fire, a fast pan.
 
     Args:
-        visible: ``(1, 1, h, w)``, see ``shown``.
+        visible: ``(1, 1, h, w)``, see ``LrFrame.contrast``.
         error: ``(1, 1, h, w)``, see ``missed``.
     """
     return float((error - _NOISE_LEVELS).clamp(min=0).square().mean() / (visible.mean() + _FLAT))
@@ -63,7 +58,7 @@ def found_again(visible: Tensor, error: Tensor, limits: tuple[float, float]) -> 
     """How far what a frame shows is found again, by place, ``(1, 1, h, w)`` in [0, 1]; noise everywhere is no miss.
 
     Args:
-        visible: see ``shown``.
+        visible: see ``LrFrame.contrast``.
         error: see ``missed``.
         limits: the share of 17x17 LR pixels up to which it is all found, and from which on none of it is.
     """

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sparkvsr.models.lite.cpu_kernels import to_numpy
 from sparkvsr.models.lite.motion import Grey, doubled_grey, grey_of
-from sparkvsr.models.lite.resampling import shrink_area
+from sparkvsr.models.lite.resampling import content, shrink_area
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,11 @@ class LrFrame:
     def twice(self) -> Grey:
         """``(2h, 2w)``, grey of the true LR frame, or of ``lr`` doubled; made when asked for: not all need it."""
         return doubled_grey(self.grey) if self.fine is self.lr else grey_levels(self.fine)
+
+    @cached_property
+    def contrast(self) -> Tensor:
+        """``(1, 1, h, w)``, energy of what ``lr`` shows beyond its plain areas; asked for once for each keyframe."""
+        return content(self.lr).square()
 
     @classmethod
     def of(cls, fine: Tensor, unshuffle: int) -> LrFrame:

@@ -35,7 +35,6 @@ from sparkvsr.models.lite.lost import (
     lost_share,
     mean_trust,
     missed,
-    shown,
 )
 from sparkvsr.models.lite.lr_frame import LrFrame, grey_levels
 from sparkvsr.models.lite.motion import (
@@ -218,7 +217,7 @@ class ShotPropagator:
         previous = None if step_flow is None else self._lr
         carried: Tensor | None = None
         if self.forgets_lost and previous is not None and step_flow is not None:
-            visible, error = shown(lr), missed(lr, previous, to_tensor(step_flow))
+            visible, error = frame.contrast, missed(lr, previous, to_tensor(step_flow))
             carried = found_again(visible, error, OWN_RANGE)
             previous = None if lost_share(visible, error) > PREVIOUS_LOST else previous
         given, share, is_poor = self._references(frame, step_flow)
@@ -342,7 +341,7 @@ class ShotPropagator:
         doubled = self.follows_own_doubled and is_alone
         reference = tracked(key, frame, step_flow, age, doubled=doubled, flows=self._flows)
         if reference is not None and age > 0:
-            visible, error = shown(frame.lr), missed(frame.lr, reference.lr, reference.flow)
+            visible, error = frame.contrast, missed(frame.lr, reference.lr, reference.flow)
             is_lost = lost_share(visible, error) > KEYFRAME_LOST
             if self.forgets_lost:
                 reference.geometric = reference.geometric * found_again(visible, error, OWN_RANGE)
@@ -369,7 +368,7 @@ class ShotPropagator:
         place = bisect_right(self._indices, self.next_index)
         for index in [i for i in self._active if i not in self._indices[max(0, place - 1) : place + 1]]:
             del self._active[index]
-        references, best, fits, visible = [], 0.0, False, shown(frame.lr)
+        references, best, fits, visible = [], 0.0, False, frame.contrast
         for index in wanted:
             if index not in self._active:
                 self._active[index] = self._load(index)
