@@ -28,7 +28,13 @@ from sparkvsr.models.lite.propagate import REACH, ShotPropagator
 from sparkvsr.models.lite.session import LiteSession
 from sparkvsr.models.lite.upscaler import DetailUpscaler, KeyframeUpscaler, default_dtype, load_detail
 from sparkvsr.models.lite.vivid_shot import VividPropagator
-from sparkvsr.models.lite.weights import doubling_folder, fingerprint_of, load_propagator, load_upscaler
+from sparkvsr.models.lite.weights import (
+    doubling_folder,
+    embedded_folder,
+    fingerprint_of,
+    load_propagator,
+    load_upscaler,
+)
 from sparkvsr.models.whole_weights import read_and_named
 
 CODE_VERSION = "lite-2.4"
@@ -264,7 +270,7 @@ def load_lite(
     folder = None if path is None else Path(path)
     chosen = dtype if isinstance(dtype, torch.dtype) else None
     (propagator, upscaler, doubling), fingerprint = read_and_named(
-        lambda: _networks(folder, device, chosen, look), lambda: fingerprint_of(folder), folder
+        lambda: _networks(folder, device, chosen, look), lambda: fingerprint_of(folder), folder or embedded_folder()
     )
     if upscaler is not None:
         model = LiteModel(propagator, upscaler, device, chosen, fingerprint, doubling=doubling)
