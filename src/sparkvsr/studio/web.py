@@ -228,8 +228,7 @@ class Web:
     def _upload(self, request: Request, data: bytes) -> Response:
         clip = self._clip(request)
         upload(clip, request.path_params["index"], data)
-        if request.query_params.get("follow") == "1":
-            self._follow(clip, {"here": request.path_params["index"]})
+        self._follow_if_wished(clip, request)
         return JSONResponse({"done": True}, headers=NOW)
 
     async def paint(self, request: Request) -> Response:
@@ -243,8 +242,7 @@ class Web:
         if base not in ("output", "source"):
             base = image_of(request.query_params, "base")
         mask(clip, request.path_params["index"], data, image_of(request.query_params, "over"), base)
-        if request.query_params.get("follow") == "1":
-            self._follow(clip, {"here": request.path_params["index"]})
+        self._follow_if_wished(clip, request)
         return JSONResponse({"done": True}, headers=NOW)
 
     # Small parts
@@ -268,6 +266,11 @@ class Web:
         """After an edit, show what it does where the user looks."""
         if isinstance(values.get("here"), int):
             self.studio.preview(clip, values)
+
+    def _follow_if_wished(self, clip: ClipSession, request: Request) -> None:
+        """The same for what is sent as it is."""
+        if request.query_params.get("follow") == "1":
+            self._follow(clip, {"here": request.path_params["index"]})
 
 
 def _name(request: Request) -> str:
