@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
 from torch import Tensor
+
+from sparkvsr.video.pixels import to_uint8
 
 _log = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ def show_clip(logger: Logger, name: str, strip: Tensor, frames: Tensor, video: P
             experiment.add_image(key, strip, step)
             given.append("image")
             if importlib.util.find_spec("moviepy") is not None:  # it makes the GIF
-                experiment.add_video(key, frames[None].mul(255).round().to(torch.uint8), step, fps=fps)
+                experiment.add_video(key, to_uint8(frames[None]), step, fps=fps)
                 given.append("video")
         elif callable(getattr(experiment, "log_artifact", None)) and hasattr(logger, "run_id"):  # MLflow
             place = f"validation/step-{step:06d}"
@@ -80,4 +81,4 @@ def show_clip(logger: Logger, name: str, strip: Tensor, frames: Tensor, video: P
 
 
 def _bytes_of(picture: Tensor) -> Any:
-    return picture.permute(1, 2, 0).mul(255).round().to(torch.uint8).numpy()
+    return to_uint8(picture).permute(1, 2, 0).numpy()
