@@ -64,6 +64,19 @@ def test_no_frame_is_far_from_a_keyframe(chosen: tuple[int, ...], cuts: tuple[in
             assert right - left >= MIN_KEYFRAME_GAP or {left, right} <= set(chosen)
 
 
+@pytest.mark.parametrize("chosen", [(0, 8, 16, 24), (3,), (1, 2, 20)])
+def test_weak_keyframes_get_others_beside_them(chosen: tuple[int, ...]) -> None:
+    plain, _ = with_own_keyframes(Selection(()), [Shot(0, 40)], [0, 16, 32])
+    full, added = with_own_keyframes(Selection(chosen), [Shot(0, 40)], [0, 16, 32], weak={*chosen, 16})
+    ours = sorted(set(full.indices) - set(chosen))
+    assert added == len(ours) == len(plain.indices)
+    assert all(abs(a - b) <= 1 for a, b in zip(ours, plain.indices, strict=True))
+    strong, _ = with_own_keyframes(Selection(chosen), [Shot(0, 40)], [0, 16, 32], weak={17})
+    assert strong == with_own_keyframes(Selection(chosen), [Shot(0, 40)], [0, 16, 32])[0]
+    # Nothing is left to put one on.
+    assert with_own_keyframes(Selection((0, 1)), [Shot(0, 2)], [0], weak={0, 1})[1] == 0
+
+
 def test_nothing_to_add_leaves_the_selection_as_it_is() -> None:
     chosen = Selection((0, 8), (), "as given")
     assert with_own_keyframes(chosen, [Shot(0, 10)], [0, 8]) == (chosen, 0)

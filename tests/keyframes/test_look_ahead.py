@@ -42,6 +42,7 @@ class Case:
             steps.append(steps[-1] + r.randint(4, 80))
         self.choice = KeyframeChoice(kind, number=r.randint(4, 60), indices=tuple(steps[:-1]))
         self.fills = kind == "auto" or r.random() < 0.7
+        self.weak = {k for k in range(self.frames) if r.random() < r.choice([0, 0.3, 1])} if r.random() < 0.4 else set()
 
     def candidates(self, start: int) -> Iterator[int]:
         kind, step = self.choice.kind, self.choice.number
@@ -59,7 +60,9 @@ class Case:
         chosen = self.choice.select(self.shots, list, 0, bad=bad)
         if any(abs(old - new) > SEARCH for old, new in chosen.moved):
             return None
-        return list((with_own_keyframes(chosen, self.shots, self.wanted, bad)[0] if self.fills else chosen).indices)
+        if self.fills:
+            chosen, _ = with_own_keyframes(chosen, self.shots, self.wanted, bad, self.weak)
+        return list(chosen.indices)
 
     def passing(self) -> tuple[list[int], int]:
         """What comes out while frames pass, and how far it was behind at most."""
@@ -72,7 +75,7 @@ class Case:
             for shot in self.shots:
                 if shot.start < frontier and shot.start not in places:
                     places[shot.start] = ShotPlacement(
-                        shot.start, self.candidates(shot.start), moves=moves, fills=self.fills
+                        shot.start, self.candidates(shot.start), moves=moves, fills=self.fills, weak=self.weak
                     )
                 if shot.start in places and (at_end or shot.stop < frontier):
                     places[shot.start].stop = shot.stop

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,7 @@ from sparkvsr.models.interface import Keyframe, ShotRequest
 from sparkvsr.models.lite import detail
 from sparkvsr.models.lite.model import LiteModel, load_lite
 from sparkvsr.models.lite.upscaler import DetailUpscaler, load_detail
+from sparkvsr.models.lite.vivid import Layer, mix
 from sparkvsr.models.lite.weights import load_propagator
 from sparkvsr.models.registry import load_model
 
@@ -177,6 +180,69 @@ def test_a_picture_that_somebody_gave_beats_the_models_own(model, clip):
     out = restored(model, lr, request(lr, {0: marked, **own}, own={4, 8}))
     without = restored(model, lr, request(lr, own))
     assert psnr(out[4], truth[4]) > psnr(without[4], truth[4]) + 3
+
+
+def test_weight_moves_between_a_given_picture_and_the_models_own(model, clip):
+    truth, lr = clip
+    marked = truth[4].clone()
+    marked[:, 60:100, 100:140] = (marked[:, 60:100, 100:140] + 0.12 * (torch.rand(3, 40, 40) - 0.5)).clamp(0, 1)
+    keyframes = {index: Keyframe(lr[index], truth[index]) for index in (0, 8)}
+
+    def run(weight: float) -> Tensor:
+        given = {4: Keyframe(lr[4], marked, weight)} if weight else {}
+        return restored(
+            model, lr, replace(request(lr, {}, own={0, 8}), keyframes=dict(sorted((keyframes | given).items())))
+        )
+
+    without, whole = run(0.0), run(1.0)
+    for index in (3, 4, 5):
+        way = (whole - without)[index]
+        assert way.abs().mean() > 5e-4
+        for weight in (0.25, 0.5, 0.75):
+            moved = float(((run(weight) - without)[index] * way).sum() / way.square().sum())
+            assert moved == pytest.approx(weight, abs=0.15), (index, weight)
+
+
+def test_a_keyframe_of_less_weight_costs_no_more(clip):
+    """What it leaves comes from keyframes of the model's own, not from the network on every frame."""
+    truth, lr = clip
+    asked = []
+
+    class Counting(Sharpener):
+        def upscale(self, image: Tensor) -> Tensor:
+            asked.append(image.shape[-1] * image.shape[-2])
+            return super().upscale(image)
+
+    model = LiteModel(load_propagator(), Counting(), "cpu", torch.float32, "test", "vivid")  # type: ignore[arg-type]
+    keyframes = {0: Keyframe(lr[0], truth[0]), 4: Keyframe(lr[4], truth[4], 0.4), 8: Keyframe(lr[8], truth[8])}
+    for guidance in (1.0, 2.0):
+        restored(model, lr, replace(request(lr, {}, own={0, 8}, guidance_scale=guidance), keyframes=keyframes))
+        assert asked == []
+    # Without a plan, as in a session that knows nothing of the clip: one picture of its own.
+    restored(model, lr, replace(request(lr, {}, own=set()), keyframes={0: keyframes[4]}))
+    assert sum(asked) <= 1.5 * lr[0, 0].numel()
+
+
+def test_parts_of_layers():
+    def layer(share: float, importance: float, **more: float) -> Layer:
+        return Layer(torch.full((1, 1, 8, 8), share), importance, **more)
+
+    def mixed(*layers: Layer) -> tuple[list[float], float]:
+        mixture = mix(layers)
+        assert mixture is not None
+        return [float(part.mean()) for part in mixture.parts], float(mixture.covered.mean())
+
+    ours = layer(1.0, 0.01)
+    # Somebody's picture wins where it is trusted, gives way where it would be made anew, and moves by its influence.
+    assert mixed(ours, layer(0.6, 0.1, unsure=0.01)) == ([1, pytest.approx(1, abs=2e-3)], pytest.approx(0.6, abs=2e-3))
+    assert mixed(ours, layer(0.3, 0.1, unsure=0.01)) == ([1, pytest.approx(0, abs=1e-2)], pytest.approx(1, abs=1e-2))
+    assert mixed(ours, layer(1.0, 0.1, influence=0.4)) == (
+        [1, pytest.approx(0.4, abs=1e-3)],
+        pytest.approx(1, abs=1e-3),
+    )
+    # Over nothing it is all there is, but counts as much as it should only.
+    assert mixed(layer(0.0, 0.01), layer(1.0, 0.1, influence=0.4)) == ([1, pytest.approx(1)], pytest.approx(0.4))
+    assert mixed(layer(1.0, 0.1, influence=0.4)) == ([1], pytest.approx(0.4))
 
 
 def test_guidance_zero_is_the_blind_result(model, clip):

@@ -77,7 +77,11 @@ class Coverage:
 
 
 def with_own_keyframes(
-    selection: Selection, shots: Sequence[Shot], wanted: Sequence[int], bad: Collection[int] = ()
+    selection: Selection,
+    shots: Sequence[Shot],
+    wanted: Sequence[int],
+    bad: Collection[int] = (),
+    weak: Collection[int] = (),
 ) -> tuple[Selection, int]:
     """Add keyframes of the model's own kind to those that were chosen.
 
@@ -86,22 +90,25 @@ def with_own_keyframes(
         shots: of the clip.
         wanted: where ``Coverage`` wants keyframes, frame indices of the clip.
         bad: empty, blurred and damaged frames: a good neighbour is taken instead, if there is one close by.
+        weak: chosen keyframes of less than full weight: what they leave to others has to come from somewhere, so
+            keyframes are added as if they were not there, but for their very frames.
 
     Returns:
         All keyframes, and how many were added. The first frame of every shot is one, no gap is longer than
-        ``FARTHEST``, and an added one lies at least ``MIN_KEYFRAME_GAP`` frames from any other.
+        ``FARTHEST``, and an added one lies at least ``MIN_KEYFRAME_GAP`` frames from any other that is not weak.
     """
     chosen = set(selection.indices)
+    weak = chosen.intersection(weak)
     added: set[int] = set()
     for shot in shots:
-        marks = sorted(index for index in chosen if index in shot)
+        marks = sorted(index for index in chosen - weak if index in shot)
 
         def place(index: int, marks: list[int] = marks, shot: Shot = shot) -> None:
-            near = [index + step for step in NEAR_STEPS if index + step in shot]
-            index = next((other for other in near if other not in bad), index)
-            if all(abs(index - mark) >= MIN_KEYFRAME_GAP for mark in marks):
-                marks.append(index)
-                added.add(index)
+            near = [other for step in NEAR_STEPS if (other := index + step) in shot and other not in weak]
+            good = [other for other in near if other not in bad] or near
+            if good and all(abs(good[0] - mark) >= MIN_KEYFRAME_GAP for mark in marks):
+                marks.append(good[0])
+                added.add(good[0])
 
         place(shot.start)
         for index in wanted:
@@ -109,7 +116,7 @@ def with_own_keyframes(
             if index in shot and all(abs(index - mark) >= NEAREST // 2 for mark in marks):
                 place(index)
         last = shot.stop - 1
-        if last - max(marks) > FARTHEST // 2:
+        if marks and last - max(marks) > FARTHEST // 2:
             place(last)
         for left, right in pairwise(sorted(marks)):
             parts = -(-(right - left) // FARTHEST)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import count
 
 from torch import Tensor
@@ -63,6 +63,7 @@ class LookAhead:
         fills: whether keyframes are added by the motion (``own_keyframes.wants_own_keyframes``).
         reach: a keyframe changes no frame more than this many before it.
         first: index of the first frame.
+        weak: see ``coverage.with_own_keyframes``.
 
     Attributes:
         count: frames seen, plus ``first``.
@@ -71,8 +72,10 @@ class LookAhead:
         notes: what became of chosen frames, one line each, complete at the end.
     """
 
-    def __init__(self, choice: KeyframeChoice, *, fills: bool, reach: int, first: int = 0) -> None:
-        self._choice, self._fills, self._reach, self._first = choice, fills, reach, first
+    def __init__(
+        self, choice: KeyframeChoice, *, fills: bool, reach: int, first: int = 0, weak: Collection[int] = ()
+    ) -> None:
+        self._choice, self._fills, self._reach, self._first, self._weak = choice, fills, reach, first, weak
         self._cuts = CutFinder()
         self._coverage = Coverage() if fills else None
         self._watch = FrameWatch() if choice.follows_shots else None
@@ -208,7 +211,9 @@ class LookAhead:
         return self._watch.is_bad(index - self._first, shifted)
 
     def _placement(self, start: int) -> ShotPlacement:
-        return ShotPlacement(start, self._candidates(start), moves=self._watch is not None, fills=self._fills)
+        return ShotPlacement(
+            start, self._candidates(start), moves=self._watch is not None, fills=self._fills, weak=self._weak
+        )
 
     def _candidates(self, start: int) -> Iterator[int]:
         choice = self._choice

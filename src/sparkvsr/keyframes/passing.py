@@ -8,7 +8,7 @@ the whole clip. The one exception: off a bad frame a keyframe is moved by at mos
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from sparkvsr.keyframes.coverage import FARTHEST, NEAR_STEPS, NEAREST
@@ -49,6 +49,7 @@ class ShotPlacement:
         candidates: chosen frames from ``start`` on, rising; may go on behind the shot, and without an end.
         moves: whether chosen frames are moved off bad ones.
         fills: whether keyframes are added by the motion, so that no gap is long.
+        weak: see ``coverage.with_own_keyframes``.
 
     Attributes:
         stop: behind its last frame, once known.
@@ -58,7 +59,9 @@ class ShotPlacement:
         dropped, moved: what became of chosen frames on bad ones.
     """
 
-    def __init__(self, start: int, candidates: Iterator[int], *, moves: bool, fills: bool) -> None:
+    def __init__(
+        self, start: int, candidates: Iterator[int], *, moves: bool, fills: bool, weak: Collection[int] = ()
+    ) -> None:
         self.start = start
         self.stop: int | None = None
         self.keyframes: list[int] = []
@@ -69,6 +72,7 @@ class ShotPlacement:
         self._candidates = candidates
         self._candidate = next(candidates, None)
         self._moves, self._fills = moves, fills
+        self._weak = weak
         self._chosen: list[int] = []
         self._marks: list[int] = []
         self._is_begun = False
@@ -122,7 +126,8 @@ class ShotPlacement:
 
     def _take(self, index: int) -> None:
         insort(self._chosen, index)
-        insort(self._marks, index)
+        if index not in self._weak:
+            insort(self._marks, index)
         self.given.add(index)
 
     def _move(self, index: int, judged: int) -> None:
@@ -182,42 +187,49 @@ class ShotPlacement:
                 self._place(index)
         pending = min(pending, horizon.seen)
         if self.stop is not None and pending >= self.stop and settled >= self.stop and judged >= self.stop:
-            if self.stop - 1 - max(self._marks) > FARTHEST // 2:
+            if self._marks and self.stop - 1 - max(self._marks) > FARTHEST // 2:
                 self._place(self.stop - 1)
             return self.stop
         # Until the end was looked at, a last keyframe may still come.
         return min(settled, pending - 3, end if self.stop is None else end - 1)
 
     def _place(self, index: int) -> None:
+        self._add(self._marks, index, self._marks[-_REMEMBERED:])
+
+    def _add(self, marks: list[int], index: int, others: Sequence[int]) -> None:
+        """Add a keyframe by the motion, where it is far enough from others; off bad frames, and off weak keyframes."""
         end = self.stop
         near = [
-            index + step for step in NEAR_STEPS if index + step >= self.start and (end is None or index + step < end)
+            other
+            for step in NEAR_STEPS
+            if (other := index + step) >= self.start
+            and (end is None or other < end)
+            and not (other in self._weak and other in self.given)
         ]
-        index = next((other for other in near if not self._is_bad(other)), index)
-        if all(abs(index - mark) >= MIN_KEYFRAME_GAP for mark in self._marks[-_REMEMBERED:]):
-            insort(self._marks, index)
+        good = [other for other in near if not self._is_bad(other)] or near
+        if good and all(abs(good[0] - other) >= MIN_KEYFRAME_GAP for other in others):
+            insort(marks, good[0])
 
     def _fill(self, settled: int) -> None:
         """Fill the gaps between marks below ``settled``, and hand on what is final."""
         known = [mark for mark in self._marks if mark < settled]
+        final: list[int] = []
         while self._filled + 1 < len(known):
             left, right = known[self._filled], known[self._filled + 1]
             parts = -(-(right - left) // FARTHEST)
             between: list[int] = []
             for part in range(1, parts):
                 index = left + round((right - left) * part / parts)
-                near = [index + step for step in NEAR_STEPS]
-                index = next((other for other in near if not self._is_bad(other)), index)
-                if all(abs(index - mark) >= MIN_KEYFRAME_GAP for mark in [*known, *between]):
-                    between.append(index)
-            self._finish([left, *between] if self._filled == 0 else between)
-            self._finish([right])
+                self._add(between, index, [*known, *between])
+            final += [left, *between, right]
             self._filled += 1
             self.until = right + 1
         if self.stop is not None and settled >= self.stop:
-            if known and not self.keyframes:
-                self._finish(known)
+            final += known
             self.until = self.stop
+        final += [index for index in self._chosen if index in self._weak and index < self.until]
+        self._finish(sorted(final))
+        self._chosen = [index for index in self._chosen if index >= self.until]
         # Those far behind decide nothing any more.
         spare = self._filled - _REMEMBERED
         if spare > 0:

@@ -53,13 +53,19 @@ def add_own_keyframes(
         model: that will use them.
         bad: empty, blurred and damaged frames, which are avoided.
     """
-    full, _ = with_own_keyframes(selection, shots, wanted, bad)
+    weak = weak_keyframes(maker) if model.wants_own_keyframes else ()
+    full, _ = with_own_keyframes(selection, shots, wanted, bad, weak)
     full = snapped(full, shots, model.keyframe_multiple)
     if not model.wants_own_keyframes or maker.covers_clip:
         return full, ()
     if is_own_kind(maker):
         return full, full.indices
     return full, tuple(index for index in full.indices if index not in set(selection.indices))
+
+
+def weak_keyframes(maker: ReferenceMaker) -> frozenset[int]:
+    """Frame indices of the images that count less than fully: what they leave comes from keyframes beside them."""
+    return frozenset(index for index, weight in maker.weights.items() if weight < 1)
 
 
 def is_own_kind(maker: ReferenceMaker) -> bool:

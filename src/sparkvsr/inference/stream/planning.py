@@ -9,7 +9,7 @@ from fractions import Fraction
 
 from torch import Tensor
 
-from sparkvsr.inference.clip.own_keyframes import resolve_references, wants_own_keyframes
+from sparkvsr.inference.clip.own_keyframes import resolve_references, wants_own_keyframes, weak_keyframes
 from sparkvsr.inference.clip.planning import RunPlan, plan_run
 from sparkvsr.inference.options import UpscaleOptions
 from sparkvsr.inference.stream.restorer import PassingRestorer, check_model
@@ -58,7 +58,8 @@ class PassingPlan:
             on_note: told what is worth a line, once each.
             first: index of the first frame.
         """
-        look = LookAhead(self.choice, fills=self.fills, reach=model.keyframe_lookahead or 0, first=first)
+        weak = weak_keyframes(self.maker) if self.maker is not None and model.wants_own_keyframes else ()
+        look = LookAhead(self.choice, fills=self.fills, reach=model.keyframe_lookahead or 0, first=first, weak=weak)
         return look, PassingRestorer(model, look, self.run.settings, pixels_of, self.maker, on_note)
 
 

@@ -40,7 +40,7 @@ from sparkvsr.models.whole_weights import read_and_named
 CODE_VERSION = "lite-2.4"
 """Raised whenever the same weights give other pixels."""
 
-VIVID_VERSION = "3"
+VIVID_VERSION = "4"
 """The same for what only the vivid look does."""
 
 # Measured peak above the weights with two keyframes in use, chunks of 4: 320x180: 337 MiB; 640x360: 1426; 960x540: 3109

@@ -193,6 +193,7 @@ class Reference:
         roughness: ``(N, 1, h, w)``, how far the flow differs from its surroundings, LR pixels.
         distance: ``(N, 1, 1, 1)``, frames between the current frame and the keyframe.
         preference: how strongly it wins against other keyframes that are trusted as much.
+        influence: how far it replaces others, 0 to 1; only the vivid look asks, elsewhere ``geometric`` has it.
         decided: 1 draws the weight of its detail to nothing or all, 0 leaves it as learned. Half the detail is right on
             average and looks like neither picture; what a keyframe's author drew should be seen.
         share: ``(N, 1, h, w)``, how far its whole picture is trusted, for the vivid look only.
@@ -208,6 +209,7 @@ class Reference:
     roughness: Tensor
     distance: Tensor
     preference: float = 1.0
+    influence: float = 1.0
     decided: float = 0.0
     share: Tensor | None = None
     closeness: float = 0.0

@@ -84,12 +84,18 @@ class Sight:
 
 @dataclass
 class ActiveKeyframe:
-    """A keyframe in use, ready for ``Reference``."""
+    """A keyframe in use, ready for ``Reference``.
+
+    Attributes:
+        weight: how far it is believed to show this clip, 0 to 1.
+        influence: how far it is to count, 0 to 1, as somebody wished.
+    """
 
     frame: LrFrame
     hr: Tensor
     agreement: Tensor
     weight: float
+    influence: float = 1.0
     motion: KeyframeMotion | None = None
     guidance: float | None = None
 
@@ -373,13 +379,14 @@ class ShotPropagator:
             if index not in self._active:
                 self._active[index] = self._load(index)
             key = self._active[index]
-            if key.weight <= 0:
+            if key.weight * key.influence <= 0:
                 continue
             distance = abs(index - self.next_index)
             reference = tracked(key, frame, step_flow, distance, flows=self._flows)
             if reference is not None:
                 self._keyframe_fits(index)
                 reference.closeness = self._closeness(key.guidance)
+                reference.geometric = reference.geometric * key.influence
                 references.append(reference)
                 error = missed(frame.lr, reference.lr, reference.flow)
                 best = max(best, mean_trust(reference.geometric, error))
@@ -390,8 +397,8 @@ class ShotPropagator:
     def _load(self, index: int) -> ActiveKeyframe:
         keyframe = self._keyframes[index]
         frame, hr = LrFrame.of(keyframe.lr.float()[None], self._unshuffle), keyframe.hr.float()[None]
-        key = ready(frame, hr, min(max(float(keyframe.weight), 0.0), 1.0) * keyframe_weight(hr, frame.lr))
-        key.guidance = keyframe.guidance
+        key = ready(frame, hr, keyframe_weight(hr, frame.lr))
+        key.influence, key.guidance = min(max(float(keyframe.weight), 0.0), 1.0), keyframe.guidance
         return key
 
     def _guided(self, results: Mapping[str, StepResult]) -> Tensor:

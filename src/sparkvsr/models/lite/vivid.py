@@ -39,6 +39,8 @@ _AGREEMENT_SIGMA = 2.0
 _AGREEMENT_LEVELS = 20.0 / 255
 _TINY = 1e-3
 _SEEN = 0.03
+# What somebody drew beats what we make ourselves where it is trusted so far. Below, it would be made anew after all.
+_SURE = (0.3, 0.5)
 _DARK = 0.03
 _MOST_GAIN = 2.5
 
@@ -50,12 +52,16 @@ class Layer:
     Attributes:
         share: ``(1, 1, h, w)`` in [0, 1], how far it is trusted.
         importance: by nearness in time and by who made it; the larger wins.
+        unsure: the importance where it is hardly trusted, None for the same.
         closeness: from 0 to 1 its own light and colours replace the source's; a tensor ``(1, 1, h, w)`` by place.
+        influence: how far it replaces those before it, 0 to 1, where they are trusted themselves.
     """
 
     share: Tensor
     importance: float
     closeness: float | Tensor = 0.0
+    influence: float = 1.0
+    unsure: float | None = None
 
 
 @dataclass
@@ -124,16 +130,31 @@ def mix(layers: Sequence[Layer]) -> Mixture | None:
     mixture: Mixture | None = None
     for layer in layers:
         # The fourth power, not by pow: its last bit depends on the number of threads.
-        weight = torch.square(torch.square(layer.importance * (box(layer.share, 5) + _TINY)))
+        weight = torch.square(torch.square(_importance(layer, around := box(layer.share, 5)) * (around + _TINY)))
         if mixture is None:
-            mixture, total = Mixture([torch.ones_like(layer.share)], layer.share, layer.closeness), weight
+            covered = layer.share if layer.influence == 1 else layer.share * layer.influence
+            mixture, total = Mixture([torch.ones_like(layer.share)], covered, layer.closeness), weight
             continue
         total = total + weight
-        part = weight / total
+        part, share = weight / total, layer.share
+        if layer.influence < 1:
+            # Those before keep what it leaves them, as far as they are good for it: half a keyframe over nothing is
+            # all of it, but counts as half covered only.
+            left = (1 - layer.influence) * (mixture.covered / _SURE[1]).clamp(max=1)
+            part, share = part * (1 - left), share * (layer.influence + left)
         mixture.parts.append(part)
-        mixture.covered = torch.lerp(mixture.covered, layer.share, part)
+        mixture.covered = torch.lerp(mixture.covered, share, part)
         mixture.closeness = _blended(mixture.closeness, layer.closeness, part)
     return mixture
+
+
+def _importance(layer: Layer, around: Tensor) -> float | Tensor:
+    """Of a layer, by place; ``around`` is its share as a mean over 5x5."""
+    if layer.unsure is None:
+        return layer.importance
+    low, high = _SURE
+    sure = ((around - low) / (high - low)).clamp(0, 1)
+    return layer.unsure + (layer.importance - layer.unsure) * sure
 
 
 def _blended(under: float | Tensor, over: float | Tensor, part: Tensor) -> float | Tensor:

@@ -126,7 +126,7 @@ class VividPropagator(ShotPropagator):
             if index not in self._active:
                 self._active[index] = self._load(index)
             key = self._active[index]
-            if key.weight <= 0:
+            if key.weight * key.influence <= 0:
                 continue
             distance = abs(index - self.next_index)
             # What somebody drew is worth matching doubled frames, unless it lies clearly further. With pictures of our
@@ -138,10 +138,12 @@ class VividPropagator(ShotPropagator):
                     reference.preference = _OWN_PREFERENCE
                 self._keyframe_fits(index)
                 reference.closeness = self._closeness(key.guidance)
+                reference.influence = key.influence
                 reference.share = judge(frame.lr, reference)
                 references.append(reference)
                 best = max(best, float(reference.share.mean()))
-        return references, best, best < _POOR_TRUST and not self._made_here
+        is_poor = best < _POOR_TRUST or any(one.influence < 1 for one in references)
+        return references, best, is_poor and not self._made_here
 
     def _load(self, index: int) -> ActiveKeyframe:
         if index not in self._made_here:
@@ -170,9 +172,12 @@ class VividPropagator(ShotPropagator):
     def _view(self, name: str, seen: Observation) -> View:
         layers: list[Layer] = []
         pictures: list[tuple[Tensor | None, Tensor]] = []
-        for one in seen.references[name]:
+        # What counts less than fully lies over what it leaves the rest to.
+        for one in sorted(seen.references[name], key=lambda one: one.influence < 1):
             share = judge(seen.frame.lr, one) if one.share is None else one.share
-            layers.append(Layer(share, one.preference / (1 + float(one.distance)), one.closeness))
+            near = 1 / (1 + float(one.distance))
+            unsure = None if one.preference == _OWN_PREFERENCE else near * _OWN_PREFERENCE
+            layers.append(Layer(share, near * one.preference, one.closeness, one.influence, unsure))
             pictures.append((one.hr, one.flow))
         mixture = mix(layers)
         before = self._before(name, seen, mixture)
