@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import logging
 import os
+import re
 import shlex
 import sys
 import time
@@ -31,6 +32,9 @@ KEPT_LINES = 60
 """Last log lines that a crash report shows."""
 
 _FILE_FORMAT = "%(asctime)s.%(msecs)03d %(levelname)s %(name)s [%(processName)s %(threadName)s] %(message)s"
+_FIRST_LINE = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3} [A-Z]+ sparkvsr")
+_LOG_SUFFIXES = {"", ".log", ".txt", ".out", ".err"}
+"""Of files that others may write their lines into as well; a line of a log in any other file could damage it."""
 _STARTED = time.time()
 _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 
@@ -121,7 +125,7 @@ def check_log_file(log_file: Path, values: Iterable[Any]) -> None:
         values: of the command's arguments and options.
 
     Raises:
-        ConfigError: it is one of them, or holds something else than text.
+        ConfigError: it is one of them, or holds something else than a log.
     """
     for value in values:
         for item in value if isinstance(value, list | tuple) else [value]:
@@ -136,6 +140,10 @@ def check_log_file(log_file: Path, values: Iterable[Any]) -> None:
         return  # it is new, or cannot be read: opening it for writing says so
     if b"\0" in start:
         msg = f"--log-file {log_file} is there and is no text file; give another file"
+        raise ConfigError(msg)
+    is_log = not start or _FIRST_LINE.match(start) or log_file.suffix.lower() in _LOG_SUFFIXES
+    if not is_log:
+        msg = f"--log-file {log_file} is there and is no log: it would be damaged; give another file"
         raise ConfigError(msg)
 
 

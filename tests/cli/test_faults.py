@@ -194,6 +194,21 @@ def test_an_output_that_is_the_input_is_refused(clip: Path, tmp_path: Path) -> N
     assert "it would be destroyed" in result.output or "made by an earlier run" in result.output
 
 
+def test_a_comparison_is_not_written_over_another_input(clip: Path, tmp_path: Path) -> None:
+    """Nor does an input that is left out turn the folder of several outputs into one of images."""
+    for name in ("here/a.mp4", "there/a_x2_compare.mp4", "there/a_x2.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(clip.read_bytes())
+    here, there = tmp_path / "here", tmp_path / "there"
+    result = run(here / "a.mp4", there / "a_x2_compare.mp4", "-o", there, "--compare", "--overwrite", *PLAIN)
+    assert result.exit_code == 1
+    assert "it would be destroyed" in " ".join(result.output.split())
+    assert (there / "a_x2_compare.mp4").read_bytes() == clip.read_bytes()
+    (here / "a_x2.mp4").write_bytes(clip.read_bytes())
+    assert run(here / "a.mp4", here / "a_x2.mp4", "-o", tmp_path / "out", *PLAIN).exit_code == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a_x2.mp4"]
+
+
 def images(folder: Path, numbers: list[int]) -> Path:
     folder.mkdir()
     for number in numbers:
@@ -207,6 +222,11 @@ def test_images_are_not_written_over_those_that_are_read(tmp_path: Path) -> None
     for output in (f"{folder}/", f"{folder}/%05d.png"):
         one_line(run(folder, "-o", output, "--overwrite", *PLAIN), "it would be destroyed")
         one_line(run(folder / "%05d.png", "-o", output, "--overwrite", *PLAIN), "it would be destroyed")
+    one_line(run(folder, "-o", folder / "00001.png", "--frames", "1", "--overwrite", *PLAIN), "it would be destroyed")
+    result = run(
+        folder / "%05d.png", "--references", folder, "-o", folder / "00002.png", "--frames", "1", "--overwrite", *PLAIN
+    )
+    one_line(result, "it would be destroyed")
     one_line(
         sparkvsr("keyframes", folder, "-o", folder, "--overwrite", "--references", "bicubic"), "would be destroyed"
     )

@@ -75,6 +75,27 @@ def test_a_log_file_that_cannot_be_written_is_refused(clip: Path, tmp_path: Path
     assert not (tmp_path / "out.mp4").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "is_log"),
+    [
+        ("keyframes.json", '{"frames": []}', False),
+        ("notes.md", "# mine", False),
+        ("empty.json", "", True),
+        ("cron.txt", "started", True),
+        ("odd.name", "2026-01-02T03:04:05.678 INFO sparkvsr.cli [MainProcess MainThread] before", True),
+    ],
+)
+def test_a_log_is_not_appended_to_what_is_none(tmp_path: Path, name: str, text: str, is_log: bool) -> None:
+    (tmp_path / name).write_text(text)
+    result = sparkvsr("schema", "--log-file", tmp_path / name)
+    assert (result.exit_code == 0) is is_log, result.output
+    if not is_log:
+        result = sparkvsr("models", "--log-file", tmp_path / name)
+        assert result.exit_code == 2
+        assert "is no log: it would be damaged" in " ".join(result.stderr.split())
+        assert (tmp_path / name).read_text() == text
+
+
 @pytest.mark.parametrize("command", ["upscale", "keyframes", "compare", "eval", "metrics", "train", "models"])
 def test_every_command_has_the_options(command: str) -> None:
     help_text = sparkvsr(command, "--help").stdout

@@ -104,7 +104,7 @@ def find_inputs(given: Sequence[str]) -> Inputs:
     unique = list({path.absolute(): path for path in paths}.values())
     made = _made_by_earlier_runs(unique)
     kept = [path for path in unique if path not in made]
-    return Inputs(tuple(kept), is_batch or len(kept) > 1, tuple(made))
+    return Inputs(tuple(kept), is_batch or len(unique) > 1, tuple(made))
 
 
 def check_output_folder(output: str, count: int) -> None:
@@ -180,7 +180,8 @@ def _one_by_one(
         started = time.monotonic()
         try:
             job = prepare(path, output, options, model, hook, into_folder=into_folder)
-            refuse_source(job.clip.output, paths)
+            for target in job.clip.outputs:
+                refuse_source(target, paths)
             result = run(job, hook)
         except Exception as exc:  # noqa: BLE001  (one bad file does not stop the rest; who asked reports it)
             yield Outcome(path, "failed", error=_lightened(exc), seconds=time.monotonic() - started)

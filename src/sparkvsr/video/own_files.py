@@ -7,9 +7,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sparkvsr.errors import ConfigError
+from sparkvsr.suffixes import IMAGE_SUFFIXES
 
 from .images import is_pattern, pattern_number
 from .options import check_name
+
+
+_READ_IN_FOLDERS = {*IMAGE_SUFFIXES, ".json"}
 
 
 def refuse_source(output: Path, sources: Iterable[Path], *, option: str = "-o") -> None:
@@ -26,7 +30,7 @@ def refuse_source(output: Path, sources: Iterable[Path], *, option: str = "-o") 
     """
     check_name(output)
     for source in sources:
-        if is_same(output, source) or _writes_into(output, source):
+        if is_same(output, source) or _writes_into(output, source) or _is_part_of(output, source):
             what = "is the input itself" if str(output) == str(source) else f"is the input {source} itself"
             msg = f"{option} {output} {what}: it would be destroyed; give another name"
             raise ConfigError(msg)
@@ -38,6 +42,15 @@ def is_same(one: Path, other: Path) -> bool:
         return one.samefile(other)
     except (OSError, ValueError):
         return os.path.abspath(one) == os.path.abspath(other)  # noqa: PTH100 (resolves .. where nothing exists)
+
+
+def _is_part_of(output: Path, source: Path) -> bool:
+    """Whether a single output is there already as an image (or the notes) of a folder or sequence that is read."""
+    if output.suffix.lower() not in _READ_IN_FOLDERS or not output.is_file():
+        return False
+    if is_pattern(source):
+        return is_same(output.parent, source.parent) and pattern_number(source.name, output.name) is not None
+    return source.is_dir() and any(is_same(folder, source) for folder in output.resolve().parents[:2])
 
 
 def _writes_into(output: Path, source: Path) -> bool:

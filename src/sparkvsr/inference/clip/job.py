@@ -115,6 +115,11 @@ class ClipJob:
         """Frames that will be restored."""
         return self.shots[-1].stop - self.shots[0].start
 
+    @property
+    def outputs(self) -> tuple[Path, ...]:
+        """What is written under final names: the output, and the comparison beside it."""
+        return (self.output, compare_path(self.output)) if self.compare else (self.output,)
+
     def open_frames(self, start: int | None = None, stop: int | None = None) -> Generator[Frame, None, None]:
         """LR frames ``[start, stop)``, by default all of the job."""
         first = self.shots[0].start if start is None else start

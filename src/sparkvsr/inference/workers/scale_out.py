@@ -190,7 +190,8 @@ class ScaleOut:
         if self._owners.setdefault(output, clip.path) != clip.path:
             msg = f"its output {output} is that of {self._owners[output]}; rename one, or give them different folders"
             raise EncodeError(msg)
-        refuse_source(prepared.job.output, self._paths)
+        for target in prepared.job.outputs:
+            refuse_source(target, self._paths)
         work = ClipWork(prepared.job, prepared.segments, self._hook)
         work.report_plan()
         work.__enter__()
