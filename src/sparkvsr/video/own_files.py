@@ -12,7 +12,6 @@ from sparkvsr.suffixes import IMAGE_SUFFIXES
 from .images import is_pattern, pattern_number
 from .options import check_name
 
-
 _READ_IN_FOLDERS = {*IMAGE_SUFFIXES, ".json"}
 
 
