@@ -245,3 +245,25 @@ def test_images_can_be_compared(tmp_path: Path) -> None:
     for name, value in (("a.png", 20), ("b.png", 200)):
         cv2.imwrite(str(tmp_path / name), np.full((30, 40, 3), value, np.uint8))
     assert run(tmp_path / "a.png", tmp_path / "b.png", "-o", tmp_path / "c.html").exit_code == 0
+
+
+def test_numbered_images_are_compared_by_number(tmp_path: Path) -> None:
+    for name, level, gap in (("a", 40, 2), ("b", 140, 5)):
+        (tmp_path / name).mkdir()
+        for number in range(8):
+            if number != gap:
+                cv2.imwrite(
+                    str(tmp_path / name / f"{number:03d}.png"), np.full((48, 64, 3), level + 8 * number, np.uint8)
+                )
+    result = run(tmp_path / "a", tmp_path / "b", "-o", tmp_path / "c.mp4", "--start", "1", "--frames", "4")
+    assert result.exit_code == 0, result.output
+    assert "paired by their numbers; in one of the folders only, left out: 2, 5" in " ".join(result.output.split())
+    frames = decode(tmp_path / "c.mp4")
+    expected = [8 * number for number in (1, 3, 4, 6)]
+    assert [int(frame[10, 20].mean()) - 40 for frame in frames] == pytest.approx(expected, abs=3)
+    assert [int(frame[10, -20].mean()) - 140 for frame in frames] == pytest.approx(expected, abs=3)
+    assert run(tmp_path / "a", tmp_path / "b", "-o", tmp_path / "c.html").exit_code == 0
+    (tmp_path / "far").mkdir()
+    for number in (100, 102):
+        cv2.imwrite(str(tmp_path / "far" / f"{number}.png"), np.zeros((48, 64, 3), np.uint8))
+    fails(run(tmp_path / "a", tmp_path / "far", "-o", tmp_path / "d.mp4"), 2, "no image of the same number")

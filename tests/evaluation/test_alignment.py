@@ -130,6 +130,25 @@ def test_numbered_frames_are_paired_by_number(tmp_path: Path) -> None:
     assert any("paired by number: 8 frames; without a partner: 4, 8" in w for w in record["warnings"])
 
 
+@pytest.mark.parametrize(
+    ("names", "others", "words"),
+    [
+        (["a", "b", "c"], ["a", "b", "d"], "c.png with d.png"),
+        (["x_0", "x_1", "y_0"], ["0", "1", "2"], "x_0.png with 0.png"),
+        (["a", "b", "c"], ["a", "b", "c"], None),
+    ],
+)
+def test_names_that_pair_nothing_are_told(
+    tmp_path: Path, names: list[str], others: list[str], words: str | None
+) -> None:
+    for folder, stems in (("sr", names), ("gt", others)):
+        (tmp_path / folder).mkdir()
+        for stem, frame in zip(stems, moving(4, 3), strict=True):
+            cv2.imwrite(str(tmp_path / folder / f"{stem}.png"), frame)
+    (pair,) = pair_paths(tmp_path / "sr", tmp_path / "gt")
+    assert [words in note for note in pair.notes] == [True] if words else not pair.notes
+
+
 def test_sequences_that_begin_at_another_number_are_taken_in_order(tmp_path: Path) -> None:
     truth = moving(5, 5)
     sr = write_frames(tmp_path / "sr", truth)

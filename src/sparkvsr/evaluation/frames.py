@@ -27,6 +27,7 @@ class FrameClip(ABC):
         size: ``(H, W)``.
         fps: frames per second; a nominal value for image folders.
         numbers: those in the names of its images, rising; empty where there are none.
+        file_names: of its images, in order; empty for what is no sequence of images.
     """
 
     name: str
@@ -34,6 +35,7 @@ class FrameClip(ABC):
     size: tuple[int, int]
     fps: float
     numbers: tuple[int, ...] = ()
+    file_names: tuple[str, ...] = ()
 
     @abstractmethod
     def frames(self) -> Iterator[Image8]:
@@ -87,6 +89,7 @@ class FileClip(FrameClip):
         self.size = (self._info.height, self._info.width)
         self.fps = float(self._info.average_fps)
         self.numbers = self._info.numbers[: self.num_frames]
+        self.file_names = tuple(file.name for file in self._info.files[: self.num_frames])
 
     def frames(self) -> Iterator[Image8]:
         """See ``FrameClip``: ``(H, W, 3)`` uint8 RGB, deeper sources rounded to 8 bit."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from sparkvsr.errors import MetricError
 from sparkvsr.evaluation.alignment import WindowClip
 from sparkvsr.evaluation.frames import FrameClip
+from sparkvsr.video.images import shared_numbers
 
 
 def paired_by_number(sr: FrameClip, gt: FrameClip, *, trim: bool) -> tuple[FrameClip, FrameClip, list[str]]:
@@ -23,14 +27,11 @@ def paired_by_number(sr: FrameClip, gt: FrameClip, *, trim: bool) -> tuple[Frame
         MetricError: frames are without a partner and ``trim`` is off, or none has one.
     """
     ours, theirs = sr.numbers, gt.numbers
-    if not ours or not theirs or ours == theirs:
-        return sr, gt, []
-    is_whole = all(numbers[-1] - numbers[0] + 1 == len(numbers) for numbers in (ours, theirs))
-    if is_whole and ours[0] == theirs[0]:
-        return sr, gt, []  # one is longer: a matter of counts, which the caller judges
-    if is_whole and len(ours) == len(theirs):
-        return sr, gt, [f"numbered from {ours[0]}, the ground truth from {theirs[0]}: frames are paired in order"]
-    common = sorted(set(ours) & set(theirs))
+    common = shared_numbers(ours, theirs)
+    if common is None:
+        if ours and theirs and ours[0] != theirs[0]:
+            return sr, gt, [f"numbered from {ours[0]}, the ground truth from {theirs[0]}: frames are paired in order"]
+        return sr, gt, [] if ours and theirs else _other_names(sr.file_names, gt.file_names)
     alone = sorted(set(ours) ^ set(theirs))
     shown = ", ".join(map(str, alone[:8])) + (", ..." if len(alone) > 8 else "")
     if not common or not trim:
@@ -39,6 +40,14 @@ def paired_by_number(sr: FrameClip, gt: FrameClip, *, trim: bool) -> tuple[Frame
         raise MetricError(msg)
     note = f"paired by number: {len(common)} frames; without a partner: {shown}"
     return _only(sr, common), _only(gt, common), [note]
+
+
+def _other_names(ours: Sequence[str], theirs: Sequence[str]) -> list[str]:
+    """A line about images that are paired in order though their names say nothing of the kind."""
+    for one, other in zip(ours, theirs, strict=False):
+        if Path(one).stem != Path(other).stem and len(ours) > 1:
+            return [f"the names of the images do not pair them, they are taken in order: {one} with {other}, and so on"]
+    return []
 
 
 def _only(clip: FrameClip, numbers: list[int]) -> FrameClip:

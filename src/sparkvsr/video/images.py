@@ -76,6 +76,33 @@ def sequence_numbers(files: Sequence[Path]) -> tuple[int, ...]:
     return numbers if all(a < b for a, b in pairwise(numbers)) else ()
 
 
+def out_of_order(files: Sequence[Path]) -> tuple[str, str] | None:
+    """The first two neighbours of a sequence whose names hold numbers that do not follow each other.
+
+    Returns:
+        Two names, such as ``a_009.png`` and ``b_000.png``, or ``1.jpg`` and ``1.png``; None where names hold none.
+    """
+    if not all(re.search(r"\d", file.stem) for file in files):
+        return None
+    pairs = ((one, other) for one, other in pairwise(files) if not sequence_numbers((one, other)))
+    return next(((one.name, other.name) for one, other in pairs), None)
+
+
+def shared_numbers(ours: Sequence[int], theirs: Sequence[int]) -> list[int] | None:
+    """Which images of two sequences belong together by their numbers, as `sequence_numbers` gives them.
+
+    Returns:
+        The numbers that both have, rising; None where images are taken in order: without numbers, with the same ones,
+        or without gaps where one sequence only is longer or begins at another number.
+    """
+    if not ours or not theirs or tuple(ours) == tuple(theirs):
+        return None
+    is_whole = all(numbers[-1] - numbers[0] + 1 == len(numbers) for numbers in (ours, theirs))
+    if is_whole and (ours[0] == theirs[0] or len(ours) == len(theirs)):
+        return None
+    return sorted(set(ours) & set(theirs))
+
+
 def missing_numbers(numbers: Sequence[int]) -> list[int]:
     """Numbers between the first and the last that no image has, at most a thousand."""
     gaps = (number for a, b in pairwise(numbers) for number in range(a + 1, b))

@@ -21,6 +21,7 @@ from .images import (
     image_facts,
     image_tags,
     missing_numbers,
+    out_of_order,
     resolve_images,
     sequence_numbers,
     sniff_image,
@@ -163,6 +164,11 @@ def _probe_images(path: Path, files: list[Path]) -> VideoInfo:
             shown = ", ".join(map(str, missing[:8])) + (", ..." if len(missing) > 8 else "")
             few = "a number is" if len(missing) == 1 else f"{len(missing)} numbers are"
             warnings.append(f"{few} missing in {path}: {shown}; images keep their numbers, videos close the gap")
+        if not is_image and not numbers and (names := out_of_order(files)):
+            warnings.append(
+                f"the numbers in the names of {path} do not follow each other ({names[0]}, then {names[1]}): all "
+                f"{len(files)} images are taken in this order, and outputs are numbered from 0"
+            )
         if holds_more(files[0], sniff_image(files[0])):
             warnings.append(f"{files[0].name} holds more than one picture; only the first is read")
         return VideoInfo(

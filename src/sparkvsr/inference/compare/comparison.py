@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from sparkvsr.inference.compare.captions import GAP_PX, caption, side_by_side
 from sparkvsr.inference.compare.page import ComparePage, PagePair, render_page
 from sparkvsr.shapes import ASPECT_TOLERANCE
 from sparkvsr.video import EncodeOptions, Frame, VideoInfo, VideoReader, VideoWriter, check_output, probe, read_frames
+from sparkvsr.video.images import shared_numbers
 from sparkvsr.video.own_files import refuse_source
 from sparkvsr.video.pixels import resize_image
 
@@ -62,13 +63,14 @@ class CompareOptions:
 
 @dataclass(frozen=True)
 class _Pair:
-    """Both clips, ready to be read."""
+    """Both clips, ready to be read. ``places`` are the frames of both that belong together, of the part shown."""
 
     first: VideoInfo
     second: VideoInfo
     size: tuple[int, int]
     start: int
     stop: int
+    places: tuple[Sequence[int], Sequence[int]]
     labels: tuple[str, str]
     notes: list[str]
     watched: Watched
@@ -173,9 +175,9 @@ def _prepare(first: Path, second: Path, options: CompareOptions, hook: Hook) -> 
         for info in infos
         if (info.height, info.width) != size
     ]
-    shorter = min(one.num_frames, two.num_frames)
-    if one.num_frames != two.num_frames:
-        notes.append(f"{one.num_frames} against {two.num_frames} frames: only the first {shorter} are compared")
+    places, paired = _places(one, two)
+    notes += paired
+    shorter = len(places[0])
     if one.average_fps and two.average_fps and abs(one.average_fps - two.average_fps) > 0.01:
         notes.append(
             f"{float(one.average_fps):.6g} against {float(two.average_fps):.6g} fps: frames are paired by number"
@@ -185,18 +187,40 @@ def _prepare(first: Path, second: Path, options: CompareOptions, hook: Hook) -> 
         raise ConfigError(msg)
     stop = shorter if options.frames is None else min(shorter, options.start + options.frames)
     labels = options.labels or (first.name, second.name)
-    return _Pair(one, two, size, options.start, stop, labels, notes, Watched(one, two))
+    shown = (places[0][options.start : stop], places[1][options.start : stop])
+    return _Pair(one, two, size, options.start, stop, shown, labels, notes, Watched(one, two))
+
+
+def _places(one: VideoInfo, two: VideoInfo) -> tuple[tuple[Sequence[int], Sequence[int]], list[str]]:
+    """Which frames of two clips belong together, and what is to be said about it."""
+    common = shared_numbers(one.numbers, two.numbers)
+    if common is None:
+        shorter = min(one.num_frames, two.num_frames)
+        frames = f"{one.num_frames} against {two.num_frames} frames: only the first {shorter} are compared"
+        return (range(shorter), range(shorter)), [frames] if one.num_frames != two.num_frames else []
+    if not common:
+        msg = f"{one.path} and {two.path} have no image of the same number; number them alike"
+        raise ConfigError(msg)
+    places = [[info.numbers.index(number) for number in common] for info in (one, two)]
+    alone = sorted(set(one.numbers) ^ set(two.numbers))
+    shown = ", ".join(map(str, alone[:8])) + (", ..." if len(alone) > 8 else "")
+    return (places[0], places[1]), [
+        f"images are paired by their numbers; in one of the folders only, left out: {shown}"
+    ]
 
 
 def _pairs(pair: _Pair, resizing: str) -> Iterator[tuple[Frame, Tensor, Tensor]]:
-    count = pair.stop - pair.start
     with ExitStack() as stack:
         streams = []
-        for info in (pair.first, pair.second):
-            reader = stack.enter_context(VideoReader(info.path, start=pair.start, frames=count))
-            streams.append(stack.enter_context(closing(iter(reader))))
+        for info, places in zip((pair.first, pair.second), pair.places, strict=True):
+            reader = stack.enter_context(VideoReader(info.path, start=places[0], frames=places[-1] - places[0] + 1))
+            streams.append(_only(stack.enter_context(closing(iter(reader))), frozenset(places)))
         for one, two in zip(*streams, strict=False):
             yield one, match_size(one.pixels, pair.size, resizing), match_size(two.pixels, pair.size, resizing)
+
+
+def _only(frames: Iterable[Frame], places: frozenset[int]) -> Iterator[Frame]:
+    return (frame for frame in frames if frame.index in places)
 
 
 def _write_video(pair: _Pair, output: Path, options: CompareOptions, hook: Hook) -> dict[str, Any]:
@@ -240,8 +264,9 @@ def _write_page(pair: _Pair, output: Path, options: CompareOptions, hook: Hook) 
     pictures = []
     for done, index in enumerate(indices, start=1):
         uris = []
-        for info in (pair.first, pair.second):
-            frame = match_size(read_frames(info.path, [index])[index], pair.size, options.resizing)
+        for info, places in zip((pair.first, pair.second), pair.places, strict=True):
+            place = places[index - pair.start]
+            frame = match_size(read_frames(info.path, [place])[place], pair.size, options.resizing)
             uris.append(jpeg_uri(frame if factor == 1 else _smaller(frame, size)))
         pictures.append(PagePair(index, index / rate, uris[0], uris[1]))
         hook(meter.update(done))
