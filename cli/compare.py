@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from sparkvsr.errors import ConfigError
+from sparkvsr.home import expanded
 from sparkvsr.units import human_bytes
 
 from . import options as shared
@@ -56,7 +57,7 @@ def compare(
             html_frames=html_frames,
             overwrite=overwrite,
         )
-        compare_clips(first.expanduser(), second.expanduser(), output.expanduser(), options, report)
+        compare_clips(expanded(first), expanded(second), expanded(output), options, report)
 
 
 class CompareReporter(TextReporter):

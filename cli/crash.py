@@ -24,6 +24,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePath
 
+from sparkvsr.home import expanded
 from sparkvsr.version import __version__
 
 from .console import SHOWN, command_line, private_paths
@@ -139,8 +140,8 @@ class Redactor:
         instead = f"<path{self._count}>"
         self._texts[text] = instead + suffix
         with suppress(OSError, RuntimeError, ValueError):
-            expanded = Path(text).expanduser()
-            for form in (str(expanded), str(expanded.absolute()), str(expanded.resolve())):
+            full = expanded(text)
+            for form in (str(full), str(full.absolute()), str(full.resolve())):
                 self._texts.setdefault(form, instead + suffix)
         if len(path.name) > 2:
             self._texts.setdefault(path.name, instead + suffix)

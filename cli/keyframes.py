@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from sparkvsr.errors import ConfigError
+from sparkvsr.home import expanded
 
 from . import options as shared
 from .console import JsonReporter, TextReporter
@@ -132,8 +133,8 @@ def keyframes(
             deinterlace=deinterlace,
             stream=stream,
         )
-        clip = clip.expanduser()
-        folder = output.expanduser() if output is not None else _default_folder(clip)
+        clip = expanded(clip)
+        folder = expanded(output) if output is not None else _default_folder(clip)
         result = make_keyframes(clip, folder, options, report)
         unused = sorted(set(prompts) - {entry.index for entry in result.keyframes} - set(result.failed))
         if unused:
@@ -147,7 +148,7 @@ def read_prompts(path: Path) -> dict[int, str]:
         ConfigError: not readable, or not an object from frame numbers to text.
     """
     try:
-        content = json_module.loads(path.expanduser().read_text(encoding="utf-8"))
+        content = json_module.loads(expanded(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as exc:
         msg = f'--prompt-file {path} is not readable JSON ({exc}); write it like {{"48": "a face"}}'
         raise ConfigError(msg) from exc
@@ -170,7 +171,7 @@ def _default_folder(clip: Path) -> Path:
 def _check(clip: Path, folder: Path, *, as_json: bool) -> None:
     from sparkvsr.inference.keyframe_job import check_references
 
-    found = check_references(clip.expanduser(), folder.expanduser())
+    found = check_references(expanded(clip), expanded(folder))
     if as_json:
         sys.stdout.write(json_module.dumps({"event": "check", **found}) + "\n")
         return

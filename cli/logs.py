@@ -22,6 +22,7 @@ from typing import Annotated, Any
 import typer
 
 from sparkvsr.errors import ConfigError
+from sparkvsr.home import expanded
 from sparkvsr.version import __version__
 
 from .console import command_line, write_stderr
@@ -65,7 +66,7 @@ def observed(command: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(command)
     def wrapper(*arguments: Any, verbose: int, log_file: Path | None, **options: Any) -> Any:
         if log_file is not None:
-            check_log_file(log_file.expanduser(), [*arguments, *options.values()])
+            check_log_file(expanded(log_file), [*arguments, *options.values()])
         start_logging(verbose, log_file)
         return command(*arguments, **options)
 
@@ -130,7 +131,7 @@ def check_log_file(log_file: Path, values: Iterable[Any]) -> None:
     for value in values:
         for item in value if isinstance(value, list | tuple) else [value]:
             with suppress(OSError, ValueError):
-                if isinstance(item, str | Path) and _is_same(Path(item).expanduser(), log_file):
+                if isinstance(item, str | Path) and _is_same(expanded(item), log_file):
                     msg = f"--log-file {log_file} is {item} of the same command; give another file"
                     raise ConfigError(msg)
     try:
@@ -209,7 +210,7 @@ def start_logging(verbose: int = 0, log_file: Path | None = None) -> None:
     logger.addHandler(screen)
     if log_file is None:
         return
-    log_file = log_file.expanduser()
+    log_file = expanded(log_file)
     try:
         log_file.parent.mkdir(parents=True, exist_ok=True)
         file = LogFileHandler(log_file, mode="a", encoding="utf-8", errors="backslashreplace")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sparkvsr.errors import ConfigError, DecodeError
+from sparkvsr.home import expanded
 
 from .console import Reporter, print_error
 
@@ -178,7 +179,7 @@ def _upscale_pipe(
         writer = None if descriptor is None else PipeWriter(descriptor)
         if fmt is None and not is_pipe_input(source):
             assert writer is not None
-            _from_file(Path(source).expanduser(), writer, container, options, load_for(options), report)
+            _from_file(expanded(source), writer, container, options, load_for(options), report)
             return
         reader = PipeReader(_open_input(source, stack), "stdin" if source in _STDIN else Path(source).name)
         if not reader.peek(1):
@@ -204,7 +205,7 @@ def _open_input(source: str, stack: ExitStack) -> int:
             raise ConfigError(msg)
         return 0
     try:
-        descriptor = os.open(Path(source).expanduser(), os.O_RDONLY)
+        descriptor = os.open(expanded(source), os.O_RDONLY)
     except OSError as exc:
         msg = f"{source} cannot be opened: {exc.strerror}; check the path"
         raise ConfigError(msg) from exc

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from sparkvsr.errors import ConfigError
+from sparkvsr.home import expanded
 
 from .console import private_paths, write_stderr
 from .crash import state_folder
@@ -135,7 +136,7 @@ def studio(
             values=values,
             makers=tuple(dict.fromkeys([*(maker or []), begun["own"], "lite"])),
             maker={"prompt": prompt, "timeout_seconds": timeout, "key_variable": api_key_env, "seed": seed},
-            project=None if project is None else project.expanduser().absolute(),
+            project=None if project is None else expanded(project).absolute(),
         )
         listener = bind(host, port)
         made = Studio(options, render)

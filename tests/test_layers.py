@@ -16,6 +16,7 @@ LAYERS = {
     "suffixes": 0,
     "units": 0,
     "user_cache": 0,
+    "home": 0,
     "version": 0,
     "pages": 1,
     "shapes": 1,

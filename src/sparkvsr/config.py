@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from sparkvsr.errors import ConfigError
+from sparkvsr.home import expanded
 from sparkvsr.user_cache import user_cache
 
 OmegaConf.register_new_resolver("user_cache", lambda: str(user_cache()), replace=True)
@@ -105,7 +106,7 @@ def search_path(config_dir: str | Path | None) -> list[str]:
     """
     places = [f"pkg://{package}" for package in config_packages()]
     if config_dir is not None:
-        folder = Path(config_dir).expanduser().resolve()
+        folder = expanded(config_dir).resolve()
         if not folder.is_dir():
             msg = f"--config-dir {config_dir}: no such folder; it holds groups like data/mine.yaml for data=mine"
             raise ConfigError(msg)
@@ -245,7 +246,7 @@ def _with_quoted_path(text: str) -> str:
     if not equals or not value or override_key(text) != key.lstrip("+~") or "${" in value:
         return text
     is_path = key.rpartition(".")[2].endswith(_PATH_ENDINGS)
-    is_there = is_path and Path(value).expanduser().exists()
+    is_there = is_path and expanded(value).exists()
     try:
         override = OverridesParser.create().parse_override(text)
     except (OverrideParseException, HydraException):

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import platformdirs
 
+from sparkvsr.home import expanded
+
 
 def user_cache(*parts: str) -> Path:
     """A folder below the platform's cache: ``~/.cache/sparkvsr`` on Linux, or below ``$XDG_CACHE_HOME``; not made."""
-    return platformdirs.user_cache_path("sparkvsr", appauthor=False).expanduser().joinpath(*parts)
+    return expanded(platformdirs.user_cache_path("sparkvsr", appauthor=False)).joinpath(*parts)

@@ -330,6 +330,14 @@ def test_pipes_are_refused_in_plain_words_where_a_clip_is_read_twice(tmp_path: P
         one_line(sparkvsr("keyframes", name, "-o", tmp_path / "refs"), "save it to a file first", 1)
 
 
+def test_a_tilde_that_is_no_home_is_a_name(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("~draft.mp4").write_bytes(clip.read_bytes())
+    assert run("~draft.mp4", "-o", "~out.mp4", *PLAIN, "--log-file", "~log.txt").exit_code == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["~draft.mp4", "~log.txt", "~out.mp4"]
+    one_line(run("~nobody/x.mp4", *PLAIN), "does not exist", 1)
+
+
 def test_long_names_and_percent_signs(clip: Path, tmp_path: Path) -> None:
     for name in ("n" * 240 + ".mp4", "видео" * 23 + ".mp4", "a %03d.mp4", "100% [done] %d.mp4"):
         source = tmp_path / name

@@ -113,3 +113,11 @@ def test_raft_warping_error_takes_torchvisions_own_file(panning: tuple, monkeypa
         assert float(expected.abs().max()) > 0.1
     with pytest.raises(MetricError, match="does not fit torchvision's raft_large"):
         RaftFlow({"weight": torch.zeros(1)})
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (9, 3), (11, 11)])
+def test_flow_of_the_smallest_frames(size: tuple[int, int]) -> None:
+    frame = np.full(size, 90, np.uint8)
+    flow = temporal.dis_flow(frame, frame)
+    assert flow.shape == (*size, 2)
+    assert np.abs(flow).max() < 0.01

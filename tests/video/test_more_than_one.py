@@ -68,3 +68,25 @@ def test_sound_of_several_channels_is_heard(
         frames = [frame.to_ndarray() for frame in container.decode(audio=0)]
     assert sum(frame.shape[-1] for frame in frames) >= 11520
     assert max(float(np.abs(frame).max()) for frame in frames) > 0.1
+
+
+def test_the_flagged_stream_of_a_short_file_that_begins_with_sound(tmp_path: Path) -> None:
+    """So short that looking for stills reaches the end, where empty packets belong to no stream that was asked for."""
+    with av.open(str(tmp_path / "in.mkv"), "w") as out:
+        audio = out.add_stream("pcm_s16le", rate=48000)
+        audio.codec_context.layout = "mono"
+        videos = [out.add_stream("ffv1", rate=25) for _ in range(2)]
+        for side, video in zip((32, 48), videos, strict=True):
+            video.width, video.height, video.pix_fmt = side, side, "yuv420p"
+        videos[0].disposition = av.stream.Disposition(0)
+        videos[1].disposition = av.stream.Disposition.default
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 4800), np.int16), format="s16", layout="mono")
+        sound.sample_rate = 48000
+        for side, video in zip((32, 48), videos, strict=True):
+            for k in range(3):
+                picture = np.full((side, side, 3), 50 * k, np.uint8)
+                out.mux(video.encode(av.VideoFrame.from_ndarray(picture)))
+            out.mux(video.encode())
+        out.mux(audio.encode(sound))
+    with VideoReader(tmp_path / "in.mkv") as reader:
+        assert (reader.info.stream_index, reader.info.width, len(list(reader))) == (2, 48, 3)

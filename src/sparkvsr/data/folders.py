@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sparkvsr.data.sources import ClipSource, SourceClip
 from sparkvsr.errors import DatasetError
+from sparkvsr.home import expanded
 from sparkvsr.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES, VideoReader, iframe_indices, read_image
 
 _EVEN = 4
@@ -251,7 +252,7 @@ def listed_paths(root: Path, path_list: str | Path) -> list[Path]:
     Raises:
         DatasetError: the list or a path in it does not exist.
     """
-    file = Path(path_list).expanduser()
+    file = expanded(path_list)
     try:
         lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as exc:
@@ -276,7 +277,7 @@ def crop_window(full: tuple[int, int], size: tuple[int, int], rng: np.random.Gen
 
 
 def _checked_root(root: str | Path, key: str) -> Path:
-    folder = Path(root).expanduser()
+    folder = expanded(root)
     if not folder.is_dir():
         msg = f"{key}={root} is not a folder; give the folder that holds the clips, see data/README.md"
         raise DatasetError(msg)

@@ -24,6 +24,7 @@ from torchvision.transforms.v2.functional import (
 
 from sparkvsr.degradation.steps import draw_seed
 from sparkvsr.errors import ConfigError
+from sparkvsr.home import expanded
 
 ImageUpscaler = Callable[[Tensor, tuple[int, int]], Tensor]
 
@@ -181,7 +182,7 @@ class IsrReferences:
             raise ConfigError(msg)
         self.ratio = ratio
         self._upscaler = upscaler
-        self._folder = Path(folder).expanduser()
+        self._folder = expanded(folder)
         self._loaded: ImageUpscaler | None = None if isinstance(upscaler, str) else upscaler
         self._identity = "function"
 

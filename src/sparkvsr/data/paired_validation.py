@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 from sparkvsr.data.folders import find_clips
 from sparkvsr.data.samples import TrainSample
 from sparkvsr.errors import DatasetError
+from sparkvsr.home import expanded
 from sparkvsr.video import VideoReader
 
 _SHOWN = 5
@@ -122,7 +123,7 @@ class PairedValidation(Dataset[TrainSample]):
 
 
 def _clips(root: str | Path, key: str) -> dict[str, Path]:
-    folder = Path(root).expanduser()
+    folder = expanded(root)
     if not folder.is_dir():
         msg = f"data.validation_pairs.{key}={root} is not a folder; it holds video files or folders of frames"
         raise DatasetError(msg)

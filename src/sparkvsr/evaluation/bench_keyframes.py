@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparkvsr.errors import ConfigError
+from sparkvsr.home import expanded
 
 if TYPE_CHECKING:
     from sparkvsr.evaluation.bench import Bench
@@ -63,7 +64,7 @@ class KeyframeSource:
         from sparkvsr.keyframes.choice import KeyframeChoice
 
         KeyframeChoice.parse("0" if keyframes == "first" else keyframes)
-        path = Path(references).expanduser() if references is not None else None
+        path = expanded(references) if references is not None else None
         folder = path if path is not None and path.is_dir() else None
         if keyframes == "none":
             if references is not None and folder is None and (references == GROUND_TRUTH or not places_own):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from torch import Tensor
 from sparkvsr.errors import ConfigError
 from sparkvsr.evaluation.bench_keyframes import GROUND_TRUTH, IMAGE_MODEL_SUFFIXES
 from sparkvsr.evaluation.image_model import ImageModel
+from sparkvsr.home import expanded
 from sparkvsr.inference.clip.engine import KeyframeLoader, RestoreSettings, restore_shots
 from sparkvsr.inference.clip.planning import RunPlan, plan_run
 from sparkvsr.keyframes.references import ReferenceMaker, make_reference_maker
@@ -55,7 +55,7 @@ def load_restorer(options: RunOptions, usual_look: str | None = None) -> Restora
     Raises:
         WeightsError, ConfigError: see ``load_model`` and ``make_reference_maker``.
     """
-    path = Path(options.model).expanduser()
+    path = expanded(options.model)
     if path.suffix in IMAGE_MODEL_SUFFIXES and path.is_file():
         if options.look is not None:
             msg = f"--look {options.look} is for lite models, {path.name} has one look only; leave it out"

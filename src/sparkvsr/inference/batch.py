@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sparkvsr.errors import ConfigError, EncodeError, OutputExistsError, SparkVSRError
+from sparkvsr.home import expanded
 from sparkvsr.hooks import Hook
 from sparkvsr.inference.clip.job import prepare
 from sparkvsr.inference.clip.work import UpscaleResult
@@ -90,7 +91,7 @@ def find_inputs(given: Sequence[str]) -> Inputs:
     paths: list[Path] = []
     is_batch = False
     for text in given:
-        path = Path(text).expanduser()
+        path = expanded(text)
         matches = [path]
         if any(mark in text for mark in "*?[") and not os.path.lexists(path):
             matches = sorted(map(Path, glob.glob(str(path), recursive=True)), key=natural_key)  # noqa: PTH207
@@ -114,7 +115,7 @@ def check_output_folder(output: str, count: int) -> None:
         ConfigError: it is a file.
         EncodeError: it cannot be made.
     """
-    folder = Path(output).expanduser()
+    folder = expanded(output)
     if folder.exists() and not folder.is_dir():
         msg = f"-o {output} is a file, but there are {count} inputs; give a folder"
         raise ConfigError(msg)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sparkvsr.errors import ConfigError
+from sparkvsr.home import expanded
 from sparkvsr.hooks import Hook, silent
 from sparkvsr.inference.clip.job import UpscaleJob, prepare
 from sparkvsr.inference.clip.output_names import SEQUENCE_PATTERN
@@ -135,5 +136,5 @@ def as_output(output: str | Path, *, into_folder: bool = False) -> Path:
         output: as typed.
         into_folder: it is the folder for several outputs.
     """
-    path = Path(output).expanduser()
+    path = expanded(output)
     return path / SEQUENCE_PATTERN if str(output).endswith("/") and not into_folder else path

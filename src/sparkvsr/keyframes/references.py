@@ -11,11 +11,11 @@ import importlib
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
 
 import torch
 
 from sparkvsr.errors import ConfigError
+from sparkvsr.home import expanded
 from sparkvsr.keyframes.folder import IMAGE_SUFFIXES, FolderMaker
 from sparkvsr.keyframes.makers.interface import MakerOptions, ReferenceMaker
 from sparkvsr.keyframes.makers.networks import BicubicMaker, LiteMaker, SpandrelMaker
@@ -85,7 +85,7 @@ def make_reference_maker(
     factory = _factory(kind)
     if factory is not None:
         return factory(argument, options)
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.is_dir():
         return FolderMaker(path)
     if path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES:
@@ -105,7 +105,7 @@ def check_maker_name(name: str, option: str = "--references") -> None:
     Raises:
         ConfigError: no such maker, file or folder.
     """
-    kind, path = name.partition(":")[0], Path(name).expanduser()
+    kind, path = name.partition(":")[0], expanded(name)
     if not (kind in _BUILT_IN or path.exists() or kind in _plugins()):
         raise _unknown(name, option)
 

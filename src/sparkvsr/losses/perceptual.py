@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from sparkvsr.colour import grey
 from sparkvsr.errors import MetricError
+from sparkvsr.home import expanded
 from sparkvsr.pretrained.perceptual import Dists, Lpips, PerceptualDistance, Require, load_dists, load_lpips
 from sparkvsr.pretrained.weights import FoundWeights, WeightStore
 
@@ -70,7 +71,7 @@ def lpips_network(name: str, weights: str | Path | None = None) -> Lpips:
 def _folder(weights: str | Path | None) -> Path | None:
     if weights is None:
         return None
-    folder = Path(weights).expanduser()
+    folder = expanded(weights)
     if not folder.is_dir():
         msg = f"loss.weights={weights} is no folder; it holds vgg16 and DISTS or LPIPS weight files"
         raise MetricError(msg)

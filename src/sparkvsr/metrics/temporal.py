@@ -23,6 +23,9 @@ Flow = npt.NDArray[np.float32]
 _OCCLUSION_RELATIVE, _OCCLUSION_ABSOLUTE = 0.01, 0.5
 _BOUNDARY_RELATIVE, _BOUNDARY_ABSOLUTE = 0.01, 0.002
 
+MIN_FLOW_SIDE_PX = 16
+"""Of frames that OpenCV's flow takes; smaller ones are continued by their border, and the flow is cut to them."""
+
 
 def dis_flow(first: Image8, second: Image8) -> Flow:
     """Optical flow from ``first`` to ``second``, OpenCV DIS with the medium preset.
@@ -35,7 +38,13 @@ def dis_flow(first: Image8, second: Image8) -> Flow:
     """
     # A fresh instance per call: the object keeps buffers and is not safe to share between threads.
     solver = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    return np.asarray(solver.calc(first, second, None), dtype=np.float32)  # type: ignore[call-overload]
+    height, width = first.shape
+    down, right = max(0, MIN_FLOW_SIDE_PX - height), max(0, MIN_FLOW_SIDE_PX - width)
+    if down or right:
+        first = np.pad(first, ((0, down), (0, right)), mode="edge")
+        second = np.pad(second, ((0, down), (0, right)), mode="edge")
+    flow = np.asarray(solver.calc(first, second, None), dtype=np.float32)  # type: ignore[call-overload]
+    return flow[:height, :width]
 
 
 def farneback_flow(first: Image8, second: Image8) -> Flow:

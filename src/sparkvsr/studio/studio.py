@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sparkvsr.errors import ConfigError, KeyframeError, SparkVSRError
+from sparkvsr.home import expanded
 from sparkvsr.studio.clip_session import PREVIEW_SECONDS, ClipSession
 from sparkvsr.studio.edits import number, use_image
 from sparkvsr.studio.export_options import SUFFIXES, checked_export, default_output
@@ -148,7 +149,7 @@ class Studio:
                 label = f"command {Path(name.partition(':')[2].split(' ')[0]).name}"
             elif kind in ("http", "https"):
                 label = f"endpoint {name.partition('://')[2].partition('/')[0].rpartition('@')[2]}"
-            elif Path(name).expanduser().exists():
+            elif expanded(name).exists():
                 label = Path(name).name
             takes_words = kind in ("http", "https", "diffusers") or "{prompt}" in name
             out.append({"number": place, "label": label, "prompt": takes_words})

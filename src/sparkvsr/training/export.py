@@ -15,6 +15,7 @@ from torch import nn
 
 from sparkvsr.config import config_from_dict, load_config
 from sparkvsr.errors import ConfigError, EncodeError, WeightsError
+from sparkvsr.home import expanded
 from sparkvsr.models.device import DTYPES
 from sparkvsr.training.adapters.interface import TrainingAdapter, parameter_count
 from sparkvsr.training.build import build, build_adapter
@@ -224,12 +225,12 @@ def _find_base(config: DictConfig, checkpoint: Path, model_path: Path | None) ->
             raise ConfigError(msg)
         return
     if model_path is not None:
-        if not model_path.expanduser().is_dir():
+        if not expanded(model_path).is_dir():
             msg = f"--model-path {model_path} is no folder; give the base model that the run was started with"
             raise ConfigError(msg)
-        config.model.path = str(model_path.expanduser().resolve())
+        config.model.path = str(expanded(model_path).resolve())
         return
-    base = Path(str(config.model.path)).expanduser()
+    base = expanded(str(config.model.path))
     is_hub_id = not base.is_absolute() and len(base.parts) == _HUB_ID_PARTS
     if not base.exists() and not is_hub_id:
         msg = (

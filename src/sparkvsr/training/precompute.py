@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +21,7 @@ from sparkvsr.data.precomputed import TEACHER_KEY, LatentEncoder, PrecomputedPai
 from sparkvsr.data.sample_files import SampleShards, write_shards
 from sparkvsr.data.samples import TrainSample, collate
 from sparkvsr.errors import ConfigError
+from sparkvsr.home import expanded
 from sparkvsr.hooks import Hook
 from sparkvsr.training.adapters.interface import TrainingAdapter
 from sparkvsr.training.sample_making import degradation_node
@@ -47,7 +47,7 @@ def precomputed_pairs(
     """
     settings = plain(config.data.precompute)
     _check(settings, config, adapter, framewise=framewise)
-    folder = Path(settings["folder"]).expanduser() / _digest(config, adapter, pairs, framewise=framewise)
+    folder = expanded(settings["folder"]) / _digest(config, adapter, pairs, framewise=framewise)
     shards = SampleShards(f"{str(settings['shards']).rstrip('/')}/{folder.name}") if settings.get("shards") else None
     store = PrecomputedPairs(pairs, folder, settings["num_samples"], seed=config.seed, shards=shards)
     kinds = [False] if config.data.image_ratio < 1 else []

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from sparkvsr.config import compose_config, config_packages, override_key, plain
 from sparkvsr.errors import ConfigError, WeightsError
+from sparkvsr.home import expanded
 from sparkvsr.training.checkpoints import find_checkpoint, folder_kind, has_checkpoint, newest_run, read_header
 from sparkvsr.training.module import CHECKPOINT_KEY
 from sparkvsr.training.strategies import ShardedStrategy, ZeroStrategy, strategy_kind
@@ -54,7 +55,7 @@ def compose_run(overrides: Sequence[str], config_dir: Path | None = None) -> tup
         ConfigError: an override is wrong, or there is no such checkpoint.
         WeightsError: the checkpoint cannot be read.
     """
-    origin = Origin(tuple(overrides), None if config_dir is None else str(config_dir.expanduser().resolve()))
+    origin = Origin(tuple(overrides), None if config_dir is None else str(expanded(config_dir).resolve()))
     if origin.config_dir is not None:
         make_importable(Path(origin.config_dir))
     config = compose_config(origin.overrides, config_dir=origin.config_dir)
@@ -130,8 +131,8 @@ def resumed_checkpoint(config: DictConfig, *, any_stage: bool = False) -> Path |
         ConfigError: there is none, or ``auto`` without a folder.
     """
     if config.ckpt not in ("last", "auto"):
-        return find_checkpoint(Path(config.ckpt).expanduser())
-    folder = Path(config.paths.output_dir).expanduser()
+        return find_checkpoint(expanded(config.ckpt))
+    folder = expanded(config.paths.output_dir)
     if names_its_folder(config):
         if has_checkpoint(folder):
             return find_checkpoint(folder)

@@ -26,6 +26,7 @@ from sparkvsr.data.datamodule import shared_cores
 from sparkvsr.data.loader_errors import plain_worker_errors
 from sparkvsr.data.skips import SKIP_FILE, skipped_clips
 from sparkvsr.errors import ConfigError, ResourceError, TrainingError, WeightsError
+from sparkvsr.home import expanded
 from sparkvsr.hooks import Hook, silent
 from sparkvsr.models.device import is_out_of_memory
 from sparkvsr.training.adapters.interface import parameter_count
@@ -256,7 +257,7 @@ def _run_folder(config: DictConfig, resume: Path | None) -> Path:
     if external and resume is None and "${now:" in str(config.paths._get_node("output_dir")._value()):
         msg = "torchrun and SLURM start every process by itself: name one folder for all of them by paths.output_dir"
         raise ConfigError(msg)
-    folder = Path(config.paths.output_dir if resume is None else resume.parent).expanduser().resolve()
+    folder = expanded(config.paths.output_dir if resume is None else resume.parent).resolve()
     if resume is None and has_checkpoint(folder):
         msg = (
             f"paths.output_dir={config.paths.output_dir} already holds a run; go on with it by ckpt=auto, "
@@ -264,7 +265,7 @@ def _run_folder(config: DictConfig, resume: Path | None) -> Path:
         )
         raise ConfigError(msg)
     if resume is not None and names_its_folder(config):
-        named = Path(config.paths.output_dir).expanduser().resolve()
+        named = expanded(config.paths.output_dir).resolve()
         if named != folder:
             msg = (
                 f"ckpt={resume} goes on in its own folder and paths.output_dir={config.paths.output_dir} is another; "
@@ -277,7 +278,7 @@ def _run_folder(config: DictConfig, resume: Path | None) -> Path:
 
 def _start_from(run: Run, config: DictConfig) -> None:
     """Load ``init``'s weights into the network; a model folder is loaded by the adapter itself."""
-    path = Path(config.init).expanduser()
+    path = expanded(config.init)
     state, _ = load_network_state(path, run.adapter)
     own = run.adapter.network.state_dict()
     missing = [key for key in own if key not in state and ".lora_" not in key]

@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sparkvsr.config import CONFIG_MODULE, override_key, quoted, search_path, sweep_texts
 from sparkvsr.errors import ConfigError, SparkVSRError
+from sparkvsr.home import expanded
 from sparkvsr.training.resume import Origin, compose_run
 
 RunJob = Callable[[DictConfig, Origin, int, list[str]], float]
@@ -112,7 +113,7 @@ def sweep(overrides: Sequence[str], config_dir: Path | None, run: RunJob) -> lis
 
 def _base_folder(typed: str | None) -> Path:
     if typed is not None:
-        return Path(typed).expanduser().resolve()
+        return expanded(typed).resolve()
     return (Path("runs") / f"{datetime.now().astimezone():%Y-%m-%d_%H-%M-%S}_sweep").resolve()
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sparkvsr.data.samples import TrainSample
 from sparkvsr.errors import WeightsError
+from sparkvsr.home import expanded
 from sparkvsr.models.lite.detail import DetailConfig, DetailUpscalerNet, block_count
 from sparkvsr.models.lite.upscaler import default_dtype
 
@@ -31,7 +32,7 @@ def teacher_state(path: str | Path) -> dict[str, Tensor]:
         from sparkvsr.keyframes.makers.realesrgan import x4plus_state
 
         return x4plus_state()
-    file = Path(path).expanduser()
+    file = expanded(path)
     if not file.is_file():
         raise WeightsError(_missing(path))
     try:
@@ -57,7 +58,7 @@ def teacher_identity(path: str | Path) -> str:
     Raises:
         WeightsError: there is no such file.
     """
-    file = _packaged_stem().with_suffix(".bin") if str(path) == PACKAGE_NAME else Path(path).expanduser()
+    file = _packaged_stem().with_suffix(".bin") if str(path) == PACKAGE_NAME else expanded(path)
     if not file.is_file():
         raise WeightsError(_missing(path))
     with file.open("rb") as stream:

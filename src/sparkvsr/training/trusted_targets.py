@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sparkvsr.config import plain
 from sparkvsr.errors import ConfigError
+from sparkvsr.home import expanded
 
 _CLIPS = ("data.folders.ClipFolder", "data.stills.MovingStills", "data.synthetic.SyntheticClips")
 _IMAGES = ("data.folders.image_source", "data.folders.ImageFolder", "data.folders.FirstFrames")
@@ -162,7 +163,7 @@ def check_inherited(config: Any, typed: Any, overrides: Collection[str], where: 
             raise ConfigError(msg)
     upscaler = str(config.keyframes.isr.get("upscaler", "lite"))
     if upscaler not in (*_PLAIN_UPSCALERS, str(typed.keyframes.isr.get("upscaler"))) and not (
-        Path(upscaler).suffix and Path(upscaler).expanduser().is_file()
+        Path(upscaler).suffix and expanded(upscaler).is_file()
     ):
         msg = (
             f"{where} asks for keyframes.isr.upscaler={upscaler[:120]!r}, which runs a program or another package; "

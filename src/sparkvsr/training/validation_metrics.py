@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from sparkvsr.errors import ConfigError, MetricError
+from sparkvsr.home import expanded
 from sparkvsr.metrics.functional import psnr, psnr_y, ssim, ssim_y
 from sparkvsr.metrics.perceptual import PerceptualMetric
 from sparkvsr.pretrained.perceptual import PerceptualDistance, load_dists, load_lpips
@@ -118,7 +119,7 @@ class Dists(_Perceptual):
 
 
 def _store(weights: str | Path | None) -> WeightStore:
-    folder = None if weights is None else Path(weights).expanduser()
+    folder = None if weights is None else expanded(weights)
     if folder is not None and not folder.is_dir():
         msg = f"metrics: weights={weights} is no folder; it holds the files of AlexNet or VGG16 and of LPIPS or DISTS"
         raise MetricError(msg)

@@ -210,7 +210,8 @@ def _single_pictures(path: Path, indices: Sequence[int]) -> set[int]:
     counts = dict.fromkeys(indices, 0)
     with decoding(path), open_input(path) as container:
         for packet in container.demux([container.streams[index] for index in indices]):
-            counts[packet.stream_index] += packet.size > 0
+            if packet.size:  # the empty ones at the end carry no stream of their own
+                counts[packet.stream_index] += 1
             if sum(counts.values()) >= _PACKETS_LOOKED_AT:
                 break
     return {index for index, count in counts.items() if count <= 1} if max(counts.values()) > 2 else set()

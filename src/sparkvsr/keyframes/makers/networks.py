@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sparkvsr.errors import ConfigError, WeightsError
+from sparkvsr.home import expanded
 from sparkvsr.keyframes.makers.interface import MakerOptions, ReferenceMaker, file_identity
 from sparkvsr.models.lite.upscaler import cpu_has_fast_bf16
 from sparkvsr.models.whole_weights import read_and_named
@@ -234,7 +235,7 @@ def make_lite(argument: str, options: MakerOptions) -> ReferenceMaker:
 
 def make_detail(argument: str, options: MakerOptions) -> ReferenceMaker:
     """Factory of ``detail`` and ``detail:FOLDER``."""
-    return DetailMaker(options.device, Path(argument).expanduser() if argument else None)
+    return DetailMaker(options.device, expanded(argument) if argument else None)
 
 
 def make_bicubic(argument: str, options: MakerOptions) -> ReferenceMaker:  # noqa: ARG001

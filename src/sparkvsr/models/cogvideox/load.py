@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 
 from sparkvsr.errors import ConfigError
+from sparkvsr.home import expanded
 from sparkvsr.models.cogvideox.colour_fix import DEFAULT_COLOUR, check_colour
 from sparkvsr.models.cogvideox.model import CogVideoXModel
 from sparkvsr.models.cogvideox.networks.conditioning import SlotRule, keyframe_slot
@@ -106,7 +107,7 @@ def load_cogvideox(
 
     # 2. Networks. LoRAs are merged before weights are quantised.
     home = device if offload == "none" and chosen.storage == "full" else torch.device("cpu")
-    adapters = [Path(file).expanduser() for file in lora]
+    adapters = [expanded(file) for file in lora]
     (transformer, vae), weights = read_and_named(
         lambda: _networks(folder, adapters, chosen.dtype, home), lambda: _name_of(folder, adapters), path
     )
@@ -121,7 +122,7 @@ def load_cogvideox(
         transformer, VideoVAE(vae, posterior), prompt.to(device), coefficients, device, slot, residency, attention
     )
     return CogVideoXModel(
-        folder.path.resolve().name if Path(path_or_hub_id).expanduser().exists() else str(path_or_hub_id),
+        folder.path.resolve().name if expanded(path_or_hub_id).exists() else str(path_or_hub_id),
         folder,
         pipeline,
         residency,

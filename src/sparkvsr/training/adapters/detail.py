@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sparkvsr.data.samples import TrainBatch
 from sparkvsr.errors import ConfigError, WeightsError
+from sparkvsr.home import expanded
 from sparkvsr.models.lite.detail import (
     DETAIL_FILE,
     DetailConfig,
@@ -140,7 +141,7 @@ def build_detail_adapter(
         WeightsError: the folder or the teacher cannot be read, or does not fit.
     """
     if path is not None:
-        folder = Path(path).expanduser()
+        folder = expanded(path)
         return DetailAdapter(_loaded(folder), from_teacher=(folder / LICENCE_FILE).is_file())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from sparkvsr.data.samples import TrainBatch
 from sparkvsr.errors import ConfigError, WeightsError
+from sparkvsr.home import expanded
 from sparkvsr.models.lite.doubling import doubling_propagator, doubling_upscaler, fits_together
 from sparkvsr.models.lite.motion import (
     Grey,
@@ -256,7 +257,7 @@ def build_lite_adapter(
         msg = f"model=lite: {exc}; conf/model/lite.yaml lists what model.propagator, .upscaler and .cases take"
         raise ConfigError(msg) from exc
     if path is not None:
-        return LiteAdapter(*load_networks(_home(Path(path).expanduser(), sizes[0].scale)), chosen)
+        return LiteAdapter(*load_networks(_home(expanded(path), sizes[0].scale)), chosen)
     if start_from is not None:
         return LiteAdapter(*_started_from(start_from, seed), chosen)
     with torch.random.fork_rng(devices=[]):
@@ -270,7 +271,7 @@ def _home(folder: Path, scale: int) -> Path:
 
 
 def _started_from(folder: str | Path, seed: int) -> tuple[PropagatorNet, KeyframeUpscalerNet]:
-    propagator, upscaler = load_networks(None if str(folder) == "lite" else Path(folder).expanduser())
+    propagator, upscaler = load_networks(None if str(folder) == "lite" else expanded(folder))
     if propagator.config.unshuffle != 1 or upscaler.config.scale != SCALE:
         msg = f"model.start_from={folder}: these networks are for x{propagator.config.scale}; take networks for x4"
         raise WeightsError(msg)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sparkvsr.errors import WeightsError
+from sparkvsr.home import expanded
 from sparkvsr.models.cogvideox.networks.weight_files import LAYOUT, ModelFolder, open_folder
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -23,7 +24,7 @@ def resolve_folder(path_or_hub_id: str | Path) -> Path:
     Raises:
         WeightsError: no such folder, or the hub cannot be reached and nothing is cached.
     """
-    path = Path(path_or_hub_id).expanduser()
+    path = expanded(path_or_hub_id)
     if path.exists() or not HUB_ID.fullmatch(str(path_or_hub_id)):
         return path
     name = str(path_or_hub_id)
@@ -68,7 +69,7 @@ def local_models(search_dirs: Iterable[str | Path] = ()) -> list[LocalModel]:
     """List model folders: the given folders, their direct subfolders, and the hub's cache. Reads no weights."""
     candidates: list[Path] = []
     for directory in search_dirs:
-        home = Path(directory).expanduser()
+        home = expanded(directory)
         if home.is_dir():
             candidates += [home, *sorted(entry for entry in home.iterdir() if entry.is_dir())]
     candidates += _cached_snapshots()
