@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import platformdirs
 
-from sparkvsr.home import expanded
-
 
 def user_cache(*parts: str) -> Path:
     """A folder below the platform's cache: ``~/.cache/sparkvsr`` on Linux, or below ``$XDG_CACHE_HOME``; not made."""
-    return expanded(platformdirs.user_cache_path("sparkvsr", appauthor=False)).joinpath(*parts)
+    folder = os.path.expanduser(platformdirs.user_cache_path("sparkvsr", appauthor=False))  # noqa: PTH111  (never raises)
+    return Path(folder).joinpath(*parts)
