@@ -1,4 +1,4 @@
-"""Where a codec's own I-frames are: the cleanest frames of a clip, found without decoding it where packets have times."""
+"""Where a codec's own I-frames are: the cleanest frames of a clip, found by its packets wherever these have times."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from .scan import scan_packets
 def iframe_indices(path: str | Path, stream: int | None = None) -> list[int]:
     """List the I-frames of a video in display order.
 
-    Reads packets only, where they have times; else (raw streams, H.264 in AVI) the clip is decoded. Open-GOP start points count (x264 ``open-gop``, HEVC CRA), and for H.264 also I-frames that
-    are no start points. In all-intra codecs (MJPEG, ProRes, FFV1 with one-frame groups) every frame is one.
+    Reads packets only, where they have times; else (raw streams, H.264 in AVI) the clip is decoded. Open-GOP start
+    points count (x264 ``open-gop``, HEVC CRA), and for H.264 also I-frames that are no start points. In all-intra
+    codecs (MJPEG, ProRes, FFV1 with one-frame groups) every frame is one.
 
     Args:
         path: a video file, an image, a folder of images or a pattern such as ``frames/%05d.png``.
