@@ -157,6 +157,9 @@ app.command("bench", hidden=True)(observed(bench))
 _WORKING = ("upscale", "keyframes", "compare", "eval", "train", "export")
 """Commands whose result is a file: a stdout that cannot be written takes nothing from it."""
 
+_ANSWERS = frozenset({"--json", "--dry-run", "--plan", "--print-config", "--check"})
+"""Options with which what is printed is the result."""
+
 
 def _interrupt(number: int, frame: Any) -> None:
     """Ctrl-C; while torch or another large library loads, an exception would end in an abort within its own code."""
@@ -182,6 +185,10 @@ def run() -> None:
     out.flush()
     if out.is_lost:
         print_error(f"stdout could not be written ({out.failure.strerror if out.failure else ''}); the work was done")
-        is_answer = "--json" in command_line or not command_line or command_line[0] not in _WORKING
+        is_answer = (
+            not command_line
+            or command_line[0] not in _WORKING
+            or any(word.partition("=")[0] in _ANSWERS for word in command_line)
+        )
         code = 1 if is_answer and not code else code
     sys.exit(code)

@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
-
 from sparkvsr.errors import DecodeError
 from sparkvsr.metrics.colour import Image8, to_uint8
 from sparkvsr.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
@@ -97,8 +95,6 @@ class FileClip(FrameClip):
 
         with VideoReader(self.path, frames=self._limit) as reader:
             for frame in reader:
-                if "f32" in self._info.pixel_format or "f16" in self._info.pixel_format:
-                    refuse_no_numbers((self._info.files or (self.path,))[frame.index])
                 yield to_uint8(frame.pixels)
 
     def frame(self, index: int) -> Image8:
@@ -220,27 +216,6 @@ class CroppedClip(FrameClip):
     def describe(self) -> str:
         """See ``FrameClip``."""
         return self._clip.describe()
-
-
-def refuse_no_numbers(path: Path) -> None:
-    """Refuse an image of floating-point numbers with NaN or infinity in it, which decoding turns into colours.
-
-    Raises:
-        DecodeError: there is one.
-    """
-    from sparkvsr.video.images import decode_image
-
-    frame, _ = decode_image(path)
-    name = frame.format.name
-    kind = np.dtype(np.float32 if "f32" in name else np.float16).newbyteorder(">" if name.endswith("be") else "<")
-    per_pixel = len(frame.format.components) // len(frame.planes) * kind.itemsize
-    for plane in frame.planes:
-        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[
-            : plane.height, : plane.width * per_pixel
-        ]
-        if not np.isfinite(np.ascontiguousarray(rows).view(kind)).all():
-            msg = f"{path} holds values that are no numbers (NaN or infinity); write it again without them"
-            raise DecodeError(msg)
 
 
 def holds_images(folder: Path) -> bool:

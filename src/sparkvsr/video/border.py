@@ -16,6 +16,8 @@ import av.logging
 
 from sparkvsr.errors import DecodeError, EncodeError
 
+from .declared_size import check_plausible
+
 MAX_SIDE_PX = 16384
 """Longest side that is read: larger than any camera or format delivers."""
 MAX_GIF_PX = 2**25
@@ -119,7 +121,7 @@ def open_input(path: Path) -> av.container.InputContainer:
         if path.stat().st_size == 0:
             msg = f"{path} is empty (0 bytes); copy or download it again"
             raise DecodeError(msg)
-        _check_gif(path)
+        _check_declared(path)
         return av.open(
             os.fspath(path.absolute()),
             "r",
@@ -128,10 +130,12 @@ def open_input(path: Path) -> av.container.InputContainer:
         )
 
 
-def _check_gif(path: Path) -> None:
-    """FFmpeg draws whole pictures of a GIF only to find out what it is; a few bytes may declare any size."""
+def _check_declared(path: Path) -> None:
+    """FFmpeg draws whole pictures of GIF and PNG only to find out what they are; a few bytes may declare any size."""
     with path.open("rb") as file:
-        start = file.read(10)
+        start = file.read(33)
+    if start[:8] == b"\x89PNG\r\n\x1a\n":
+        check_plausible(path, start, "png")
     if start[:3] != b"GIF" or len(start) < 10:
         return
     width, height = int.from_bytes(start[6:8], "little"), int.from_bytes(start[8:10], "little")

@@ -17,6 +17,15 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 BYTES_PER_PIXEL = 24
 """What decoding takes at most: as the file has it, as float RGB, and once more while it is turned or converted."""
 
+# What the best case of a compression unpacks to: deflate 258 bytes from 2 bits, LZW 4,096 from 12. A block of 8x8 JPEG
+# pixels takes a bit at least.
+_DEFLATE_RATIO = 1040
+_LZW_RATIO = 2800
+_JPEG_PIXELS_A_BYTE = 1024
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_YCBCR = 6
+_FAX = (2, 3, 4)
+
 # Decoder by the first bytes, and Pillow's reader of its header. `Image.open` would refuse large ones by an exception
 # that does not tell the size.
 _READERS = {
@@ -78,6 +87,59 @@ def check_memory(path: Path, height: int, width: int) -> None:
             "are free; make it smaller"
         )
         raise DecodeError(msg)
+
+
+def check_plausible(path: Path, data: bytes, codec: str | None) -> None:
+    """Refuse an image that holds far too few bytes for the size that it declares: decoding would fill in the rest.
+
+    Args:
+        path: for the error.
+        data: of the file; of a PNG its first 33 bytes are enough.
+        codec: as ``sniff_image`` names it.
+
+    Raises:
+        DecodeError: no compression of its format packs so much into so little.
+    """
+    size = path.stat().st_size
+    if codec == "png" and data[12:16] == b"IHDR" and len(data) >= 26:
+        width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+        raw, most = height * -(-width * data[24] * _PNG_CHANNELS.get(data[25], 1) // 8), _DEFLATE_RATIO * size
+    elif codec == "tiff":
+        found = _tiff_bytes(data)
+        if found is None:
+            return
+        width, height, raw, most = found
+    elif codec == "mjpeg":
+        declared = declared_size(data, codec)
+        if declared is None:
+            return
+        height, width = declared
+        raw, most = height * width, _JPEG_PIXELS_A_BYTE * size
+    else:
+        return  # BMP is stored as it is, and cut ones are refused; WebP packs a plain colour into nothing
+    if raw > most:
+        msg = f"{path} declares {width}x{height}, but {size:,} bytes cannot hold that; it is damaged or cut short"
+        raise DecodeError(msg)
+
+
+def _tiff_bytes(data: bytes) -> tuple[int, int, int, int] | None:
+    """Width, height, bytes unpacked, and the most that the file can hold; None where it cannot be told."""
+    module, name = _READERS["tiff"]
+    try:
+        with getattr(import_module(f"PIL.{module}"), name)(io.BytesIO(data)) as image:
+            tags = image.tag_v2
+            width, height, kind = int(tags[256]), int(tags[257]), int(tags.get(259, 1))
+            bits = tags.get(258, (1,))
+            bits = bits if isinstance(bits, tuple) else (bits,)
+            samples = int(tags.get(277, 1))
+            deep = sum(bits) if len(bits) >= samples else samples * max(bits)
+            subsampled = 2 if int(tags.get(262, 0)) == _YCBCR else 1
+    except Exception:  # noqa: BLE001  (a damaged header; decoding says what is wrong)
+        return None
+    if kind in _FAX:
+        return None  # an empty page of a fax takes a bit a line
+    ratio = subsampled if kind == 1 else _LZW_RATIO
+    return width, height, height * -(-width * deep // 8), ratio * len(data)
 
 
 def _webp_size(data: bytes) -> tuple[int, int] | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import cast
 
 import av
+import numpy as np
 from torch import Tensor
 
 from sparkvsr.errors import DecodeError
@@ -17,7 +18,7 @@ from sparkvsr.suffixes import IMAGE_SUFFIXES
 
 from .border import DECODER_OPTIONS, MAX_FRAME_PX, check_size, decoding
 from .colour_tags import UNSPECIFIED, ColourTags
-from .declared_size import check_memory, declared_size
+from .declared_size import check_memory, check_plausible, declared_size
 from .exif import exif_orientation
 from .orientation import DisplayMatrix, as_displayed
 from .pixels import frame_bit_depth, frame_to_pixels, has_alpha_format, pixels_to_frame, to_float
@@ -217,6 +218,7 @@ def decode_image(
                     f"{of_sequence[0]}; a sequence needs one size"
                 )
                 raise DecodeError(msg)
+        check_plausible(path, data, codec_name)
         decoder = cast(av.VideoCodecContext, av.CodecContext.create(codec_name, "r"))
         decoder.options = {**DECODER_OPTIONS, "max_pixels": str(min(max_pixels, MAX_FRAME_PX))}
         # One picture: threads only add memory.
@@ -228,7 +230,24 @@ def decode_image(
             raise DecodeError(msg)
         frame = frames[0]
         check_size(path, frame.width, frame.height)
+        _refuse_no_numbers(path, frame)
         return frame, exif_orientation(data, codec_name)
+
+
+def _refuse_no_numbers(path: Path, frame: av.VideoFrame) -> None:
+    """Refuse floating-point pixels with NaN or infinity among them, which would become some colour."""
+    name = frame.format.name
+    if "f32" not in name and "f16" not in name:
+        return
+    kind = np.dtype(np.float32 if "f32" in name else np.float16).newbyteorder(">" if name.endswith("be") else "<")
+    per_pixel = len(frame.format.components) // len(frame.planes) * kind.itemsize
+    for plane in frame.planes:
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[
+            : plane.height, : plane.width * per_pixel
+        ]
+        if not np.isfinite(np.ascontiguousarray(rows).view(kind)).all():
+            msg = f"{path} holds values that are no numbers (NaN or infinity); write it again without them"
+            raise DecodeError(msg)
 
 
 def image_tags(frame: av.VideoFrame) -> ColourTags:
