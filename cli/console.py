@@ -162,6 +162,7 @@ class TextReporter:
                 self._line(f"Note     {note}")
 
     def _line(self, text: str) -> None:
+        text = printable(text, keep_lines=True)
         if self._progress is not None:
             self._progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
         else:

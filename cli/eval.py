@@ -389,6 +389,7 @@ class EvalProgress:
                 self._line(f"{event['clip']}: {event['done']} of {event['total']} frames measured, {left} left")
 
     def _line(self, text: str) -> None:
+        text = printable(text, keep_lines=True)
         if self._bar is not None:
             self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
         else:

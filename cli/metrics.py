@@ -13,6 +13,7 @@ from sparkvsr.errors import MetricError
 from sparkvsr.units import human_bytes
 
 from .console import DownloadBar
+from .shown import printable
 
 if TYPE_CHECKING:
     from sparkvsr.metrics.readiness import Readiness
@@ -102,8 +103,8 @@ def _get_weights(name: str, store: WeightStore) -> None:
             sys.stdout.flush()
         with DownloadBar(name) as bar:
             found, word = store.download(name, bar.update), "fetched"
-    size = human_bytes(found.path.stat().st_size)
-    sys.stdout.write(f"{name:<14} {word}: {found.path} ({size}, sha256 {found.sha256[:8]}... is right)\n")
+    size, path = human_bytes(found.path.stat().st_size), printable(str(found.path))
+    sys.stdout.write(f"{name:<14} {word}: {path} ({size}, sha256 {found.sha256[:8]}... is right)\n")
     sys.stdout.write(f"{'':14} licence: {WEIGHTS[name].licence}\n")
 
 

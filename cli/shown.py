@@ -1,24 +1,12 @@
-"""Text from elsewhere as a terminal, a log or a report may show it: names of files hold what their makers like."""
+"""Events whose texts a terminal may show."""
 
 from __future__ import annotations
 
-import unicodedata
 from typing import Any
 
-_JOINERS = "\u200c\u200d"
-"""Invisible, but part of words (Persian) and of emoji."""
+from sparkvsr.printable import printable
 
-
-def printable(text: str, *, keep_lines: bool = False) -> str:
-    r"""Control characters, line breaks and what turns the direction of text, written out: ``\x1b``, ``\n``, ``\u202e``.
-
-    Args:
-        text: anything.
-        keep_lines: leave line breaks and tabs as they are, for texts of several lines of our own.
-    """
-    if text.isprintable():
-        return text
-    return "".join(char if _is_plain(char, keep_lines) else _written(char) for char in text)
+__all__ = ["printable", "printable_event"]
 
 
 def printable_event(event: dict[str, Any]) -> dict[str, Any]:
@@ -34,14 +22,3 @@ def _printable_value(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_printable_value(item) for item in value]
     return value
-
-
-def _is_plain(char: str, keep_lines: bool) -> bool:
-    if char in _JOINERS or (keep_lines and char in "\n\t"):
-        return True
-    # Cc: ESC, BEL, C1; Cf: direction and other invisible marks; Zl, Zp: line breaks of Unicode.
-    return unicodedata.category(char) not in ("Cc", "Cf", "Zl", "Zp")
-
-
-def _written(char: str) -> str:
-    return char.encode("unicode_escape").decode("ascii")

@@ -31,6 +31,7 @@ from .options import (
     Timeout,
     check_timeout,
 )
+from .shown import printable
 
 ENCODER, SERVER = "Encoder", "Server"
 
@@ -152,7 +153,7 @@ def studio(
         )
 
     def told(address: str) -> None:
-        sys.stdout.write(f"Studio   {address}\n         everything is kept in {options.folder(0)}\n")
+        sys.stdout.write(f"Studio   {address}\n         everything is kept in {printable(str(options.folder(0)))}\n")
         sys.stdout.write("         Ctrl-C stops it; the same command goes on\n")
         sys.stdout.flush()
         if not no_browser:

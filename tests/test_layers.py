@@ -17,6 +17,7 @@ LAYERS = {
     "units": 0,
     "user_cache": 0,
     "home": 0,
+    "printable": 0,
     "version": 0,
     "pages": 1,
     "shapes": 1,

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import unicodedata
 from pathlib import Path
 
 import cv2
@@ -63,6 +64,11 @@ def test_names_are_shown_with_their_control_characters_written_out(clip: Path, t
     two = sparkvsr("compare", source, clip, "-o", tmp_path / "both.html")
     assert two.exit_code == 0
     assert shown_is_plain(two.output)
+    page = (tmp_path / "both.html").read_text(encoding="utf-8")
+    assert not [char for char in page if unicodedata.category(char) in ("Cc", "Cf") and char not in "\n\t"]
+    made = sparkvsr("keyframes", clip, "-o", tmp_path / f"refs{HOSTILE}", "--keyframes", "0", "--references", "bicubic")
+    assert made.exit_code == 0
+    assert shown_is_plain(made.output)
 
 
 def test_joined_characters_and_other_scripts_are_left_alone() -> None:

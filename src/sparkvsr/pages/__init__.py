@@ -11,6 +11,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from sparkvsr.printable import printable
+
 
 def render(template: str, **values: Any) -> str:
     """Fill a template.
@@ -22,6 +24,11 @@ def render(template: str, **values: Any) -> str:
     return _environment().get_template(template).render(**values)
 
 
+def _shown(value: Any) -> Any:
+    """A text of ours or of a file's, without what turns or hides other text; markup of our own stays as it is."""
+    return printable(value, keep_lines=True) if type(value) is str else value
+
+
 @cache
 def _environment() -> Environment:
     return Environment(
@@ -31,4 +38,5 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        finalize=_shown,
     )
