@@ -182,6 +182,9 @@ def run() -> None:
         app()
     except SystemExit as ending:
         code = ending.code
+    # CPython remembers an interrupt that passed through an `exec` (a dataclass that was being imported) though it was
+    # caught, and would end `python -m` by the signal instead of by the code; the next `exec` makes it forget.
+    exec("")
     out.flush()
     if out.is_lost:
         print_error(f"stdout could not be written ({out.failure.strerror if out.failure else ''}); the work was done")

@@ -58,6 +58,23 @@ def test_ctrl_c_ends_a_pipe_that_waits() -> None:
     process.stderr.close()
 
 
+def test_an_interrupt_during_an_import_ends_by_the_same_code(tmp_path: Path) -> None:
+    """CPython ends by the signal when an interrupt passed through an ``exec``, as dataclasses use it."""
+    (tmp_path / "interrupted.py").write_text(
+        "import sparkvsr.cli.main as cli\n"
+        "def app():\n"
+        "    try:\n"
+        "        exec('raise KeyboardInterrupt')\n"
+        "    except KeyboardInterrupt:\n"
+        "        raise SystemExit(130) from None\n"
+        "cli.app = app\n"
+        "cli.run()\n"
+    )
+    assert (
+        subprocess.run([sys.executable, "-m", "interrupted"], cwd=tmp_path, timeout=60, check=False).returncode == 130
+    )
+
+
 def test_a_reader_that_goes_away_ends_it_with_one_line(tmp_path: Path) -> None:
     (tmp_path / "in.y4m").write_bytes(stream(60))
     out, into = os.pipe()
