@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+from collections import namedtuple
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
@@ -183,8 +184,9 @@ def run() -> None:
     except SystemExit as ending:
         code = ending.code
     # CPython remembers an interrupt that passed through an `exec` (a dataclass that was being imported) though it was
-    # caught, and would end `python -m` by the signal instead of by the code; the next `exec` makes it forget.
-    exec("")
+    # caught, and would end `python -m` by the signal instead of by the code; the next one makes it forget, and a named
+    # tuple is made by one.
+    namedtuple("Forgotten", "")
     out.flush()
     if out.is_lost:
         print_error(f"stdout could not be written ({out.failure.strerror if out.failure else ''}); the work was done")

@@ -10,9 +10,18 @@ import pytest
 
 from sparkvsr.threads import BackgroundSink, prefetch
 
+_before: set[threading.Thread] = set()
+
+
+@pytest.fixture(autouse=True)
+def _threads_of_other_tests() -> None:
+    """Pools of other tests in this process may still be there."""
+    _before.clear()
+    _before.update(threading.enumerate())
+
 
 def _own_threads() -> int:
-    return sum(thread.name.startswith("sparkvsr-") for thread in threading.enumerate())
+    return sum(thread.name.startswith("sparkvsr-") for thread in set(threading.enumerate()) - _before)
 
 
 def test_prefetch_keeps_the_order() -> None:
