@@ -8,9 +8,8 @@ from typing import Annotated
 import typer
 
 from sparkvsr.errors import ConfigError
+from sparkvsr.printable import printable
 from sparkvsr.units import human_bytes
-
-from .shown import printable
 
 
 def clean(

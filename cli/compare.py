@@ -13,7 +13,6 @@ from sparkvsr.units import human_bytes
 
 from . import options as shared
 from .console import JsonReporter, TextReporter
-from .shown import printable
 
 
 def compare(
@@ -67,8 +66,9 @@ class CompareReporter(TextReporter):
         if event["event"] == "compared":
             self._stop()
             size = f", {human_bytes(event['bytes'])}" if event["bytes"] else ""
-            name = printable(event["output"])
-            self._line(f"Wrote    {name} ({event['width']}x{event['height']}, {event['frames']} frames{size})")
+            self._line(
+                f"Wrote    {event['output']} ({event['width']}x{event['height']}, {event['frames']} frames{size})"
+            )
             self._notes(event)
         else:
             super().__call__(event)

@@ -12,9 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sparkvsr.printable import printable
 from sparkvsr.units import human_bytes, human_seconds
 
-from .shown import printable, printable_event
+from .shown import printable_event
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -162,7 +163,7 @@ class TextReporter:
                 self._line(f"Note     {note}")
 
     def _line(self, text: str) -> None:
-        text = printable(text, keep_lines=True)
+        text = printable(text)
         if self._progress is not None:
             self._progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
         else:

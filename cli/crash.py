@@ -25,11 +25,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePath
 
 from sparkvsr.home import expanded
+from sparkvsr.printable import printable
 from sparkvsr.version import __version__
 
 from .console import SHOWN, command_line, private_paths
 from .logs import last_lines
-from .shown import printable
 
 _log = logging.getLogger("sparkvsr.cli")
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .shown import printable
+from sparkvsr.printable import printable
 
 _MARKS = {"ok": "ok      ", "missing": "missing ", "broken": "BROKEN  "}
 

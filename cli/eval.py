@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from sparkvsr.errors import ConfigError, DatasetError
+from sparkvsr.printable import printable
 from sparkvsr.units import human_seconds
 
 from . import options as shared
 from .logs import observed
-from .shown import printable, printable_event
+from .shown import printable_event
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -389,7 +390,6 @@ class EvalProgress:
                 self._line(f"{event['clip']}: {event['done']} of {event['total']} frames measured, {left} left")
 
     def _line(self, text: str) -> None:
-        text = printable(text, keep_lines=True)
         if self._bar is not None:
             self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
         else:

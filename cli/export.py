@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .shown import printable
+from sparkvsr.printable import printable
 
 
 def export(

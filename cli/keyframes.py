@@ -11,10 +11,10 @@ import typer
 
 from sparkvsr.errors import ConfigError
 from sparkvsr.home import expanded
+from sparkvsr.printable import printable
 
 from . import options as shared
 from .console import JsonReporter, TextReporter
-from .shown import printable
 
 
 def keyframes(

@@ -23,10 +23,10 @@ import typer
 
 from sparkvsr.errors import ConfigError
 from sparkvsr.home import expanded
+from sparkvsr.printable import printable
 from sparkvsr.version import __version__
 
 from .console import command_line, write_stderr
-from .shown import printable
 
 LOG_PANEL = "Log"
 KEPT_LINES = 60

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sparkvsr.errors import MetricError
+from sparkvsr.printable import printable
 from sparkvsr.units import human_bytes
 
 from .console import DownloadBar
-from .shown import printable
 
 if TYPE_CHECKING:
     from sparkvsr.metrics.readiness import Readiness

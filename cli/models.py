@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
+from sparkvsr.printable import printable
 from sparkvsr.units import human_bytes
-
-from .shown import printable
 
 
 def models(

@@ -6,8 +6,6 @@ from typing import Any
 
 from sparkvsr.printable import printable
 
-__all__ = ["printable", "printable_event"]
-
 
 def printable_event(event: dict[str, Any]) -> dict[str, Any]:
     """An event whose texts can be shown, at any depth."""

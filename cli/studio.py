@@ -11,6 +11,7 @@ import typer
 
 from sparkvsr.errors import ConfigError
 from sparkvsr.home import expanded
+from sparkvsr.printable import printable
 
 from .console import private_paths, write_stderr
 from .crash import state_folder
@@ -31,7 +32,6 @@ from .options import (
     Timeout,
     check_timeout,
 )
-from .shown import printable
 
 ENCODER, SERVER = "Encoder", "Server"
 

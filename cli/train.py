@@ -10,9 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from sparkvsr.printable import printable
 from sparkvsr.units import human_seconds
-
-from .shown import printable
 
 
 def train(

@@ -69,12 +69,13 @@ def test_names_are_shown_with_their_control_characters_written_out(clip: Path, t
     made = sparkvsr("keyframes", clip, "-o", tmp_path / f"refs{HOSTILE}", "--keyframes", "0", "--references", "bicubic")
     assert made.exit_code == 0
     assert shown_is_plain(made.output)
+    assert not [line for line in made.output.splitlines() if line.startswith("Error")]
 
 
 def test_joined_characters_and_other_scripts_are_left_alone() -> None:
     from importlib import import_module
 
-    printable = import_module("sparkvsr.cli.shown").printable
+    printable = import_module("sparkvsr.printable").printable
     for text in ("Übung 日本語.mp4", "👨\u200d👩\u200d👧.mp4", "نمی\u200cخواهم", "a b\u00a0c"):
         assert printable(text) == text
     assert printable("a\r\n\tb") == r"a\r\n\tb"

@@ -8,7 +8,7 @@ from pathlib import Path
 from sparkvsr.errors import MetricError
 from sparkvsr.evaluation.alignment import WindowClip
 from sparkvsr.evaluation.frames import FrameClip
-from sparkvsr.video.images import shared_numbers
+from sparkvsr.video.images import listed, shared_numbers
 
 
 def paired_by_number(sr: FrameClip, gt: FrameClip, *, trim: bool) -> tuple[FrameClip, FrameClip, list[str]]:
@@ -33,7 +33,7 @@ def paired_by_number(sr: FrameClip, gt: FrameClip, *, trim: bool) -> tuple[Frame
             return sr, gt, [f"numbered from {ours[0]}, the ground truth from {theirs[0]}: frames are paired in order"]
         return sr, gt, [] if ours and theirs else _other_names(sr.file_names, gt.file_names)
     alone = sorted(set(ours) ^ set(theirs))
-    shown = ", ".join(map(str, alone[:8])) + (", ..." if len(alone) > 8 else "")
+    shown = listed(alone)
     if not common or not trim:
         found = f"--trim measures the {len(common)} that both have" if common else "no number is in both"
         msg = f"{sr.name}: images are paired by their numbers, and {shown} are in one of the two folders only; {found}"

@@ -16,7 +16,7 @@ import av.logging
 
 from sparkvsr.errors import DecodeError, EncodeError
 
-from .declared_size import check_plausible
+from .declared_size import check_plausible, declared_size
 
 MAX_SIDE_PX = 16384
 """Longest side that is read: larger than any camera or format delivers."""
@@ -134,8 +134,8 @@ def _check_declared(path: Path) -> None:
     """FFmpeg draws whole pictures of GIF and PNG only to find out what they are; a few bytes may declare any size."""
     with path.open("rb") as file:
         start = file.read(33)
-    if start[:8] == b"\x89PNG\r\n\x1a\n":
-        check_plausible(path, start, "png")
+    if start[:8] == b"\x89PNG\r\n\x1a\n" and (declared := declared_size(start, "png")) is not None:
+        check_plausible(path, start, "png", declared)
     if start[:3] != b"GIF" or len(start) < 10:
         return
     width, height = int.from_bytes(start[6:8], "little"), int.from_bytes(start[8:10], "little")

@@ -89,31 +89,27 @@ def check_memory(path: Path, height: int, width: int) -> None:
         raise DecodeError(msg)
 
 
-def check_plausible(path: Path, data: bytes, codec: str | None) -> None:
+def check_plausible(path: Path, data: bytes, codec: str | None, declared: tuple[int, int]) -> None:
     """Refuse an image that holds far too few bytes for the size that it declares: decoding would fill in the rest.
 
     Args:
         path: for the error.
         data: of the file; of a PNG its first 33 bytes are enough.
         codec: as ``sniff_image`` names it.
+        declared: ``(height, width)``, see ``declared_size``.
 
     Raises:
         DecodeError: no compression of its format packs so much into so little.
     """
-    size = path.stat().st_size
-    if codec == "png" and data[12:16] == b"IHDR" and len(data) >= 26:
-        width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+    size, (height, width) = path.stat().st_size, declared
+    if codec == "png" and len(data) >= 26:
         raw, most = height * -(-width * data[24] * _PNG_CHANNELS.get(data[25], 1) // 8), _DEFLATE_RATIO * size
     elif codec == "tiff":
-        found = _tiff_bytes(data)
+        found = _tiff_bytes(data, declared)
         if found is None:
             return
-        width, height, raw, most = found
+        raw, most = found
     elif codec == "mjpeg":
-        declared = declared_size(data, codec)
-        if declared is None:
-            return
-        height, width = declared
         raw, most = height * width, _JPEG_PIXELS_A_BYTE * size
     else:
         return  # BMP is stored as it is, and cut ones are refused; WebP packs a plain colour into nothing
@@ -122,13 +118,13 @@ def check_plausible(path: Path, data: bytes, codec: str | None) -> None:
         raise DecodeError(msg)
 
 
-def _tiff_bytes(data: bytes) -> tuple[int, int, int, int] | None:
-    """Width, height, bytes unpacked, and the most that the file can hold; None where it cannot be told."""
+def _tiff_bytes(data: bytes, declared: tuple[int, int]) -> tuple[int, int] | None:
+    """Bytes unpacked, and the most that the file can hold; None where it cannot be told."""
     module, name = _READERS["tiff"]
     try:
         with getattr(import_module(f"PIL.{module}"), name)(io.BytesIO(data)) as image:
             tags = image.tag_v2
-            width, height, kind = int(tags[256]), int(tags[257]), int(tags.get(259, 1))
+            kind = int(tags.get(259, 1))
             bits = tags.get(258, (1,))
             bits = bits if isinstance(bits, tuple) else (bits,)
             samples = int(tags.get(277, 1))
@@ -139,7 +135,8 @@ def _tiff_bytes(data: bytes) -> tuple[int, int, int, int] | None:
     if kind in _FAX:
         return None  # an empty page of a fax takes a bit a line
     ratio = subsampled if kind == 1 else _LZW_RATIO
-    return width, height, height * -(-width * deep // 8), ratio * len(data)
+    height, width = declared
+    return height * -(-width * deep // 8), ratio * len(data)
 
 
 def _webp_size(data: bytes) -> tuple[int, int] | None:

@@ -104,6 +104,11 @@ def shared_numbers(ours: Sequence[int], theirs: Sequence[int]) -> list[int] | No
     return sorted(set(ours) & set(theirs))
 
 
+def listed(numbers: Sequence[int]) -> str:
+    """The first eight of some numbers, for a line about them."""
+    return ", ".join(map(str, numbers[:8])) + (", ..." if len(numbers) > 8 else "")
+
+
 def missing_numbers(numbers: Sequence[int]) -> list[int]:
     """Numbers between the first and the last that no image has, at most a thousand."""
     gaps = (number for a, b in pairwise(numbers) for number in range(a + 1, b))
@@ -218,7 +223,7 @@ def decode_image(
                     f"{of_sequence[0]}; a sequence needs one size"
                 )
                 raise DecodeError(msg)
-        check_plausible(path, data, codec_name)
+            check_plausible(path, data, codec_name, declared)
         decoder = cast(av.VideoCodecContext, av.CodecContext.create(codec_name, "r"))
         decoder.options = {**DECODER_OPTIONS, "max_pixels": str(min(max_pixels, MAX_FRAME_PX))}
         # One picture: threads only add memory.

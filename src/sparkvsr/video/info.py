@@ -20,6 +20,7 @@ from .images import (
     decode_image,
     image_facts,
     image_tags,
+    listed,
     missing_numbers,
     out_of_order,
     resolve_images,
@@ -161,7 +162,7 @@ def _probe_images(path: Path, files: list[Path]) -> VideoInfo:
         numbers = () if is_image else sequence_numbers(files)
         warnings = []
         if missing := missing_numbers(numbers):
-            shown = ", ".join(map(str, missing[:8])) + (", ..." if len(missing) > 8 else "")
+            shown = listed(missing)
             few = "a number is" if len(missing) == 1 else f"{len(missing)} numbers are"
             warnings.append(f"{few} missing in {path}: {shown}; images keep their numbers, videos close the gap")
         if not is_image and not numbers and (names := out_of_order(files)):

@@ -53,8 +53,7 @@ def add_own_keyframes(
         model: that will use them.
         bad: empty, blurred and damaged frames, which are avoided.
     """
-    weak = weak_keyframes(maker) if model.wants_own_keyframes else ()
-    full, _ = with_own_keyframes(selection, shots, wanted, bad, weak)
+    full, _ = with_own_keyframes(selection, shots, wanted, bad, weak_keyframes(maker, model))
     full = snapped(full, shots, model.keyframe_multiple)
     if not model.wants_own_keyframes or maker.covers_clip:
         return full, ()
@@ -63,8 +62,10 @@ def add_own_keyframes(
     return full, tuple(index for index in full.indices if index not in set(selection.indices))
 
 
-def weak_keyframes(maker: ReferenceMaker) -> frozenset[int]:
+def weak_keyframes(maker: ReferenceMaker | None, model: RestorationModel) -> frozenset[int]:
     """Frame indices of the images that count less than fully: what they leave comes from keyframes beside them."""
+    if maker is None or not model.wants_own_keyframes:
+        return frozenset()
     return frozenset(index for index, weight in maker.weights.items() if weight < 1)
 
 

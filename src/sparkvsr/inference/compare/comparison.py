@@ -24,7 +24,7 @@ from sparkvsr.inference.compare.captions import GAP_PX, caption, side_by_side
 from sparkvsr.inference.compare.page import ComparePage, PagePair, render_page
 from sparkvsr.shapes import ASPECT_TOLERANCE
 from sparkvsr.video import EncodeOptions, Frame, VideoInfo, VideoReader, VideoWriter, check_output, probe, read_frames
-from sparkvsr.video.images import shared_numbers
+from sparkvsr.video.images import listed, shared_numbers
 from sparkvsr.video.own_files import refuse_source
 from sparkvsr.video.pixels import resize_image
 
@@ -201,11 +201,11 @@ def _places(one: VideoInfo, two: VideoInfo) -> tuple[tuple[Sequence[int], Sequen
     if not common:
         msg = f"{one.path} and {two.path} have no image of the same number; number them alike"
         raise ConfigError(msg)
-    places = [[info.numbers.index(number) for number in common] for info in (one, two)]
-    alone = sorted(set(one.numbers) ^ set(two.numbers))
-    shown = ", ".join(map(str, alone[:8])) + (", ..." if len(alone) > 8 else "")
+    wanted = set(common)
+    places = [[place for place, number in enumerate(info.numbers) if number in wanted] for info in (one, two)]
+    alone = listed(sorted(set(one.numbers) ^ set(two.numbers)))
     return (places[0], places[1]), [
-        f"images are paired by their numbers; in one of the folders only, left out: {shown}"
+        f"images are paired by their numbers; in one of the folders only, left out: {alone}"
     ]
 
 

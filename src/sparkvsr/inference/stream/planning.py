@@ -58,7 +58,7 @@ class PassingPlan:
             on_note: told what is worth a line, once each.
             first: index of the first frame.
         """
-        weak = weak_keyframes(self.maker) if self.maker is not None and model.wants_own_keyframes else ()
+        weak = weak_keyframes(self.maker, model)
         look = LookAhead(self.choice, fills=self.fills, reach=model.keyframe_lookahead or 0, first=first, weak=weak)
         return look, PassingRestorer(model, look, self.run.settings, pixels_of, self.maker, on_note)
 
