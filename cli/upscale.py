@@ -273,7 +273,7 @@ def _upscale(
     from sparkvsr.inference.workers.scale_out import Workers
 
     if found.is_batch and output is not None:
-        check_output_folder(output, len(found.paths))
+        check_output_folder(output, len(found.paths) + len(found.left_out))
     workers = None if devices is None and ray is None else Workers(devices, ray)
     into_folder = found.is_batch and output is not None
     target = None if output is None else as_output(output, into_folder=into_folder)

@@ -160,6 +160,13 @@ def page_of(clips: tuple[Path, Path], folder: Path, *arguments: str) -> str:
     return (folder / "page.html").read_text()
 
 
+def test_a_comparison_too_wide_for_the_codec_is_refused_before_a_frame(tmp_path: Path) -> None:
+    wide = tmp_path / "wide.png"
+    cv2.imwrite(str(wide), np.zeros((32, 9000, 3), np.uint8))
+    fails(run(wide, wide, "-o", tmp_path / "c.mp4"), 1, "h264 cannot encode frames of 18004x32; use --wipe or .html")
+    assert not (tmp_path / "c.mp4").exists()
+
+
 def test_the_page_is_one_file_without_any_address(clips: tuple[Path, Path], tmp_path: Path) -> None:
     page = page_of(clips, tmp_path, "--html-frames", "4")
     without_pictures = re.sub(r"data:image/jpeg;base64,[A-Za-z0-9+/=]+", "", page)

@@ -15,7 +15,8 @@ from video_clips import frame_number, picture, write_clip
 
 from sparkvsr.errors import EncodeError
 from sparkvsr.video import EncodeOptions, VideoReader, VideoWriter, check_output, probe
-from sparkvsr.video.options import choose_pixel_format
+from sparkvsr.video.frame_size import check_frame_size
+from sparkvsr.video.options import Codec, choose_pixel_format
 
 
 def pixels_of(index: int, width: int = 64, height: int = 48) -> torch.Tensor:
@@ -176,6 +177,40 @@ def test_names_and_codecs_that_do_not_go(tmp_path: Path, name: str, codec: str, 
 def test_options_that_do_not_go(tmp_path: Path, options: EncodeOptions, words: str) -> None:
     with pytest.raises(EncodeError, match=words):
         check_output(tmp_path / ("a.mkv"), options=options)
+
+
+# What each encoder refused here when it was handed real frames; SVT-AV1 hangs where it is long and narrow.
+@pytest.mark.parametrize(
+    ("codec", "width", "height", "others"),
+    [
+        ("hevc", 14, 64, "h264 or av1"),
+        ("hevc", 6, 6000, "h264"),
+        ("av1", 2, 18, "h264"),
+        ("av1", 16, 80, "h264 or hevc"),
+        ("av1", 64, 8706, "h264 or hevc"),
+        ("h264", 16386, 64, "hevc"),
+    ],
+)
+def test_sizes_that_an_encoder_does_not_take(
+    tmp_path: Path, codec: Codec, width: int, height: int, others: str
+) -> None:
+    with pytest.raises(EncodeError, match=f"{codec} cannot encode frames of {width}x{height}; use --codec {others}$"):
+        check_frame_size(EncodeOptions(codec), None, (height, width), ".mp4")
+    with pytest.raises(EncodeError, match=f"{codec} cannot encode frames of {width}x{height}"):
+        VideoWriter(tmp_path / "a.mp4", source=None, size=(height, width), options=EncodeOptions(codec))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("codec", "width", "height"),
+    [("h264", 2, 2), ("h264", 2, 6000), ("hevc", 16, 16), ("hevc", 32, 6000), ("av1", 4, 4), ("av1", 4, 64)],
+)
+def test_small_sizes_that_an_encoder_takes(tmp_path: Path, codec: Codec, width: int, height: int) -> None:
+    with VideoWriter(tmp_path / "a.mp4", source=None, size=(height, width), options=EncodeOptions(codec)) as writer:
+        for _ in range(3):
+            writer.write(torch.rand(3, height, width))
+    with VideoReader(tmp_path / "a.mp4") as reader:
+        assert [frame.pixels.shape for frame in reader] == [(3, height, width)] * 3
 
 
 def test_unknown_preset_is_told_before_the_first_frame(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def find_inputs(given: Sequence[str]) -> Inputs:
     unique = list({path.absolute(): path for path in paths}.values())
     made = _made_by_earlier_runs(unique)
     kept = [path for path in unique if path not in made]
-    return Inputs(tuple(kept), is_batch or len(kept) > 1, tuple(made))
+    return Inputs(tuple(kept), is_batch or len(unique) > 1, tuple(made))
 
 
 def check_output_folder(output: str, count: int) -> None:

@@ -71,6 +71,8 @@ def decoding(path: Path, doing: str = "read") -> Iterator[None]:
         raise DecodeError(msg) from exc
     except _FOREIGN as exc:
         reason = getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
+        if getattr(exc, "errno", None) == errno.EBUSY and path.is_file():
+            reason = "it declares frames that are too large"  # FFmpeg's y4m reader adds 6 to the error number
         msg = f"cannot {doing} {path}: {reason}; check that it plays, or convert it with ffmpeg first"
         raise DecodeError(msg) from exc
 

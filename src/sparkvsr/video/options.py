@@ -152,7 +152,8 @@ def check_codec(path: Path, kind: str, options: EncodeOptions) -> None:
         msg = f"{path}: the file type {suffix} is not written; use one of {allowed}, or a folder/"
         raise EncodeError(msg)
     if suffix not in spec.containers:
-        msg = f"{path}: {suffix} does not hold {options.codec}; use {', '.join(spec.containers)} or another --codec"
+        fits = " or ".join(name for name, other in CODECS.items() if suffix in other.containers)
+        msg = f"{path}: {suffix} does not hold {options.codec}; use --codec {fits}, or {', '.join(spec.containers)}"
         raise EncodeError(msg)
     if options.crf is not None and spec.crf is None:
         msg = f"crf {options.crf} does not apply to {options.codec}, which has one quality; drop --crf"

@@ -20,6 +20,7 @@ from sparkvsr.errors import EncodeError
 from .border import encoding
 from .carry import losses
 from .colour_tags import UNSPECIFIED, ColourTags, assumed_tags, is_known_matrix
+from .frame_size import check_frame_size
 from .info import VideoInfo
 from .options import CODECS, MUXERS, EncodeOptions, choose_pixel_format
 from .pixels import pixels_to_frame
@@ -52,6 +53,7 @@ class VideoSink:
         clip_range: tuple[int, int] | None,
         notes: list[str],
     ) -> None:
+        check_frame_size(options, source, size, path.suffix.lower())
         self.path, self.size = path, size
         self._source, self._options, self._notes, self._fps = source, options, notes, fps
         self._clip_range = clip_range
@@ -144,7 +146,7 @@ class VideoSink:
                 parameters += [f"master-display={text}"] if (text := hdr.mastering_display()) else []
                 parameters += [f"max-cll={text}"] if (text := hdr.content_light()) else []
         elif codec == "av1":
-            os.environ.setdefault("SVT_LOG", "1")  # the encoder writes its settings to stderr otherwise
+            os.environ.setdefault("SVT_LOG", "-1")  # the encoder writes its settings to stderr otherwise
             if hdr is not None:
                 parameters += [f"mastering-display={text}"] if (text := hdr.mastering_display_float()) else []
                 parameters += [f"content-light={text}"] if (text := hdr.content_light()) else []

@@ -46,6 +46,7 @@ from sparkvsr.video import (
     probe,
     read_frames,
 )
+from sparkvsr.video.frame_size import check_frame_size, takes
 from sparkvsr.video.own_files import refuse_source
 
 _log = logging.getLogger(__name__)
@@ -221,6 +222,7 @@ def prepare(
     else:
         target = resolve_output(path, output, info, options, size, into_folder=into_folder)
         _check_target(target, sources, options)
+        _check_frame_sizes(target, info, size, options)
 
     # 2. Early refusals that need no look at the pixels.
     stop = info.num_frames if options.frames is None else min(info.num_frames, options.start + options.frames)
@@ -349,3 +351,13 @@ def _check_target(target: Path, sources: list[Path], options: UpscaleOptions) ->
     check_output(target, may_replace, options.encode)
     if options.compare:
         check_output(compare_path(target), may_replace)
+
+
+def _check_frame_sizes(target: Path, info: VideoInfo, size: OutputSize, options: UpscaleOptions) -> None:
+    if output_kind(target) == "video":
+        check_frame_size(options.encode, info, (size.height, size.width), target.suffix.lower())
+    if options.compare:
+        wide = (size.height, 2 * size.width + GAP_PX)
+        if not takes(EncodeOptions(), info, wide):
+            msg = f"--compare needs a video of {wide[1]}x{wide[0]}, which h264 cannot hold; leave --compare out"
+            raise EncodeError(msg)

@@ -24,6 +24,7 @@ from sparkvsr.inference.compare.captions import GAP_PX, caption, side_by_side
 from sparkvsr.inference.compare.page import ComparePage, PagePair, render_page
 from sparkvsr.shapes import ASPECT_TOLERANCE
 from sparkvsr.video import EncodeOptions, Frame, VideoInfo, VideoReader, VideoWriter, check_output, probe, read_frames
+from sparkvsr.video.frame_size import takes
 from sparkvsr.video.images import listed, shared_numbers
 from sparkvsr.video.own_files import refuse_source
 from sparkvsr.video.pixels import resize_image
@@ -226,6 +227,10 @@ def _only(frames: Iterable[Frame], places: frozenset[int]) -> Iterator[Frame]:
 def _write_video(pair: _Pair, output: Path, options: CompareOptions, hook: Hook) -> dict[str, Any]:
     height, width = pair.size
     size = pair.size if options.wipe else (height, 2 * width + GAP_PX)
+    if not takes(EncodeOptions(), pair.first, size):
+        other = ".html" if options.wipe else "--wipe or .html"
+        msg = f"{output}: h264 cannot encode frames of {size[1]}x{size[0]}; use {other}"
+        raise EncodeError(msg)
     count = pair.stop - pair.start
     meter = RateMeter(count)
     rate = float(pair.first.average_fps or 24)
