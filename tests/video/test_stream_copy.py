@@ -223,6 +223,16 @@ def test_styled_and_web_subtitles_become_timed_text(tmp_path: Path, ffmpeg) -> N
         assert "00:00:00,100 --> 00:00:00,700\nTwo\nlines" in (tmp_path / f"{codec}.srt").read_text()
 
 
+def test_sound_whose_packets_have_no_length_keeps_its_last_packet(tmp_path: Path, ffmpeg, ffprobe) -> None:
+    source, out = tmp_path / "in.mkv", tmp_path / "out.mp4"
+    clip = ["-f", "lavfi", "-i", "testsrc2=s=32x32:r=10:d=1", "-f", "lavfi", "-i", "sine=d=1:r=48000"]
+    ffmpeg(*clip, "-c:a", "alac", source)
+    copy_clip(source, out)
+    before, after = (ffprobe(path, "-show_packets", "-select_streams", "a")["packets"] for path in (source, out))
+    assert [packet["size"] for packet in after] == [packet["size"] for packet in before]
+    assert float(after[-1]["pts_time"]) == pytest.approx(float(before[-1]["pts_time"]), abs=1e-3)
+
+
 def test_an_empty_sound_track_is_told(tmp_path: Path, ffmpeg) -> None:
     full = write_clip(tmp_path / "f.mp4", num_frames=5)
     source = tmp_path / "s.mkv"

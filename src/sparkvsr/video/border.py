@@ -29,7 +29,7 @@ MAX_FRAME_PX = 2**28
 # makes FFmpeg read other files or the network.
 _DEMUXERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,av1,obu,ivf,flv,live_flv,asf,ogg,"
-    "mxf,nut,yuv4mpegpipe,gif,apng,dv,rm,mjpeg,vc1,wtv,swf,dnxhd,h263,h261,vvc,webp_anim,wav,mp3,aac,flac,ac3,eac3,"
+    "mxf,nut,yuv4mpegpipe,gif,apng,dv,rm,mjpeg,vc1,wtv,swf,dnxhd,h263,h261,vvc,webp_anim,gxf,lxf,dirac,cavsvideo,pva,nsv,nuv,ty,wav,mp3,aac,flac,ac3,eac3,"
     "dts,w64,aiff,caf,amr"
 )
 _PACKETS_LOOKED_AT = 300
@@ -73,6 +73,8 @@ def decoding(path: Path, doing: str = "read") -> Iterator[None]:
         reason = getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
         if getattr(exc, "errno", None) == errno.EBUSY and path.is_file():
             reason = "it declares frames that are too large"  # FFmpeg's y4m reader adds 6 to the error number
+        if doing == "open" and isinstance(exc, av.error.ArgumentError):
+            reason = "files of its kind are not read"  # what lies outside `_DEMUXERS`
         msg = f"cannot {doing} {path}: {reason}; check that it plays, or convert it with ffmpeg first"
         raise DecodeError(msg) from exc
 

@@ -255,6 +255,9 @@ class StreamCopier:
             if dts < least:
                 dts = least
                 packet.pts = max(packet.pts, dts) if packet.pts is not None else dts
+            if not packet.duration and copy.type == "audio":
+                # Matroska tells none for ALAC or TrueHD; MP4 would end its edit list before the last packet.
+                packet.duration = dts - self._last_dts.get(index, dts)
             self._last_dts[index] = dts
             packet.dts = dts
         packets: list[av.Packet] = [packet]
