@@ -320,7 +320,9 @@ def done_lines(event: dict[str, Any]) -> list[str]:
     if estimated is not None and event["seconds"] > 0:
         off = round(100 * (estimated / event["seconds"] - 1))
         kind = "just that" if off == 0 else f"{abs(off)}% too {'long' if off > 0 else 'short'}"
-        lines.append(f"Time     estimated {human_seconds(estimated)}: {kind}")
+        others = event["other_programs"]
+        why = "" if others is None else f"; other programs took {others:.0%} of the machine meanwhile"
+        lines.append(f"Time     estimated {human_seconds(estimated)}: {kind}{why}")
     if event["work"]:
         lines.append(f"Kept     {event['work']} for the next edit (sparkvsr clean {event['work']} removes it)")
     if event["compare"]:

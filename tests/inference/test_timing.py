@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
+from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from sparkvsr.cli.console import done_lines
 
 from sparkvsr.inference.calibration import calibrate, can_calibrate
 from sparkvsr.inference.clip.job import UpscaleJob, prepare
+from sparkvsr.inference.clip.other_load import OtherLoad, _own_seconds
 from sparkvsr.inference.clip.timing import Rates, estimate, keep_rates, kept_rates, learned, size_class
 from sparkvsr.inference.options import UpscaleOptions
 from sparkvsr.inference.upscale import run
@@ -49,6 +55,8 @@ def test_the_estimate_counts_frames_and_the_images_that_are_made_here(job):
     here = size_class(64 * 96)
     known = replace(rates, factors={str(here + 1): 2.0, str(here + 6): 10.0})
     assert estimate(job, known) == pytest.approx(2 * expected)
+    # Those of quite another size tell nothing.
+    assert estimate(job, replace(rates, factors={str(here - 6): 10.0})) == pytest.approx(expected)
 
 
 def test_a_run_corrects_the_next_estimate(job):
@@ -72,7 +80,8 @@ def test_what_cannot_be_read_is_no_rate(job, tmp_path):
     keep_rates(job, rates, file)  # not a folder: no reason to fail
 
 
-def test_a_calibrated_run_says_how_good_the_estimate_was(job, timing_folder):
+def test_a_calibrated_run_says_how_good_the_estimate_was(job, timing_folder, monkeypatch):
+    monkeypatch.setattr(OtherLoad, "share", lambda self: None)
     assert can_calibrate(job.model)
     rates = calibrate(job, OPTIONS, lambda event: None)
     assert rates.frame > 0
@@ -86,3 +95,40 @@ def test_a_calibrated_run_says_how_good_the_estimate_was(job, timing_folder):
     factors = json.loads(file.read_text())["factors"]
     assert list(factors) == [str(size_class(64 * 96))]
     assert estimate(job, kept_rates(job)) == pytest.approx(result.seconds, rel=0.05)
+
+
+def test_a_run_beside_other_programs_teaches_nothing_and_says_so(job, timing_folder, monkeypatch):
+    monkeypatch.setattr(OtherLoad, "share", lambda self: 0.4)
+    notes: list[dict] = []
+    job = replace(job, clip=replace(job.clip, output=job.clip.output.with_name("busy.mkv")))
+    busy = calibrate(job, OPTIONS, notes.append)
+    assert "other programs took 40% of the machine" in notes[-1]["text"]
+    keep_rates(job, busy)
+    events: list[dict] = []
+    run(job, events.append)
+    assert kept_rates(job) == busy
+    assert done_lines(events[-1])[1].endswith("; other programs took 40% of the machine meanwhile")
+
+
+@pytest.mark.parametrize(
+    ("idle", "own", "expected"),
+    [(0.0, 200.0, None), (0.0, 120.0, 0.4), (100.0, 20.0, None), (0.0, 195.0, None), (10.0, 90.0, 0.5)],
+)
+def test_what_other_programs_take(monkeypatch, idle: float, own: float, expected: float | None):
+    """Two cores over 100 s: 200 s in all."""
+    Times = namedtuple("Times", "user system idle")
+    monkeypatch.setattr("psutil.cpu_times", lambda: Times(50.0, 50.0, 100.0))
+    monkeypatch.setattr("sparkvsr.inference.clip.other_load._own_seconds", lambda: 1.0)
+    load = OtherLoad()
+    monkeypatch.setattr("psutil.cpu_times", lambda: Times(150.0 - idle, 150.0, 100.0 + idle))
+    monkeypatch.setattr("sparkvsr.inference.clip.other_load._own_seconds", lambda: 1.0 + own)
+    assert load.share() == (None if expected is None else pytest.approx(expected))
+
+
+def test_the_time_of_this_process_and_of_its_children_is_its_own():
+    load = OtherLoad()
+    before, started = load._own, time.process_time()
+    child = subprocess.Popen([sys.executable, "-c", "import time\nwhile time.process_time() < 0.3: pass"])
+    child.wait()
+    spent = _own_seconds() - before
+    assert spent >= 0.3 + time.process_time() - started - 0.05

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sparkvsr.hooks import Hook, silent
 from sparkvsr.inference.clip.job import UpscaleJob, prepare
+from sparkvsr.inference.clip.other_load import OtherLoad
 from sparkvsr.inference.clip.own_keyframes import is_own_kind
 from sparkvsr.inference.clip.timing import Rates
 from sparkvsr.inference.options import UpscaleOptions
@@ -25,11 +26,14 @@ from sparkvsr.models.registry import BUILT_IN_MODELS
 from sparkvsr.video import EncodeOptions, VideoWriter, output_kind
 from sparkvsr.video.pixels import resize_image
 
-PIXELS = 320 * 180
+PIXELS = 240 * 136
 """LR pixels of the piece at most."""
 
-SHORT, LONG = 2, 12
-"""Frames of the two runs whose difference is measured."""
+SHORT, LONG = 4, 20
+"""Frames of the two runs whose difference is measured: a chunk, and one keyframe after another with its frames."""
+
+_SPACING = 16
+"""Frames between two keyframes of the piece, as they mostly lie in a clip."""
 
 
 def can_calibrate(model: RestorationModel) -> bool:
@@ -48,18 +52,26 @@ def calibrate(job: UpscaleJob, options: UpscaleOptions, hook: Hook) -> Rates:
     Raises:
         SparkVSRError: the clip cannot be read, or there is no room for a few frames in the temporary folder.
     """
-    hook({"event": "note", "text": "measuring what this machine takes, once: a few seconds"})
+    hook({"event": "note", "text": "measuring what this machine takes, once: up to half a minute"})
     frames = _piece(job)
-    keyframe = _seconds_for_a_keyframe(job, frames[0])
+    load = OtherLoad()
     with tempfile.TemporaryDirectory(prefix="sparkvsr-") as folder:
         _timed(job, options, frames[:SHORT], Path(folder))  # what is loaded and compiled only once
         short, few = _timed(job, options, frames[:SHORT], Path(folder))
         long, more = _timed(job, options, frames, Path(folder))
+    keyframe = _seconds_for_a_keyframe(job, frames[0])
     seconds = max(1e-6, long - short - (more - few) * keyframe) / (LONG - SHORT)
     factor = job.clip.settings.working_size[0] / job.clip.info.height
     millions = frames[0].shape[-2] * frames[0].shape[-1] * factor**2 / 1e6
     start = max(0.0, short - SHORT * seconds - few * keyframe)
-    return Rates(start, seconds / millions, keyframe / millions)
+    others = load.share()
+    if others is not None:
+        text = (
+            f"other programs took {others:.0%} of the machine meanwhile; the estimate is for the machine without them"
+        )
+        hook({"event": "note", "text": text})
+    own = 1.0 - (others or 0.0)
+    return Rates(start * own, seconds / millions * own, keyframe / millions * own)
 
 
 def _piece(job: UpscaleJob) -> list[Tensor]:
@@ -83,12 +95,9 @@ def _seconds_for_a_keyframe(job: UpscaleJob, lr: Tensor) -> float:
         return 0.0
     factor = clip.settings.working_size[0] // clip.info.height
     size = lr.shape[-2] * factor, lr.shape[-1] * factor
-    taken = []
-    for _ in range(2):
-        started = time.monotonic()
-        maker.make(lr, size)
-        taken.append(time.monotonic() - started)
-    return min(taken)
+    started = time.monotonic()
+    maker.make(lr, size)
+    return time.monotonic() - started
 
 
 def _timed(job: UpscaleJob, options: UpscaleOptions, frames: Sequence[Tensor], folder: Path) -> tuple[float, int]:
@@ -99,7 +108,8 @@ def _timed(job: UpscaleJob, options: UpscaleOptions, frames: Sequence[Tensor], f
     with VideoWriter(source, source=None, size=size, options=EncodeOptions(), overwrite=True, fps=fps) as writer:
         for frame in frames:
             writer.write(frame)
-    choice = KeyframeChoice("manual", indices=(0,)) if job.clip.selection.indices else KeyframeChoice("none")
+    places = tuple(range(0, len(frames), _SPACING))
+    choice = KeyframeChoice("manual", indices=places) if job.clip.selection.indices else KeyframeChoice("none")
     own = job.clip.maker if is_own_kind(job.maker) else job.model.own_references
     small = replace(
         options,

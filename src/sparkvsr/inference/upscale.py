@@ -38,7 +38,8 @@ def run(job: UpscaleJob, hook: Hook = silent) -> UpscaleResult:
     with work:
         render_segments(job, work.missing(), work.store, work.hook)
         result = work.finish()
-    if rates is not None and result.rendered == result.frames and result.compare is None:
+    is_whole = result.rendered == result.frames and result.compare is None
+    if rates is not None and is_whole and work.other_programs is None:
         keep_rates(job, learned(job, rates, result.seconds))
     return result
 

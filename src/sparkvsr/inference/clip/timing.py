@@ -27,6 +27,7 @@ LEAST_FRAMES = 24
 """Shorter runs teach nothing: starting takes too large a part of them."""
 
 _LATEST = 0.5
+_NEAR = 3  # size classes: about 2.8 times the pixels
 _MOST_FACTOR = 20.0
 
 
@@ -106,11 +107,10 @@ def _plain_estimate(job: UpscaleJob, rates: Rates) -> float:
 
 
 def _factor(rates: Rates, pixels: int) -> float:
-    """Of the size class that is nearest."""
-    if not rates.factors:
-        return 1.0
+    """Of the size class that is nearest; those far away tell nothing."""
     wanted = size_class(pixels)
-    return rates.factors[min(rates.factors, key=lambda key: (abs(int(key) - wanted), key))]
+    near = [key for key in rates.factors if abs(int(key) - wanted) <= _NEAR]
+    return rates.factors[min(near, key=lambda key: (abs(int(key) - wanted), key))] if near else 1.0
 
 
 def _pixels(job: UpscaleJob) -> int:

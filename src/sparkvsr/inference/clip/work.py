@@ -20,6 +20,7 @@ from torch import Tensor
 from sparkvsr.hooks import Hook, for_input
 from sparkvsr.inference.clip.disk import DiskNeed, disk_need
 from sparkvsr.inference.clip.job import ClipJob
+from sparkvsr.inference.clip.other_load import OtherLoad
 from sparkvsr.inference.clip.output_lock import OutputLock
 from sparkvsr.inference.clip.output_names import compare_path
 from sparkvsr.inference.clip.render import missing_runs, segment_suffix
@@ -76,6 +77,9 @@ class ClipWork:
         segments: the segments of the job.
         hook: gets ``plan``, ``resume``, ``note`` and ``done`` events.
         estimated_seconds: from now to the complete output, None if not known.
+
+    Attributes:
+        other_programs: once it is complete, the share of the machine that others took (``OtherLoad.share``).
     """
 
     def __init__(
@@ -90,6 +94,8 @@ class ClipWork:
         self._output_lock = OutputLock(job.output)
         self.need: DiskNeed = disk_need(job, self.segments, self.folder)
         self._started = time.monotonic()
+        self._load = OtherLoad()
+        self.other_programs: float | None = None
         self._kept_frames = 0
 
     def report_plan(self) -> None:
@@ -219,7 +225,9 @@ class ClipWork:
             notes=tuple(dict.fromkeys([*job.notes, *notes])),
         )
         # An estimate is of the whole clip: it cannot be held against a run that went on.
-        self.hook({**_done_event(result), "estimated_seconds": None if self._kept_frames else self._estimated})
+        estimated = None if self._kept_frames else self._estimated
+        self.other_programs = self._load.share()
+        self.hook({**_done_event(result), "estimated_seconds": estimated, "other_programs": self.other_programs})
         return result
 
 

@@ -81,4 +81,5 @@ def done_event(result: StreamResult) -> dict[str, Any]:
         "work": None,
         "notes": list(result.notes),
         "estimated_seconds": None,
+        "other_programs": None,
     }

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparkvsr.child_processes import connect, is_running, start_module
 from sparkvsr.errors import SparkVSRError
+from sparkvsr.inference.clip.other_load import count_as_part_of
 from sparkvsr.spinning import worker_environment
 
 if TYPE_CHECKING:
@@ -228,4 +229,5 @@ def forward_log(send: Callable[[str, Any], None]) -> None:
 
 if __name__ == "__main__":
     (connection,) = connect(sys.argv[1:])
+    count_as_part_of(os.getppid())
     serve(connection)
