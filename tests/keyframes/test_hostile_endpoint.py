@@ -231,6 +231,16 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def test_huge_files_of_programs_are_not_read_to_be_refused(tmp_path: Path) -> None:
+    before = peak_mb()
+    for start in ("", "\\211PNG\\r\\n\\032\\nx"):
+        (tmp_path / "tool.sh").write_text(f'printf \'{start}\' > "$1"; truncate -s 3G "$1"')
+        maker = make_reference_maker(f"command:sh {tmp_path}/tool.sh {{output}} {{input}}")
+        with pytest.raises(KeyframeError, match="wrote no readable image"):
+            maker.make(LR, SIZE, 0)
+    assert peak_mb() - before < 200
+
+
 @pytest.mark.parametrize("sides", [(16000, 16000), (10_000, 15_000)], ids=["another shape", "same shape"])
 def test_declared_sizes_are_judged_before_anything_is_decoded(tmp_path: Path, sides: tuple[int, int]) -> None:
     data = bomb(*sides)
