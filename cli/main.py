@@ -77,6 +77,9 @@ class ErrorBoundary(TyperGroup):
             if (place := _full_disk(exc)) is not None:
                 print_error(f"the disk is full{place}; free some space and run the same again")
                 raise typer.Exit(1) from None
+            if (unusable := _unusable_name(exc)) is not None:
+                print_error(unusable)
+                raise typer.Exit(1) from None
             is_typers = type(exc).__module__.partition(".")[0] in ("typer", "click")
             if is_debugging or is_typers or isinstance(exc, BrokenPipeError):
                 raise
@@ -114,6 +117,21 @@ def _full_disk(exc: BaseException) -> str | None:
     return "" if is_told or any("PytorchStreamWriter failed" in str(error) for error in seen) else None
 
 
+def _unusable_name(exc: Exception) -> str | None:
+    """What is wrong with the name of a file or folder where the system says so; None if it was something else."""
+    if not isinstance(exc, OSError) or exc.errno not in _UNUSABLE or not isinstance(exc.filename, str | bytes):
+        return None
+    name = os.fsdecode(exc.filename)
+    shown = f"{name[:60]}..." if len(name) > 200 else name
+    return f"{shown} cannot be used ({os.strerror(exc.errno).lower()}); {_UNUSABLE[exc.errno]}"
+
+
+_UNUSABLE = {
+    errno.ENAMETOOLONG: "a name may have 255 bytes, give a shorter one",
+    errno.EACCES: "give another, or allow it to be read and written",
+    errno.EROFS: "give one that can be written",
+    errno.ELOOP: "its links lead in a circle",
+}
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _log = logging.getLogger("sparkvsr.cli")

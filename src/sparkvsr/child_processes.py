@@ -44,7 +44,7 @@ def start_module(
 def connect(addresses: Sequence[str]) -> list[Connection]:
     """The started module's ends, from the arguments it was given."""
     token = os.environ.pop(TOKEN_VARIABLE, "").encode("ascii")
-    return [Connection(int(one)) if one.isdigit() else _call_back(one, token) for one in addresses]
+    return [Connection(int(one)) if one.isdecimal() else _call_back(one, token) for one in addresses]
 
 
 def is_running(process: int) -> bool:

@@ -252,7 +252,9 @@ def _with_quoted_path(text: str) -> str:
     except (OverrideParseException, HydraException):
         # A list, a dictionary or a quoted text that is not closed is a mistake, unless such a folder may be meant.
         return text if value[0] in "[{\"'" and not is_path else f"{key}={quoted(value)}"
-    if is_path and (is_there or override.is_sweep_override()):
+    # A folder that is called 2024 or true is no number and no truth.
+    is_other_kind = not override.is_sweep_override() and isinstance(override.value(), bool | int | float)
+    if is_path and (is_there or override.is_sweep_override() or is_other_kind):
         is_plain = not override.is_sweep_override() and override.value() == value
         return text if is_plain else f"{key}={quoted(value)}"
     return text

@@ -194,6 +194,24 @@ def test_an_output_that_is_the_input_is_refused(clip: Path, tmp_path: Path) -> N
     assert "it would be destroyed" in result.output or "made by an earlier run" in result.output
 
 
+def test_an_output_that_is_the_video_of_the_references_is_refused(clip: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.mp4"
+    other.write_bytes(clip.read_bytes())
+    for words in (f"video:{other}", f"video:{other}@2"):
+        refused = sparkvsr("upscale", clip, "-o", other, "--overwrite", "--scale", "2", "--references", words)
+        one_line(refused, "is the input itself")
+        assert other.read_bytes() == clip.read_bytes()
+
+
+def test_digits_that_are_no_numbers(tmp_path: Path) -> None:
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for name in ("5²5.png", "5²6.png", "².png"):
+        cv2.imwrite(str(folder / name), picture(0, 48, 64))
+    assert run(folder, "-o", tmp_path / "out", *PLAIN).exit_code == 0
+    one_line(run(folder, "-o", tmp_path / "o", "--keyframes", "²"), "is not a list of frame numbers")
+
+
 def test_a_comparison_is_not_written_over_another_input(clip: Path, tmp_path: Path) -> None:
     for name in ("here/a.mp4", "there/a_x2_compare.mp4"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -350,6 +368,16 @@ def test_long_names_and_percent_signs(clip: Path, tmp_path: Path) -> None:
         assert len(list((tmp_path / f"{name[:4]}-frames").glob("*.png"))) == 10
     one_line(run(clip, "-o", tmp_path / ("m" * 300 + ".mp4"), *PLAIN), "has 304 bytes, at most 255 are allowed", 1)
     one_line(run(tmp_path / ("m" * 300 + ".mp4"), *PLAIN), "name too long", 1)
+    long = "m" * 300
+    one_line(run(clip, "-o", tmp_path / "o.mp4", "--work", tmp_path / long, *PLAIN), "a name may have 255 bytes", 1)
+    one_line(sparkvsr("clean", tmp_path / long), "a name may have 255 bytes", 1)
+    one_line(run(clip, "-o", tmp_path / "o.mp4", "--model", long), "is unknown", 1)
+    one_line(run(clip, "-o", tmp_path / "o.mp4", "--references", long), "is neither lite")
+    tool = f"command:{sys.executable} -c 'import shutil, sys; shutil.copy(*sys.argv[1:3])' {{input}} {{output}} {long}"
+    made = sparkvsr(
+        "keyframes", clip, "-o", tmp_path / "refs", "--keyframes", "0", "--scale", "1", "--references", tool
+    )
+    assert made.exit_code == 0, made.output
     still = tmp_path / "50%d.png"
     cv2.imwrite(str(still), picture(0, 48, 64))
     assert run(still, *PLAIN).exit_code == 0

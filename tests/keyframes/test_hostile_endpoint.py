@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
-from sparkvsr.errors import KeyframeError
+from sparkvsr.errors import ConfigError, KeyframeError
 from sparkvsr.keyframes.makers import transport
 from sparkvsr.keyframes.makers.endpoint import EndpointMaker
 from sparkvsr.keyframes.makers.interface import MakerOptions
@@ -152,6 +154,51 @@ def test_pictures_on_other_hosts_need_https_and_the_open_network(monkeypatch: py
     assert "127.0.0.1" in asked
 
 
+BAD_ADDRESSES = [
+    "http://[::1",
+    "http://127.0.0.1:99999/x.png",
+    "http://127.0.0.1:abc/x.png",
+    "http://127.0.0.1/a b\n.png",
+    "https://\u2603\ud800.example/x.png",
+    f"https://{'a' * 70}.example/x.png",
+    "https://user:secret@a.example/x.png",
+]
+
+
+@pytest.mark.parametrize("url", BAD_ADDRESSES)
+def test_addresses_that_are_none(url: str) -> None:
+    with raw_server(answer_with(json.dumps({"images": [{"url": url}]}).encode())) as (port, seen):
+        maker = EndpointMaker(f"http://127.0.0.1:{port}/x", backoff_seconds=0.01)
+        with pytest.raises(KeyframeError, match="points to a picture at an address that is none") as caught:
+            maker.make(LR, SIZE)
+        assert len(seen) == 1
+    assert "secret" not in str(caught.value)
+    with pytest.raises(ConfigError, match="is not the URL of an endpoint") as told:
+        make_reference_maker(url)
+    assert "secret" not in str(told.value)
+
+
+def test_a_pause_that_is_no_number_is_no_pause() -> None:
+    busy = b"HTTP/1.1 429 Busy\r\nRetry-After: \xb2\r\nContent-Length: 0\r\n\r\n"
+    with raw_server(lambda line: line.sendall(busy)) as (port, seen):
+        maker = EndpointMaker(f"http://127.0.0.1:{port}/x", backoff_seconds=0.01)
+        with pytest.raises(KeyframeError, match="limits the rate"):
+            maker.make(LR, SIZE)
+    assert len(seen) == transport.MAX_ATTEMPTS
+
+
+def test_base64_in_lines_and_pictures_cut_short() -> None:
+    image = cv2.resize(np.random.default_rng(3).integers(0, 255, (8, 12, 3), np.uint8), (192, 128))
+    png, jpeg = (cv2.imencode(suffix, image)[1].tobytes() for suffix in (".png", ".jpg"))
+    body = json.dumps({"data": [{"b64_json": base64.encodebytes(png).decode()}]}).encode()
+    with raw_server(answer_with(body)) as (port, _):
+        made = EndpointMaker(f"http://127.0.0.1:{port}/x").make(LR, SIZE)
+    assert torch.equal(made, torch.from_numpy(image[:, :, ::-1].copy()).permute(2, 0, 1) / 255)
+    body = json.dumps({"data": [{"b64_json": base64.b64encode(jpeg[: len(jpeg) // 2]).decode()}]}).encode()
+    with raw_server(answer_with(body)) as (port, _), pytest.raises(KeyframeError, match="sent no readable image"):
+        EndpointMaker(f"http://127.0.0.1:{port}/x").make(LR, SIZE)
+
+
 @pytest.mark.parametrize(
     ("url", "peer", "is_inside"),
     [
@@ -182,6 +229,16 @@ def test_behind_a_proxy_the_address_itself_is_judged(monkeypatch: pytest.MonkeyP
 
 def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def test_huge_files_of_programs_are_not_read_to_be_refused(tmp_path: Path) -> None:
+    before = peak_mb()
+    for start in ("", "\\211PNG\\r\\n\\032\\nx"):
+        (tmp_path / "tool.sh").write_text(f'printf \'{start}\' > "$1"; truncate -s 3G "$1"')
+        maker = make_reference_maker(f"command:sh {tmp_path}/tool.sh {{output}} {{input}}")
+        with pytest.raises(KeyframeError, match="wrote no readable image"):
+            maker.make(LR, SIZE, 0)
+    assert peak_mb() - before < 200
 
 
 @pytest.mark.parametrize("sides", [(16000, 16000), (10_000, 15_000)], ids=["another shape", "same shape"])

@@ -108,3 +108,11 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "other.ckpt")
     with pytest.raises(WeightsError, match="no weights under"):
         network_state({"state_dict": {"something": torch.ones(1)}})
+
+
+@pytest.mark.parametrize("data", [b"", b"hello\n" * 9, b"\x89PNG\r\n\x1a\n", b"PK\x03\x04cut short"])
+def test_files_of_other_kinds_are_no_checkpoints(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "last.ckpt"
+    path.write_bytes(data)
+    with pytest.raises(WeightsError, match="it is a file of another kind, or cut short"):
+        read_checkpoint(path)

@@ -12,6 +12,7 @@ import pytest
 
 from sparkvsr.config import compose_config, config_from_dict, config_text, load_config, plain
 from sparkvsr.errors import ConfigError
+from sparkvsr.training.resume import compose_run
 
 FILL = ["++data.root=/x", "++data.image_root=/x", "++model.path=/x"]
 
@@ -71,6 +72,19 @@ def test_paths_with_signs_of_their_own_are_only_paths(name: str, tmp_path: Path)
     (folder / "data").mkdir()
     (folder / "data" / "mine.yaml").write_text("defaults: [folder]\nroot: /y\n")
     assert compose_config(["data=mine"], config_dir=folder).data.root == "/y"
+
+
+@pytest.mark.parametrize("name", ["2024", "1e5", "true", "-1", "0x10", "1_000", "nan"])
+def test_paths_that_look_like_numbers_are_paths(name: str) -> None:
+    config = compose_config(["data=folder", f"data.root={name}", f"ckpt={name}", f"paths.output_dir={name}"])
+    assert (config.data.root, config.ckpt, config.paths.output_dir) == (name,) * 3
+    assert compose_config(["trainer.max_steps=2024"]).trainer.max_steps == 2024
+
+
+@pytest.mark.parametrize("text", ["ckpt=", "init= ", "ckpt=''"])
+def test_a_checkpoint_without_a_name_starts_no_new_run(text: str) -> None:
+    with pytest.raises(ConfigError, match="names nothing"):
+        compose_run([text])
 
 
 def test_lists_and_quotes_still_mean_what_they_did() -> None:

@@ -36,6 +36,21 @@ def jpeg_with(orientation: int, order: str = "<") -> bytes:
     return plain[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + plain[2:]
 
 
+@pytest.mark.parametrize("is_progressive", [0, 1])
+def test_a_jpeg_that_is_cut_short_is_refused(tmp_path: Path, is_progressive: int) -> None:
+    path = tmp_path / "x.jpg"
+    options = [cv2.IMWRITE_JPEG_PROGRESSIVE, is_progressive]
+    data = cv2.imencode(".jpg", picture(0, 48, 64), options)[1].tobytes()
+    path.write_bytes(data[:-2])  # only the end mark is missing
+    without_mark = read_image(path)
+    path.write_bytes(data)
+    assert torch.equal(read_image(path), without_mark)
+    for share in (0.5, 0.9):
+        path.write_bytes(data[: int(len(data) * share)])
+        with pytest.raises(DecodeError, match="cut short"):
+            read_image(path)
+
+
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_that_of_opencv(tmp_path: Path, orientation: int, order: str) -> None:

@@ -39,7 +39,7 @@ from sparkvsr.keyframes.manifest import (
     write_manifest,
 )
 from sparkvsr.keyframes.quality import best_frames
-from sparkvsr.keyframes.references import make_reference_maker
+from sparkvsr.keyframes.references import make_reference_maker, place_of
 from sparkvsr.keyframes.select import Selection, selection_notes
 from sparkvsr.keyframes.sheet import SheetTile, contact_sheet, thumbnail
 from sparkvsr.keyframes.shots import Shot, shots_from_cuts
@@ -122,8 +122,8 @@ def make_keyframes(
     # 1. What is wrong whatever the clip shows.
     options = options or KeyframeOptions()
     refuse_source(folder, [path, path.parent] if is_pattern(path) else [path])
-    if Path(options.references).is_dir():
-        refuse_source(folder, [Path(options.references)])
+    if (place := place_of(options.references)) is not None:
+        refuse_source(folder, [place])
     check_folder(folder, overwrite=options.overwrite)
     if options.keyframes.kind == "none":
         msg = "no keyframes were asked for; leave --no-keyframes out"

@@ -44,9 +44,9 @@ class KeyframeChoice:
         if value in ("default", "auto", "iframes", "scenes", "none"):
             return cls(value)  # type: ignore[arg-type]
         kind, colon, number = value.partition(":")
-        if kind in ("every", "random") and colon and number.strip().isdigit():
+        if kind in ("every", "random") and colon and number.strip().isdecimal():
             return cls(kind, number=int(number))  # type: ignore[arg-type]
-        if value[:1].isdigit() or value[:1] == "-":
+        if value[:1].isdecimal() or value[:1] == "-":
             return cls("manual", indices=tuple(select.parse_indices(value)))
         msg = f"keyframes {value!r} is unknown; use default, auto, iframes, scenes, none, every:N, random:N or 0,48,96"
         raise ConfigError(msg)

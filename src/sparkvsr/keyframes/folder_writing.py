@@ -101,7 +101,7 @@ def move_into_place(work: Path, folder: Path) -> list[str]:
     names = sorted(path.relative_to(work) for path in work.rglob("*") if path.is_file() and path.name != MANIFEST_NAME)
     for name in [*names, Path(MANIFEST_NAME)]:
         (work / name).replace(folder / name)
-    extra = set(FolderMaker(folder).paths) - {int(name.stem) for name in names if name.stem.isdigit()}
+    extra = set(FolderMaker(folder).paths) - {int(name.stem) for name in names if name.stem.isdecimal()}
     if not extra:
         return []
     shown = ", ".join(map(str, sorted(extra)[:8]))

@@ -11,11 +11,12 @@ import importlib
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 
 import torch
 
 from sparkvsr.errors import ConfigError
-from sparkvsr.home import expanded
+from sparkvsr.home import expanded, is_there
 from sparkvsr.keyframes.folder import IMAGE_SUFFIXES, FolderMaker
 from sparkvsr.keyframes.makers.interface import MakerOptions, ReferenceMaker
 from sparkvsr.keyframes.makers.networks import BicubicMaker, LiteMaker, SpandrelMaker
@@ -86,6 +87,8 @@ def make_reference_maker(
     if factory is not None:
         return factory(argument, options)
     path = expanded(name)
+    if not is_there(path):
+        raise _unknown(name, "--references")
     if path.is_dir():
         return FolderMaker(path)
     if path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES:
@@ -106,8 +109,17 @@ def check_maker_name(name: str, option: str = "--references") -> None:
         ConfigError: no such maker, file or folder.
     """
     kind, path = name.partition(":")[0], expanded(name)
-    if not (kind in _BUILT_IN or path.exists() or kind in _plugins()):
+    if not (kind in _BUILT_IN or is_there(path) or kind in _plugins()):
         raise _unknown(name, option)
+
+
+def place_of(name: str) -> Path | None:
+    """The file or folder that a ``--references`` value reads, None where it names none that is there."""
+    kind, colon, argument = name.partition(":")
+    is_maker = bool(colon) and kind in _BUILT_IN
+    # A video may be followed by its offset.
+    words = (argument, argument.rpartition("@")[0]) if is_maker else (name,)
+    return next((expanded(word) for word in words if word and is_there(expanded(word))), None)
 
 
 def _unknown(name: str, option: str) -> ConfigError:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from sparkvsr.errors import ConfigError, WeightsError
-from sparkvsr.home import expanded
+from sparkvsr.home import expanded, is_there
 from sparkvsr.models.device import resolve_device, resolve_dtype
 from sparkvsr.models.interface import RestorationModel
 from sparkvsr.models.looks import LOOKS
@@ -95,7 +95,7 @@ def _load(
 
         return load_lite(None, device=resolved_device, dtype=resolved_dtype, look=look)
     path = expanded(name)
-    if path.exists():
+    if is_there(path):
         return _load_path(path, resolved_device, resolved_dtype, look, options)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         from sparkvsr.models.cogvideox import load_cogvideox

@@ -100,7 +100,7 @@ def _is_sound(steps: Any, position: Any) -> bool:
 def _is_entry(index: str, entry: Any) -> bool:
     return (
         index.isascii()
-        and index.isdigit()
+        and index.isdecimal()
         and isinstance(entry, dict)
         and isinstance(entry.get("image"), str)
         and isinstance(entry.get("weight"), int | float)

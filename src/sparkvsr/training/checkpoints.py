@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import zipfile
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,9 @@ def _is_deepspeed(path: Path) -> bool:
 
 
 def _load(file: Path) -> dict[str, Any]:
+    if file.is_file() and not _is_archive(file):
+        msg = f"{file} is no checkpoint of sparkvsr train: it is a file of another kind, or cut short"
+        raise WeightsError(msg)
     try:
         loaded: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except Exception as exc:  # a damaged or forged file makes torch raise whatever comes of it
@@ -167,6 +171,14 @@ def _load(file: Path) -> dict[str, Any]:
             msg = f"{file} is no checkpoint of sparkvsr train: its {key} is a {type(loaded[key]).__name__}"
             raise WeightsError(msg)
     return loaded
+
+
+def _is_archive(file: Path) -> bool:
+    """Whether a file is what torch writes; its own words about others are advice how to save them."""
+    try:
+        return zipfile.is_zipfile(file)
+    except OSError:
+        return True  # reading it says what is wrong
 
 
 def _read_folder(path: Path) -> dict[str, Any]:

@@ -59,6 +59,11 @@ def compose_run(overrides: Sequence[str], config_dir: Path | None = None) -> tup
     if origin.config_dir is not None:
         make_importable(Path(origin.config_dir))
     config = compose_config(origin.overrides, config_dir=origin.config_dir)
+    for key in ("ckpt", "init"):
+        # Of a script whose variable is not set: the run would begin anew without a word.
+        if config[key] is not None and not str(config[key]).strip():
+            msg = f"{key}= names nothing; give the path of a run or checkpoint, or leave {key} out"
+            raise ConfigError(msg)
     if not config.ckpt:
         return config, origin
     keys = {override_key(text) for text in overrides}

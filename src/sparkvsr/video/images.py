@@ -39,7 +39,7 @@ _PRINTF = re.compile(r"%(0?\d*)d")
 def natural_key(path: Path) -> list[tuple[int, int, str]]:
     """Sort key that puts ``frame_2`` before ``frame_10``."""
     parts = re.split(r"(\d+)", path.name.lower())
-    return [(0, int(part), part) if part.isdigit() else (1, 0, part) for part in parts if part]
+    return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts if part]
 
 
 def is_pattern(path: Path) -> bool:
@@ -226,6 +226,9 @@ def decode_image(
             check_plausible(path, data, codec_name, declared)
         decoder = cast(av.VideoCodecContext, av.CodecContext.create(codec_name, "r"))
         decoder.options = {**DECODER_OPTIONS, "max_pixels": str(min(max_pixels, MAX_FRAME_PX))}
+        if codec_name == "mjpeg":
+            # Else what is missing of one that is cut short is filled with grey; a missing end mark alone passes.
+            decoder.options = {**decoder.options, "err_detect": "explode"}
         # One picture: threads only add memory.
         decoder.thread_count = 1
         frames = decoder.decode(av.Packet(data))

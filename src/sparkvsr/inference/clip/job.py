@@ -30,7 +30,7 @@ from sparkvsr.inference.events import input_event
 from sparkvsr.inference.options import ModelChoice, UpscaleOptions, WorkPolicy, check_options
 from sparkvsr.keyframes.checks import content_notes
 from sparkvsr.keyframes.choice import KeyframeChoice
-from sparkvsr.keyframes.references import ReferenceMaker, make_reference_maker
+from sparkvsr.keyframes.references import ReferenceMaker, make_reference_maker, place_of
 from sparkvsr.keyframes.select import Selection, selection_notes
 from sparkvsr.keyframes.shots import Shot
 from sparkvsr.models.interface import RestorationModel
@@ -203,8 +203,8 @@ def prepare(
     # 1. What is it, and what comes out.
     check_options(options)
     sources = [path]
-    if Path(options.references).exists():
-        sources.append(Path(options.references))
+    if (place := place_of(options.references)) is not None:
+        sources.append(place)
     if output is not None and not into_folder:
         refuse_source(output, sources)
     hook = for_input(hook, path)

@@ -181,7 +181,7 @@ def _knock(address: str) -> None:
         OSError: nobody answers at ``host:port`` or ``ray://host:port``.
     """
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdigit():
+    if host and port.isdecimal():
         socket.create_connection((host.strip("[]"), int(port)), KNOCK_SECONDS).close()
 
 

@@ -26,7 +26,7 @@ from sparkvsr.errors import ConfigError, KeyframeError, SparkVSRError
 from sparkvsr.keyframes.makers.cache import ImageCache, content_key, user_cache_folder
 from sparkvsr.keyframes.makers.interface import Interruptible, MakerOptions, fit_answer
 from sparkvsr.keyframes.makers.judged_size import judge_declared
-from sparkvsr.keyframes.makers.transport import Requester, multipart
+from sparkvsr.keyframes.makers.transport import Requester, is_address, multipart
 from sparkvsr.video.pixels import resize_image
 
 DEFAULT_JOBS = 4
@@ -139,7 +139,8 @@ class EndpointMaker(Interruptible):
         elif found.startswith(("http://", "https://")):
             return self._requester.fetch(found)
         try:
-            return base64.b64decode(found, validate=True)
+            # Some break the lines, as in a mail.
+            return base64.b64decode("".join(found.split()), validate=True)
         except ValueError as exc:
             msg = f"{self.name} answered with an image that is not base64; is it of style {self.style}?"
             raise KeyframeError(msg) from exc
@@ -186,10 +187,13 @@ def cut_out(image: Tensor, box: tuple[float, float, float, float]) -> Tensor:
 
 
 def _split(url: str) -> tuple[str, dict[str, str]]:
-    parts = urlsplit(url)
-    if not parts.hostname or "@" in parts.netloc:
-        msg = f"--references {_shown(url)} is not the URL of an endpoint; write it like https://host/v1/images/edits"
+    if not is_address(url.partition("#")[0]):
+        msg = (
+            f"--references {_shown(url)} is not the URL of an endpoint; write it like https://host/v1/images/edits "
+            f"(other characters as %XX)"
+        )
         raise ConfigError(msg)
+    parts = urlsplit(url)
     settings = dict(parse_qsl(parts.fragment, keep_blank_values=True))
     unknown = sorted(set(settings) - _SETTINGS)
     if unknown or (parts.fragment and not all(settings.values())):
@@ -205,7 +209,9 @@ def _split(url: str) -> tuple[str, dict[str, str]]:
 
 def _size(text: str, url: str) -> tuple[int, int]:
     width, _, height = text.partition("x")
-    if not (width.isdigit() and height.isdigit() and 16 <= int(width) <= MAX_SIDE and 16 <= int(height) <= MAX_SIDE):
+    if not (
+        width.isdecimal() and height.isdecimal() and 16 <= int(width) <= MAX_SIDE and 16 <= int(height) <= MAX_SIDE
+    ):
         msg = f"--references {_shown(url)}: size {text!r} is not WIDTHxHEIGHT like 1536x1024 (16 to {MAX_SIDE})"
         raise ConfigError(msg)
     return int(height), int(width)
@@ -213,7 +219,10 @@ def _size(text: str, url: str) -> tuple[int, int]:
 
 def _shown(url: str) -> str:
     """A URL without what may be secret in it: user, password and query."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return f"{url.partition(':')[0]}://..."
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 

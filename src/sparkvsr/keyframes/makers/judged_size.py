@@ -7,7 +7,7 @@ from pathlib import Path
 from sparkvsr.errors import DecodeError, KeyframeError
 from sparkvsr.shapes import ASPECT_TOLERANCE
 from sparkvsr.video.declared_size import declared_size
-from sparkvsr.video.images import sniff_image
+from sparkvsr.video.images import MAX_IMAGE_BYTES, sniff_image
 
 MIN_LIMIT_PX = 4096 * 4096
 """Images up to this many pixels are always decoded: 200 MB in float."""
@@ -29,7 +29,10 @@ def judge_declared(path: Path, lr_size: tuple[int, int], size: tuple[int, int], 
         KeyframeError: another aspect ratio, or far more pixels than wanted.
     """
     try:
-        declared = declared_size(path.read_bytes(), sniff_image(path))
+        codec = sniff_image(path)
+        if codec is None or path.stat().st_size > MAX_IMAGE_BYTES:
+            return  # as above, before all of it lies in memory
+        declared = declared_size(path.read_bytes(), codec)
     except (OSError, DecodeError):
         return  # reading it says what is wrong
     if declared is None:

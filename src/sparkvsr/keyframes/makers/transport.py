@@ -146,6 +146,9 @@ class Requester:
         Raises:
             KeyframeError: see ``send``; or it points to a place that an endpoint may not send us to.
         """
+        if not is_address(url):
+            msg = f"{self._name} points to a picture at an address that is none (bad characters, host or port)"
+            raise KeyframeError(msg)
         there, here = urlsplit(url), urlsplit(self._url)
         if there.hostname != here.hostname and there.scheme != "https":
             msg = f"{self._name} points to a picture on another host without https, which is not fetched"
@@ -250,6 +253,19 @@ def _is_inside(url: str, peer: str) -> bool:
     return not (mapped or found).is_global
 
 
+def is_address(text: str) -> bool:
+    """Whether a request can be sent there: printable ASCII, a host whose name can be asked for, a port that exists."""
+    if not text.isascii() or not text.isprintable() or " " in text:
+        return False
+    try:
+        parts = urlsplit(text)
+        host = (parts.hostname or "").encode("idna")
+        _ = parts.port
+    except ValueError:
+        return False
+    return bool(host) and "@" not in parts.netloc
+
+
 def multipart(fields: dict[str, str], name: str, filename: str, kind: str, data: bytes) -> tuple[bytes, str]:
     """A form with one file: body and content type."""
     boundary = secrets.token_hex(16)
@@ -285,4 +301,4 @@ def _message_of(error: IO[bytes]) -> str:
 
 def _retry_after(error: urllib.error.HTTPError) -> float | None:
     value = (error.headers.get("Retry-After") or "").strip()
-    return float(value) if value.isdigit() and len(value) < 6 else None
+    return float(value) if value.isdecimal() and len(value) < 6 else None

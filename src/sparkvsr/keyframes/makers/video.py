@@ -22,7 +22,7 @@ from torch import Tensor
 
 from sparkvsr.errors import ConfigError, DecodeError, KeyframeError
 from sparkvsr.file_parts import spread_parts
-from sparkvsr.home import expanded
+from sparkvsr.home import expanded, is_there
 from sparkvsr.keyframes.makers.interface import MakerOptions, ReferenceMaker, file_state
 from sparkvsr.shapes import ASPECT_TOLERANCE
 from sparkvsr.video import Frame, VideoReader
@@ -268,9 +268,9 @@ def make_video(argument: str, options: MakerOptions) -> VideoMaker:  # noqa: ARG
     path = expanded(argument)
     name, at, number = argument.rpartition("@")
     offset: int | None = None
-    if not path.exists() and at and number.removeprefix("-").removeprefix("+").isdigit():
+    if not is_there(path) and at and number.removeprefix("-").removeprefix("+").isdecimal():
         path, offset = expanded(name), int(number)
-    if not path.exists():
+    if not is_there(path):
         msg = (
             f"--references video:{argument}: {path} does not exist; write it like video:other.mp4 or video:other.mp4@3"
         )

@@ -82,7 +82,7 @@ def read_y4m_header(reader: PipeReader) -> FrameFormat:
         color=color,
         is_center_sited=chroma in _CENTER_SITED,
         fields=_FIELDS.get(values.get("I", "?"), "unknown"),
-        num_frames=int(length) if length.isdigit() and 0 < int(length) < 10**9 else None,
+        num_frames=int(length) if length.isdecimal() and 0 < int(length) < 10**9 else None,
         notes=tuple(notes),
     )
 
@@ -134,7 +134,7 @@ def has_word(pixel_format: str) -> bool:
 
 
 def _whole(text: str, name: str, key: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 9):
+    if not (text.isascii() and text.isdecimal() and len(text) < 9):
         msg = f"{name} is y4m without a usable {'width' if key == 'W' else 'height'} ({key}{text[:20]})"
         raise DecodeError(msg)
     return int(text)
@@ -142,6 +142,6 @@ def _whole(text: str, name: str, key: str) -> int:
 
 def _ratio(text: str) -> Fraction | None:
     top, _, bottom = text.partition(":")
-    if not (top.isascii() and top.isdigit() and bottom.isascii() and bottom.isdigit() and len(text) < 24):
+    if not (top.isascii() and top.isdecimal() and bottom.isascii() and bottom.isdigit() and len(text) < 24):
         return None
     return Fraction(int(top), int(bottom)) if int(top) and int(bottom) else None
