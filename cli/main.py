@@ -206,12 +206,14 @@ def run() -> None:
     # tuple is made by one.
     namedtuple("Forgotten", "")
     out.flush()
-    if out.is_lost:
-        print_error(f"stdout could not be written ({out.failure.strerror if out.failure else ''}); the work was done")
-        is_answer = (
-            not command_line
-            or command_line[0] not in _WORKING
-            or any(word.partition("=")[0] in _ANSWERS for word in command_line)
-        )
+    is_answer = (
+        not command_line
+        or command_line[0] not in _WORKING
+        or any(word.partition("=")[0] in _ANSWERS for word in command_line)
+    )
+    # Who closes stdout (cron) wants no report; but an answer that nobody can read is one line, and no success.
+    if out.is_lost or (out.is_missing and is_answer):
+        why = out.failure.strerror if out.failure else "it is closed"
+        print_error(f"stdout could not be written ({why}); the work was done")
         code = 1 if is_answer and not code else code
     sys.exit(code)

@@ -25,6 +25,12 @@ class SteadyStream:
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
         self.failure: OSError | None = None
+        self._is_missed = False
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether something was written though the process was started without the stream (``>&-``)."""
+        return self._is_missed
 
     @property
     def is_lost(self) -> bool:
@@ -57,6 +63,8 @@ class SteadyStream:
         return getattr(self._stream, name)
 
     def _try(self, name: str, *arguments: str) -> None:
+        if self._stream is None:
+            self._is_missed = self._is_missed or bool(arguments and arguments[0])
         if self._stream is None or self.failure is not None:
             return
         try:

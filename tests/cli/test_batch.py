@@ -82,14 +82,24 @@ def test_outputs_beside_the_inputs_are_not_upscaled_again(folder: Path) -> None:
 
 
 def test_several_inputs_mean_a_folder_of_videos_even_where_one_is_left_out(clip: Path, tmp_path: Path) -> None:
-    for name in ("a.mp4", "a_x2.mp4"):
-        (tmp_path / name).write_bytes(clip.read_bytes())
+    (tmp_path / "a.mp4").write_bytes(clip.read_bytes())
+    assert run(tmp_path / "a.mp4", *BASELINE).exit_code == 0
     arguments = [tmp_path / "a.mp4", tmp_path / "a_x2.mp4", *BASELINE]
     result = run(*arguments, "-o", tmp_path / "out")
     assert result.exit_code == 0
     assert "a_x2.mp4 was made by an earlier run and is left out" in result.stdout
     assert [path.name for path in (tmp_path / "out").iterdir() if path.name[0] != "."] == ["a_x2.mp4"]
     assert "names one output, but there are 2 inputs" in run(*arguments, "-o", tmp_path / "b.mp4").stderr
+
+
+def test_a_video_of_somebody_else_with_such_a_name_is_an_input(clip: Path, tmp_path: Path) -> None:
+    for name in ("a.mp4", "a_x2.mp4"):
+        (tmp_path / name).write_bytes(clip.read_bytes())
+    result = run(tmp_path / "a.mp4", tmp_path / "a_x2.mp4", *BASELINE, "--overwrite", "--json")
+    assert summary(result) == {"a.mp4": "failed", "a_x2.mp4": "done"}
+    assert "it would be destroyed" in result.stdout
+    assert (tmp_path / "a_x2.mp4").read_bytes() == clip.read_bytes()
+    assert (tmp_path / "a_x2_x2.mp4").is_file()
 
 
 def test_two_inputs_with_one_output_are_an_error_each_time(clip: Path, tmp_path: Path) -> None:

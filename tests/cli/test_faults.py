@@ -412,9 +412,12 @@ def test_work_is_finished_whoever_listens(clip: Path, tmp_path: Path, redirectio
     assert len(done.stderr.splitlines()) == bool(words)
 
 
-@pytest.mark.parametrize("command", ["schema", "train --print-config", "upscale CLIP --dry-run"])
-def test_an_answer_on_a_full_stdout_is_no_success(clip: Path, command: str) -> None:
-    script = f'"{sys.executable}" -c "{ENTRY_POINT}" {command.replace("CLIP", str(clip))} >/dev/full'
+@pytest.mark.parametrize(
+    "command",
+    ["schema >/dev/full", "schema >&-", "train --print-config >/dev/full", "upscale CLIP --dry-run >/dev/full"],
+)
+def test_an_answer_that_nobody_can_read_is_no_success(clip: Path, command: str) -> None:
+    script = f'"{sys.executable}" -c "{ENTRY_POINT}" {command.replace("CLIP", str(clip))}'
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
     assert "stdout could not be written" in done.stderr

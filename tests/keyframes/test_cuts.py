@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 
@@ -55,14 +56,29 @@ def test_no_automatic_keyframe_lies_on_a_bad_frame(labelled: ModuleType) -> None
 
 
 def test_two_frames_of_another_scene_are_no_shot(labelled: ModuleType) -> None:
-    import numpy as np
-
     rng = np.random.default_rng(5)
     one, other = labelled.scene(rng, 40), labelled.scene(rng, 3)
     clip = labelled.Clip("insert", one[:20] + other + one[20:])
     assert detect_cuts(labelled.tensors(clip)) == ([], 43)
     longer = labelled.Clip("insert", one[:20] + labelled.scene(rng, 12) + one[20:])
     assert detect_cuts(labelled.tensors(longer)) == ([20, 32], 52)
+
+
+def test_a_cut_between_two_flashes_is_seen(labelled: ModuleType) -> None:
+    rng = np.random.default_rng(7)
+    for before, after in ((1, 1), (2, 1), (2, 2), (3, 2), (2, 3)):
+        frames = labelled.scene(rng, 30)[:30] + labelled.scene(rng, 30)
+        for place in (30 - before, 30 + after):
+            frames[place] = np.ones_like(frames[0])
+        assert detect_cuts(labelled.tensors(labelled.Clip("two flashes", frames))) == ([30], 60), (before, after)
+
+
+@pytest.mark.parametrize("speed", [0.0, 4.0, 16.0])
+def test_flashes_in_fast_motion_make_no_cut(labelled: ModuleType, speed: float) -> None:
+    frames = labelled.scene(np.random.default_rng(8), 48, speed=speed)
+    for place in (20, 23, 24, 30):
+        frames[place] = np.ones_like(frames[0])
+    assert detect_cuts(labelled.tensors(labelled.Clip("flashes", frames))) == ([], 48)
 
 
 def test_bad_keyframes_move_within_their_shot_and_keep_apart() -> None:

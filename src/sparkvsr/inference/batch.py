@@ -14,16 +14,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from sparkvsr.errors import ConfigError, EncodeError, OutputExistsError, SparkVSRError
+from sparkvsr.errors import ConfigError, DecodeError, EncodeError, OutputExistsError, SparkVSRError
 from sparkvsr.home import expanded
 from sparkvsr.hooks import Hook
 from sparkvsr.inference.clip.job import prepare
-from sparkvsr.inference.clip.work import UpscaleResult
+from sparkvsr.inference.clip.work import SIGNATURE, UpscaleResult
 from sparkvsr.inference.options import UpscaleOptions, check_options
 from sparkvsr.inference.upscale import load_for, run
 from sparkvsr.inference.workers.scale_out import ScaleOut, Workers
 from sparkvsr.models.interface import RestorationModel
 from sparkvsr.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from sparkvsr.video.border import open_input
 from sparkvsr.video.images import natural_key
 from sparkvsr.video.own_files import refuse_source
 
@@ -268,12 +269,25 @@ def _videos_in(folder: Path) -> list[Path]:
     return videos
 
 
+def _may_be_ours(path: Path) -> bool:
+    if path.suffix.lower() not in VIDEO_SUFFIXES or path.stem.endswith("_compare"):
+        return True
+    try:
+        with open_input(path) as container:
+            return SIGNATURE in container.metadata.get("comment", container.metadata.get("COMMENT", ""))
+    except DecodeError:
+        return False
+
+
 def _made_by_earlier_runs(paths: Sequence[Path]) -> list[Path]:
-    """Outputs of other inputs beside them: upscaling those again is never meant."""
+    """Outputs of other inputs beside them: upscaling those again is never meant.
+
+    A video says who made it; one that only has such a name is an input as any other. Images have the name only.
+    """
     stems = {(path.absolute().parent, path.stem) for path in paths}
     made = []
     for path in paths:
         base = _MADE_BY_US.sub("", path.stem)
-        if base != path.stem and (path.absolute().parent, base) in stems:
+        if base != path.stem and (path.absolute().parent, base) in stems and _may_be_ours(path):
             made.append(path)
     return made

@@ -7,8 +7,10 @@ frame changes is taken back here, where the picture afterwards is that of before
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -25,6 +27,9 @@ MIN_SHOT_FRAMES = 4
 LOOK_FRAMES = 24
 """How far around a change the same picture is looked for: a blackout or strobe of up to a second."""
 
+NEAR_FLASH_FRAMES = 3
+"""How far beside an empty picture a cut is looked for that the detector did not see."""
+
 THUMB_LONG_SIDE = 32
 FLAT_SPREAD = 0.02
 """Standard deviation of a thumbnail below which it shows nothing (black, white, a fade's end)."""
@@ -36,8 +41,13 @@ _LIT_CORRELATION = 0.85
 """Structure that stays while brightness changes: a flash that does not blind, an exposure change, a fade."""
 _MOVED_CORRELATION = 0.9
 """Higher, as many places are tried."""
+_OTHER_CORRELATION = 0.5
+_OTHER_DISTANCE = 0.05
 _RAMP_FRAMES = 3
 _RAMP = 0.8
+
+if TYPE_CHECKING:
+    from scenedetect import FrameTimecode
 
 Thumb = NDArray[np.float32]
 
@@ -63,6 +73,22 @@ def detect_cuts(frames: Iterable[Tensor], *, on_frame: Callable[[int], None] | N
     return finder.cuts, finder.count
 
 
+@dataclass(frozen=True, order=True)
+class _Change:
+    """Where a shot may begin: the detector saw it, or an empty picture begins or ends there and may hide one beside it.
+
+    The detector weighs a change against its neighbours, and those of a flash are larger than any.
+    """
+
+    place: int
+    is_seen: bool
+
+    @property
+    def first(self) -> int:
+        """The first frame at which it may find a cut."""
+        return self.place if self.is_seen else max(1, self.place - NEAR_FLASH_FRAMES)
+
+
 class CutFinder:
     """Takes the frames of a clip in order and says where its shots begin, a little later.
 
@@ -78,7 +104,7 @@ class CutFinder:
         self._detector = AdaptiveDetector(min_scene_len=1)
         self._timecode = FrameTimecode
         self._thumbs: dict[int, Thumb] = {}
-        self._waiting: list[int] = []
+        self._waiting: list[_Change] = []
         self._is_finished = False
         self.cuts: list[int] = []
         self.count = 0
@@ -89,8 +115,8 @@ class CutFinder:
         if self._is_finished:
             return self.count - 1
         # The detector compares a change with those on both sides of it.
-        decided = self.count - 1 - self._detector.window_width
-        decided = min([decided, *(candidate - 1 for candidate in self._waiting)])
+        decided = self.count - 1 - max(self._detector.window_width, NEAR_FLASH_FRAMES)
+        decided = min([decided, *(one.first - 1 for one in self._waiting)])
         if self.cuts and decided < self.cuts[-1] + MIN_SHOT_FRAMES - 1:
             # Another one close behind it would take its place.
             return self.cuts[-1] - 1
@@ -103,23 +129,36 @@ class CutFinder:
         self.count += 1
         self._thumbs[index] = reduced(small, THUMB_LONG_SIDE).numpy().astype(np.float32)
         bgr = small.flip(0).mul(255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
-        self._waiting += [cut.frame_num for cut in self._detector.process_frame(self._timecode(index, fps=25.0), bgr)]
+        self._wait_for(self._detector.process_frame(self._timecode(index, fps=25.0), bgr))
+        if index and is_flat(self._thumbs[index]) != is_flat(self._thumbs[index - 1]):
+            self._waiting.append(_Change(index, is_seen=False))
         self._look_again(is_end=False)
 
     def finish(self) -> None:
         """The clip has ended: everything is known."""
         if self.count:
             last = self._timecode(self.count - 1, fps=25.0)
-            self._waiting += [cut.frame_num for cut in self._detector.post_process(last)]
+            self._wait_for(self._detector.post_process(last))
         self._look_again(is_end=True)
         self._is_finished = True
 
+    def _wait_for(self, found: Sequence[FrameTimecode]) -> None:
+        self._waiting += [_Change(one.frame_num, is_seen=True) for one in found]
+
     def _look_again(self, *, is_end: bool) -> None:
-        while self._waiting and (is_end or self._waiting[0] + LOOK_FRAMES < self.count):
-            candidate = self._waiting.pop(0)
-            if 0 < candidate < self.count and is_cut(candidate, self._thumbs):
-                self._keep(candidate)
-        oldest = min([*self._waiting, self.count]) - 2 * LOOK_FRAMES
+        while due := [one for one in self._waiting if is_end or one.place + LOOK_FRAMES < self.count]:
+            change = min(due)
+            self._waiting.remove(change)
+            surroundings = _Surroundings(self._thumbs)
+            if change.is_seen:
+                is_new = 0 < change.place < self.count and surroundings.is_cut(change.place)
+                found = change.place if is_new else None
+            else:
+                near = range(change.first, change.place + NEAR_FLASH_FRAMES + 1)
+                found = next(filter(surroundings.is_hidden_cut, near), None)
+            if found is not None and found not in self.cuts:
+                self._keep(found)
+        oldest = min([self.count, *(one.first for one in self._waiting)]) - 2 * LOOK_FRAMES
         for index in [index for index in self._thumbs if index < oldest]:
             del self._thumbs[index]
 
@@ -161,13 +200,31 @@ class _Surroundings:
         if self._is_lit_as(before, candidate) or _is_fade(candidate, self._thumbs):
             return False
         jump = _distance(self._thumbs[before], self._thumbs[candidate])
-        for start in range(before, candidate - LOOK_FRAMES - 1, -1):
+        return not self._is_back_later(candidate, jump)
+
+    def _is_back_later(self, candidate: int, jump: float, *, is_shown: bool = False) -> bool:
+        """Whether a picture of before the change is there again after it; ``is_shown``: one that shows something."""
+        for start in range(candidate - 1, candidate - LOOK_FRAMES - 1, -1):
             for stop in range(candidate, min(candidate + LOOK_FRAMES, start + LOOK_FRAMES + 1)):
                 if stop - start < 2 or start not in self._thumbs or stop not in self._thumbs:
                     continue
+                if is_shown and self._is_empty(start):
+                    continue
                 if self._is_passing(start, stop) and self._is_same(start, stop, jump):
-                    return False
-        return True
+                    return True
+        return False
+
+    def is_hidden_cut(self, candidate: int) -> bool:
+        """The same for a frame at which the detector saw nothing: a different picture, not one that moved on."""
+        near = range(candidate - 1, candidate - MIN_SHOT_FRAMES - 1, -1)
+        before = next((k for k in near if k in self._thumbs and not self._is_empty(k)), None)
+        if before is None or candidate not in self._thumbs or self._is_empty(candidate):
+            return False
+        is_other = self._correlated(before, candidate) < _OTHER_CORRELATION
+        jump = _distance(self._thumbs[before], self._thumbs[candidate])
+        if not is_other or jump < _OTHER_DISTANCE or _is_fade(candidate, self._thumbs):
+            return False
+        return not self._is_back_later(candidate, jump, is_shown=True)
 
     def _is_passing(self, start: int, stop: int) -> bool:
         """Whether the frames between two are no shot of their own: few, empty, or one of the two in another light."""

@@ -69,6 +69,10 @@ class UpscaleResult:
         return self.rendered / self.seconds if self.seconds else 0.0
 
 
+SIGNATURE = "upscaled by sparkvsr"
+"""How the comment of every video that is written here begins, or goes on behind the source's own."""
+
+
 class ClipWork:
     """One job with its work folder; a context manager that holds the folder.
 
@@ -234,7 +238,7 @@ class ClipWork:
 def made_by(job: ClipJob) -> str:
     """What the container says of its making."""
     look = f", look {job.look}" if job.look else ""
-    return f"upscaled by sparkvsr {__version__}, model {job.model_name}{look}"
+    return f"{SIGNATURE} {__version__}, model {job.model_name}{look}"
 
 
 def write_comparison(job: ClipJob, segments: Sequence[Path], path: Path, scratch: Path) -> None:
