@@ -23,6 +23,7 @@ LAYERS = {
     "shapes": 1,
     "hooks": 1,
     "durable": 1,
+    "output_lock": 1,
     "file_parts": 1,
     "plain_json": 1,
     "threads": 1,

@@ -18,6 +18,7 @@ import torch
 from typer.testing import CliRunner, Result
 
 from sparkvsr.inference.compare.comparison import match_size, wipe, wipe_position
+from sparkvsr.output_lock import OutputLock
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -246,6 +247,12 @@ def test_the_page_works_in_a_browser(clips: tuple[Path, Path], tmp_path: Path) -
     assert seen["slide"][:2] == [2, 25]
     assert seen["mouse"][:2] == [2, 70]
     assert seen["press"][:2] == [2, 10]
+
+
+def test_two_comparisons_into_one_file_do_not_mix(clips: tuple[Path, Path], tmp_path: Path) -> None:
+    with OutputLock(tmp_path / "c.mp4"):
+        fails(run(*clips, "-o", tmp_path / "c.mp4"), 1, "another sparkvsr writes")
+    assert run(*clips, "-o", tmp_path / "c.mp4").exit_code == 0
 
 
 def test_images_can_be_compared(tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def test_two_runs_into_one_output_do_not_mix(clip: Path, tmp_path: Path, monkeyp
 
 
 def test_a_lock_that_a_killed_run_left_holds_nobody_up(clip: Path, tmp_path: Path) -> None:
-    from sparkvsr.inference.clip.output_lock import OutputLock
+    from sparkvsr.output_lock import OutputLock
 
     lock = OutputLock(tmp_path / "out.mp4")
     lock.path.touch()

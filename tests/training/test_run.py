@@ -9,7 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sparkvsr.errors import ConfigError, WeightsError
+from sparkvsr.errors import ConfigError, EncodeError, WeightsError
+from sparkvsr.output_lock import OutputLock
 from sparkvsr.training.callbacks import StopRequest
 from sparkvsr.training.checkpoints import network_state, read_checkpoint
 from sparkvsr.training.export import export_model
@@ -142,6 +143,8 @@ def test_export_refusals(train_small: Train, tmp_path: Path) -> None:
     (tmp_path / "bad.ckpt").write_bytes(b"nonsense")
     with pytest.raises(WeightsError, match="cannot be read"):
         export_model(tmp_path / "bad.ckpt", tmp_path / "out")
+    with OutputLock(folder), pytest.raises(EncodeError, match=r"another sparkvsr writes .*paths\.output_dir"):
+        train_small("stage=1", *SMALL, f"ckpt={folder}", "trainer.max_steps=9")
     with pytest.raises(ConfigError, match="already holds a run"):
         train_small("stage=1", *SMALL)
     assert not list(tmp_path.glob(".out*"))

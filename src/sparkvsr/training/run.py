@@ -11,7 +11,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from sparkvsr.errors import ConfigError, ResourceError, TrainingError, WeightsEr
 from sparkvsr.home import expanded
 from sparkvsr.hooks import Hook, silent
 from sparkvsr.models.device import is_out_of_memory
+from sparkvsr.output_lock import OutputLock
 from sparkvsr.training.adapters.interface import parameter_count
 from sparkvsr.training.build import Run, build_run, settle_trainer
 from sparkvsr.training.callbacks import BestCheckpoint
@@ -79,13 +80,20 @@ def train(config: DictConfig, hook: Hook = silent, origin: Origin | None = None)
         KeyboardInterrupt: stopped by Ctrl-C or SIGTERM after the step in work was saved.
         SparkVSRError: something cannot be used.
     """
-    with _known_noise_left_out():
-        return _train(config, hook, origin)
-
-
-def _train(config: DictConfig, hook: Hook, origin: Origin | None) -> Path:
     resume = resumed_checkpoint(config) if config.ckpt else None
     folder = _run_folder(config, resume)
+    # Two trainings in one folder would write each other's checkpoints; a job may be started again before it has ended.
+    lock = OutputLock(folder, "paths.output_dir") if _is_first_process() else nullcontext()
+    with _known_noise_left_out(), lock:
+        return _train(config, hook, origin, resume, folder)
+
+
+def _is_first_process() -> bool:
+    rank = next((os.environ[name] for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ), "0")
+    return rank == "0"
+
+
+def _train(config: DictConfig, hook: Hook, origin: Origin | None, resume: Path | None, folder: Path) -> Path:
     # What is saved says what was done: the folder that was found or inherited, the device that there was.
     config.paths.output_dir = str(folder)
     settle_trainer(config)

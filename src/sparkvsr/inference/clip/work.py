@@ -21,12 +21,12 @@ from sparkvsr.hooks import Hook, for_input
 from sparkvsr.inference.clip.disk import DiskNeed, disk_need
 from sparkvsr.inference.clip.job import ClipJob
 from sparkvsr.inference.clip.other_load import OtherLoad
-from sparkvsr.inference.clip.output_lock import OutputLock
 from sparkvsr.inference.clip.output_names import compare_path
 from sparkvsr.inference.clip.render import missing_runs, segment_suffix
 from sparkvsr.inference.clip.segments import Segment
 from sparkvsr.inference.clip.store import WorkStore, default_work_folder, was_joining
 from sparkvsr.inference.compare.captions import GAP_PX, side_by_side
+from sparkvsr.output_lock import OutputLock
 from sparkvsr.version import __version__
 from sparkvsr.video import VideoReader, VideoWriter, check_output, output_kind, read_image
 from sparkvsr.video.assemble import assemble_video

@@ -22,6 +22,7 @@ from sparkvsr.hooks import Hook, RateMeter, silent
 from sparkvsr.inference.clip.unchanged import Watched
 from sparkvsr.inference.compare.captions import GAP_PX, caption, side_by_side
 from sparkvsr.inference.compare.page import ComparePage, PagePair, render_page
+from sparkvsr.output_lock import OutputLock
 from sparkvsr.shapes import ASPECT_TOLERANCE
 from sparkvsr.video import EncodeOptions, Frame, VideoInfo, VideoReader, VideoWriter, check_output, probe, read_frames
 from sparkvsr.video.frame_size import takes
@@ -102,7 +103,8 @@ def compare_clips(
     for note in pair.notes:
         hook({"event": "note", "text": note})
     write = _write_page if is_page else _write_video
-    return write(pair, output, options, hook)
+    with OutputLock(output):
+        return write(pair, output, options, hook)
 
 
 def wipe(left: Tensor, right: Tensor, position: float, labels: tuple[str, str]) -> Tensor:

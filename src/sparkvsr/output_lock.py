@@ -18,20 +18,22 @@ else:
 
 
 class OutputLock:
-    """Held while a run renders for an output and gives it its name; a context manager.
+    """Held while a run makes an output and gives it its name; a context manager.
 
     A hidden file beside the output, which goes with the run; the system frees it when a process dies. Where no file can
     be locked (some network disks, a full disk), there is no lock, and writing says what is wrong.
 
     Args:
         output: file, folder or pattern.
+        option: how the user named it.
 
     Raises:
         EncodeError: another process writes there.
     """
 
-    def __init__(self, output: Path) -> None:
+    def __init__(self, output: Path, option: str = "--output") -> None:
         self._output = output
+        self._option = option
         name = hashlib.sha256(os.fsencode(output.name)).hexdigest()[:16]
         self.path = output.parent / f".sparkvsr-{name}.lock"
         self._handle: int | None = None
@@ -41,7 +43,7 @@ class OutputLock:
         try:
             self._acquire()
         except BlockingIOError as exc:
-            msg = f"another sparkvsr writes {self._output}; wait for it, or give another --output"
+            msg = f"another sparkvsr writes {self._output}; wait for it, or give another {self._option}"
             raise EncodeError(msg) from exc
         except OSError:
             self._release()
