@@ -141,7 +141,7 @@ def test_export_refusals(train_small: Train, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"holds no \*.ckpt"):
         export_model(tmp_path / "full", tmp_path / "out")
     (tmp_path / "bad.ckpt").write_bytes(b"nonsense")
-    with pytest.raises(WeightsError, match="cannot be read"):
+    with pytest.raises(WeightsError, match="is no checkpoint of sparkvsr train"):
         export_model(tmp_path / "bad.ckpt", tmp_path / "out")
     with OutputLock(folder), pytest.raises(EncodeError, match=r"another sparkvsr writes .*paths\.output_dir"):
         train_small("stage=1", *SMALL, f"ckpt={folder}", "trainer.max_steps=9")
