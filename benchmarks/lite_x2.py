@@ -16,55 +16,40 @@ import time
 from pathlib import Path
 
 import numpy as np
-import torch
 import torch.nn.functional as F
+from lite_table import load_clip, psnr_y
 from torch import Tensor
 
+from sparkvsr.degradation.bicubic import BicubicDegradation
 from sparkvsr.degradation.codec import compress_crf
-from sparkvsr.metrics import psnr_y as psnr_y_of_frame
 from sparkvsr.models.lite.model import LiteModel, load_lite
-from sparkvsr.video import VideoReader
 
 SIDES = (384, 512)
 FACTOR = 2
 
 
-def load_clip(path: Path, frames: int) -> Tensor:
+def middle_of(path: Path, frames: int) -> Tensor:
     """First frames, ``(F, 3, H, W)`` in [0, 1], the middle of the picture."""
-    with VideoReader(path, frames=frames) as reader:
-        clip = torch.stack([frame.pixels for frame in reader]).mul(255).round().div(255)
-    height, width = (min(limit, side // 16 * 16) for limit, side in zip(SIDES, clip.shape[-2:], strict=True))
+    clip = load_clip(path)[:frames]
+    height, width = (min(limit, side) for limit, side in zip(SIDES, clip.shape[-2:], strict=True))
     top, left = (clip.shape[-2] - height) // 2, (clip.shape[-1] - width) // 2
     return clip[..., top : top + height, left : left + width].contiguous()
-
-
-def shrink(clip: Tensor) -> Tensor:
-    """Antialiased bicubic /2, 8 bit."""
-    size = [side // FACTOR for side in clip.shape[-2:]]
-    small = F.interpolate(clip, size=size, mode="bicubic", antialias=True, align_corners=False)
-    return small.clamp(0, 1).mul(255).round().div(255)
-
-
-def psnr_y(restored: Tensor, truth: Tensor) -> float:
-    """Mean over the frames after the first, rounded to 8 bit."""
-    rounded = restored.clamp(0, 1).mul(255).round().div(255)
-    return float(np.mean([psnr_y_of_frame(a, b) for a, b in zip(rounded[1:], truth[1:], strict=True)]))
 
 
 def measure(models: dict[str, LiteModel], clips: dict[str, Tensor]) -> dict[str, dict[str, float]]:
     """PSNR-Y by row and clip, and the seconds of each model."""
     table: dict[str, dict[str, float]] = {}
     for name, truth in clips.items():
-        lr = shrink(truth)
+        lr = BicubicDegradation()(truth, np.random.default_rng(0), scale=FACTOR)
         for suffix, source in (("", lr), ("_crf23", compress_crf(lr, 23, "medium"))):
             plain = F.interpolate(source, scale_factor=FACTOR, mode="bicubic", align_corners=False)
-            table.setdefault(f"bicubic{suffix}", {})[name] = psnr_y(plain, truth)
+            table.setdefault(f"bicubic{suffix}", {})[name] = psnr_y(plain[1:], truth[1:])
             for label, model in models.items():
                 started = time.monotonic()
                 blind = model.restore(source, scale=FACTOR)
-                table.setdefault(f"blind {label}{suffix}", {})[name] = psnr_y(blind, truth)
+                table.setdefault(f"blind {label}{suffix}", {})[name] = psnr_y(blind[1:], truth[1:])
                 keyed = model.restore(source, truth[:1], [0], scale=FACTOR)
-                table.setdefault(f"keyed {label}{suffix}", {})[name] = psnr_y(keyed, truth)
+                table.setdefault(f"keyed {label}{suffix}", {})[name] = psnr_y(keyed[1:], truth[1:])
                 seconds = table.setdefault(f"seconds {label}", {})
                 seconds[name] = seconds.get(name, 0.0) + time.monotonic() - started
     return table
@@ -78,7 +63,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     paths = [path for path in sorted(args.clips.iterdir()) if path.suffix in (".mp4", ".mkv")]
-    clips = {path.stem: load_clip(path, args.frames) for path in paths}
+    clips = {path.stem: middle_of(path, args.frames) for path in paths}
     native, smaller = load_lite(args.folder, look="faithful"), load_lite(look="faithful")
     smaller = without_x2(smaller)
     if FACTOR not in native.scales:

@@ -20,17 +20,13 @@ class SteadyStream:
 
     Attributes:
         failure: the first error, None while all went well. A reader that went away (`| head`) counts as one.
+        is_missing: something was written though the process was started without the stream (``>&-``).
     """
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
         self.failure: OSError | None = None
-        self._is_missed = False
-
-    @property
-    def is_missing(self) -> bool:
-        """Whether something was written though the process was started without the stream (``>&-``)."""
-        return self._is_missed
+        self.is_missing = False
 
     @property
     def is_lost(self) -> bool:
@@ -64,7 +60,7 @@ class SteadyStream:
 
     def _try(self, name: str, *arguments: str) -> None:
         if self._stream is None:
-            self._is_missed = self._is_missed or bool(arguments and arguments[0])
+            self.is_missing = self.is_missing or any(arguments)
         if self._stream is None or self.failure is not None:
             return
         try:

@@ -18,6 +18,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from scenedetect import FrameTimecode
+
 ANALYSIS_LONG_SIDE = 192
 """Frames are reduced to this long side: cuts are visible there, and a 4K clip costs no more than its decoding."""
 
@@ -43,11 +46,9 @@ _MOVED_CORRELATION = 0.9
 """Higher, as many places are tried."""
 _OTHER_CORRELATION = 0.5
 _OTHER_DISTANCE = 0.05
+"""Beside a flash a picture is another one where less of the structure stays and more of the pixels change."""
 _RAMP_FRAMES = 3
 _RAMP = 0.8
-
-if TYPE_CHECKING:
-    from scenedetect import FrameTimecode
 
 Thumb = NDArray[np.float32]
 
@@ -171,21 +172,11 @@ class CutFinder:
         self.cuts.append(cut)
 
 
-def is_cut(candidate: int, thumbs: dict[int, Thumb]) -> bool:
-    """Whether a sudden change is the beginning of another shot.
-
-    Args:
-        candidate: first frame after the change.
-        thumbs: ``(3, h, w)`` thumbnails by frame, up to `LOOK_FRAMES` on both sides.
-    """
-    return _Surroundings(thumbs).is_cut(candidate)
-
-
 class _Surroundings:
     """The thumbnails around a change. Each frame and each pair is judged once, as the same ones are asked for often.
 
     Args:
-        thumbs: see `is_cut`.
+        thumbs: ``(3, h, w)`` thumbnails by frame, up to `LOOK_FRAMES` on both sides of the change.
     """
 
     def __init__(self, thumbs: dict[int, Thumb]) -> None:
@@ -195,7 +186,7 @@ class _Surroundings:
         self._lit_alike: dict[tuple[int, int], bool] = {}
 
     def is_cut(self, candidate: int) -> bool:
-        """See the function of this name."""
+        """Whether a sudden change, whose first frame is ``candidate``, is the beginning of another shot."""
         before = candidate - 1
         if self._is_lit_as(before, candidate) or _is_fade(candidate, self._thumbs):
             return False
@@ -215,7 +206,7 @@ class _Surroundings:
         return False
 
     def is_hidden_cut(self, candidate: int) -> bool:
-        """The same for a frame at which the detector saw nothing: a different picture, not one that moved on."""
+        """`is_cut` for a frame at which the detector saw nothing: a different picture, not one that moved on."""
         near = range(candidate - 1, candidate - MIN_SHOT_FRAMES - 1, -1)
         before = next((k for k in near if k in self._thumbs and not self._is_empty(k)), None)
         if before is None or candidate not in self._thumbs or self._is_empty(candidate):

@@ -54,7 +54,7 @@ def precomputed_pairs(
     kinds += [True] if config.data.image_ratio > 0 else []
     if any(store.missing(is_image=is_image) for is_image in kinds):
         _make_missing(config, pairs, store, adapter, kinds, framewise=framewise, hook=hook)
-    if shards is not None and _is_first_process():
+    if shards is not None and is_first_process():
         _pack(store, shards, kinds, settings, hook)
     if not settings.get("hr_only"):
         return store
@@ -182,7 +182,8 @@ def local_place() -> tuple[int, int]:
     return 0, 1
 
 
-def _is_first_process() -> bool:
+def is_first_process() -> bool:
+    """Whether this is the process of a run, or the first of all that torchrun, SLURM or Lightning started for it."""
     return all(os.environ.get(name, "0") == "0" for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
 
 

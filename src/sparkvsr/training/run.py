@@ -35,6 +35,7 @@ from sparkvsr.training.build import Run, build_run, settle_trainer
 from sparkvsr.training.callbacks import BestCheckpoint
 from sparkvsr.training.checkpoints import find_checkpoint, has_checkpoint, load_network_state, read_header
 from sparkvsr.training.finite import check_weights
+from sparkvsr.training.precompute import is_first_process
 from sparkvsr.training.recipe import departures, device_notes, recipe_rows, samples_per_step
 from sparkvsr.training.resume import Origin, check_kind, check_same_run, names_its_folder, resumed_checkpoint
 from sparkvsr.training.trusted_targets import targets
@@ -83,14 +84,9 @@ def train(config: DictConfig, hook: Hook = silent, origin: Origin | None = None)
     resume = resumed_checkpoint(config) if config.ckpt else None
     folder = _run_folder(config, resume)
     # Two trainings in one folder would write each other's checkpoints; a job may be started again before it has ended.
-    lock = OutputLock(folder, "paths.output_dir") if _is_first_process() else nullcontext()
+    lock = OutputLock(folder, "paths.output_dir") if is_first_process() else nullcontext()
     with _known_noise_left_out(), lock:
         return _train(config, hook, origin, resume, folder)
-
-
-def _is_first_process() -> bool:
-    rank = next((os.environ[name] for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ), "0")
-    return rank == "0"
 
 
 def _train(config: DictConfig, hook: Hook, origin: Origin | None, resume: Path | None, folder: Path) -> Path:

@@ -142,6 +142,6 @@ def _whole(text: str, name: str, key: str) -> int:
 
 def _ratio(text: str) -> Fraction | None:
     top, _, bottom = text.partition(":")
-    if not (top.isascii() and top.isdecimal() and bottom.isascii() and bottom.isdigit() and len(text) < 24):
+    if not (top.isascii() and top.isdecimal() and bottom.isascii() and bottom.isdecimal() and len(text) < 24):
         return None
     return Fraction(int(top), int(bottom)) if int(top) and int(bottom) else None
