@@ -38,12 +38,11 @@ from .models import models
 from .pipes import EXIT_READER_GONE
 from .profile import bench, profile
 from .schema import schema
+from .start import EXIT_INTERRUPTED
 from .steady import steady_output
 from .studio import studio
 from .train import train
 from .upscale import upscale
-
-EXIT_INTERRUPTED = 130
 
 
 class ErrorBoundary(TyperGroup):
@@ -191,7 +190,7 @@ def _interrupt(number: int, frame: Any) -> None:
 
 
 def run() -> None:
-    """Entry point of the console script."""
+    """Run the command line that the process was started with, and end the process."""
     sleep_between_tasks(os.environ)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, _interrupt)
@@ -201,6 +200,9 @@ def run() -> None:
         app()
     except SystemExit as ending:
         code = ending.code
+    except KeyboardInterrupt:  # between two commands of typer's own; commands tell of what they keep
+        print_error("interrupted")
+        code = EXIT_INTERRUPTED
     # CPython remembers an interrupt that passed through an `exec` (a dataclass that was being imported) though it was
     # caught, and would end `python -m` by the signal instead of by the code; the next one makes it forget, and a named
     # tuple is made by one.
@@ -216,4 +218,7 @@ def run() -> None:
         why = out.failure.strerror if out.failure else "it is closed"
         print_error(f"stdout could not be written ({why}); the work was done")
         code = 1 if is_answer and not code else code
+    if threading.current_thread() is threading.main_thread() and isinstance(code, int):
+        # The work is over: who presses Ctrl-C while libraries are being put away gets the result that he has read.
+        signal.signal(signal.SIGINT, lambda _number, _frame: os._exit(code))
     sys.exit(code)

@@ -16,6 +16,7 @@ from sparkvsr.errors import ConfigError, DecodeError
 from sparkvsr.home import expanded
 
 from .console import Reporter, print_error
+from .start import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
     from sparkvsr.inference.options import UpscaleOptions
@@ -26,7 +27,6 @@ PIPES = "Pipes"
 EXIT_READER_GONE = 141
 """What a shell reports of a program that a broken pipe ended (128 + SIGPIPE)."""
 
-_EXIT_INTERRUPTED = 130
 _STDIN, _STDOUT = ("-", "/dev/stdin", "/dev/fd/0"), ("-", "/dev/stdout", "/dev/fd/1")
 
 InputFormat = Annotated[
@@ -148,7 +148,7 @@ def upscale_pipe(
     except KeyboardInterrupt:
         what = "the frames before were handed on" if descriptor is not None else "nothing is left"
         print_error(f"interrupted; {what}")
-        raise typer.Exit(_EXIT_INTERRUPTED) from None
+        raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
 def _upscale_pipe(

@@ -13,6 +13,8 @@ import typer
 from sparkvsr.printable import printable
 from sparkvsr.units import human_seconds
 
+from .start import EXIT_INTERRUPTED
+
 
 def train(
     overrides: Annotated[
@@ -78,7 +80,7 @@ def train(
     except KeyboardInterrupt:
         if not screen.has_told_the_end:
             raise
-        raise typer.Exit(130) from None
+        raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
 def _run_sweep(texts: list[str], config_dir: Path | None) -> None:
@@ -99,7 +101,7 @@ def _run_sweep(texts: list[str], config_dir: Path | None) -> None:
     except KeyboardInterrupt:
         if not screens or not screens[-1].has_told_the_end:
             raise
-        raise typer.Exit(130) from None
+        raise typer.Exit(EXIT_INTERRUPTED) from None
     for job in jobs:
         line = f"run {job.number:03d}  {job.figure:.6g}  {' '.join(job.overrides)}"
         typer.echo(printable(line if job.error is None else f"run {job.number:03d}  failed: {job.error}"), err=True)

@@ -14,6 +14,8 @@ import pytest
 from sparkvsr.cli.main import app
 from typer.testing import CliRunner, Result
 
+from sparkvsr.output_lock import OutputLock
+
 
 def invoke(*arguments: str | Path) -> Result:
     return CliRunner().invoke(app, ["eval", *map(str, arguments)])
@@ -46,6 +48,11 @@ def test_files_are_measured_and_written(clips: Path, tmp_path: Path) -> None:
         assert (tmp_path / "out" / name).stat().st_size > 0
     again = invoke("--pred", clips / "SR", "--gt", clips / "GT", "-o", tmp_path / "out")
     assert "kept from before" in again.stderr
+    with OutputLock(tmp_path / "out"):  # of another run
+        busy = invoke("--pred", clips / "SR", "--gt", clips / "GT", "-o", tmp_path / "out")
+        assert "another sparkvsr writes" in busy.stderr
+        busy = invoke("--bench", "demo", "--model", "bicubic", "-o", tmp_path / "out")
+        assert (busy.exit_code, "another sparkvsr writes" in busy.stderr) == (1, True)
 
 
 def test_long_runs_tell_where_they_are(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+from sparkvsr.output_lock import OutputLock
+
 CUT = 13
 
 
@@ -125,6 +127,8 @@ def test_a_folder_with_something_in_it_is_kept_unless_told(clip: Path, tmp_path:
     refs = tmp_path / "refs"
     make(clip, refs, "--keyframes", "0,9")
     fails(run(clip, "-o", refs, "--references", "bicubic"), 1, "is not empty; pass --overwrite")
+    with OutputLock(refs):  # of another run
+        fails(run(clip, "-o", refs, "--overwrite"), 1, "another sparkvsr writes")
     (refs / "mine.txt").write_text("keep")
     cv2.imwrite(str(refs / "00020.png"), np.zeros((192, 256, 3), np.uint8))
     events = make(clip, refs, "--keyframes", "4", "--overwrite")

@@ -75,6 +75,30 @@ def test_an_interrupt_during_an_import_ends_by_the_same_code(tmp_path: Path) -> 
     )
 
 
+def test_an_interrupt_before_and_after_the_work_shows_no_traceback(tmp_path: Path) -> None:
+    stop = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(5)\n"
+    (tmp_path / "typer.py").write_text(stop)
+    begun = subprocess.run(
+        [sys.executable, "-m", "sparkvsr"], cwd=tmp_path, timeout=60, check=False, capture_output=True, text=True
+    )
+    assert (begun.returncode, begun.stderr) == (130, "Error: interrupted; nothing was written\n")
+    (tmp_path / "typer.py").unlink()
+    (tmp_path / "done.py").write_text(
+        "import atexit, os, signal, time\n"
+        "import sparkvsr.cli.main as cli\n"
+        "import sparkvsr.cli.start as start\n"
+        "def stop():\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    time.sleep(5)\n"
+        "cli.app = lambda: atexit.register(stop)\n"
+        "start.run()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "done"], cwd=tmp_path, timeout=60, check=False, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_reader_that_goes_away_ends_it_with_one_line(tmp_path: Path) -> None:
     (tmp_path / "in.y4m").write_bytes(stream(60))
     out, into = os.pipe()

@@ -16,7 +16,8 @@ import torch.distributed.checkpoint as dcp
 from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from sparkvsr.config import compose_config, plain
-from sparkvsr.errors import ConfigError, SparkVSRError, WeightsError
+from sparkvsr.errors import ConfigError, EncodeError, SparkVSRError, WeightsError
+from sparkvsr.output_lock import OutputLock
 from sparkvsr.training.checkpoints import load_network_state, read_header
 from sparkvsr.training.export import export_model
 from sparkvsr.training.resume import check_kind, compose_run
@@ -284,6 +285,8 @@ def test_export_reads_no_secrets_of_this_machine(tmp_path: Path, monkeypatch: py
 def test_own_code_is_exported_when_the_user_names_it(tmp_path: Path) -> None:
     name = "sparkvsr.training.adapters.lite.LiteAdapter"
     run = checkpoint_with(tmp_path / "run", lambda config: None)
+    with OutputLock(tmp_path / "out"), pytest.raises(EncodeError, match="another sparkvsr writes"):
+        export_model(run, tmp_path / "out")
     assert export_model(run, tmp_path / "out").is_dir()
     run = checkpoint_with(tmp_path / "own", set_target("model", name))
     with pytest.raises(ConfigError, match=f"--trust-target {name}"):

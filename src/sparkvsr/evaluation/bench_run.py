@@ -25,6 +25,7 @@ from sparkvsr.metrics.catalogue import MetricSpec
 from sparkvsr.metrics.colour import Image8
 from sparkvsr.metrics.readiness import Readiness, resolve_metrics
 from sparkvsr.metrics.toolbox import Toolbox
+from sparkvsr.output_lock import OutputLock
 from sparkvsr.pretrained.weights import WeightStore
 from sparkvsr.shapes import check_run_size
 from sparkvsr.version import __version__
@@ -130,8 +131,19 @@ class BenchRun:
             The record, see ``record``.
 
         Raises:
+            EncodeError: another process writes this folder.
             SparkVSRError: whatever the model, the data or a metric refuses.
         """
+        with OutputLock(output, "-o"):
+            return self._execute(output, hook, load_model, load_maker)
+
+    def _execute(
+        self,
+        output: Path,
+        hook: Hook | None,
+        load_model: Callable[[RunOptions], RestorationModel] | None,
+        load_maker: Callable[[RunOptions], ReferenceMaker | None] | None,
+    ) -> dict[str, Any]:
         from sparkvsr.evaluation import restoring
         from sparkvsr.inference.clip.own_keyframes import is_own_kind
 

@@ -17,6 +17,7 @@ from sparkvsr.hooks import Hook
 from sparkvsr.metrics.colour import Image8
 from sparkvsr.metrics.readiness import resolve_metrics
 from sparkvsr.metrics.toolbox import Toolbox
+from sparkvsr.output_lock import OutputLock
 from sparkvsr.pretrained.weights import WeightStore
 
 
@@ -48,6 +49,7 @@ def evaluate_files(
 
     Raises:
         MissingMetricsError: a metric asked for by name is not ready.
+        EncodeError: another process writes this folder.
         DatasetError, MetricError, DecodeError: see ``pairing.pair_paths`` and ``measuring.measure_clips``.
     """
     choice = metrics or MetricChoice()
@@ -72,7 +74,6 @@ def evaluate_files(
         )
         for pair in pairs
     ]
-    clips = measure_clips(tasks, Toolbox(store, choice.device), options, output / CLIPS_FOLDER, hook)
     run = {
         "kind": "files",
         "pred": str(sr),
@@ -82,8 +83,10 @@ def evaluate_files(
         "align": align,
         "primary": primary,
     }
-    record = build_record(run, clips, options, skipped, store, has_gt=True)
-    write_outputs(record, output)
+    with OutputLock(output, "-o"):
+        clips = measure_clips(tasks, Toolbox(store, choice.device), options, output / CLIPS_FOLDER, hook)
+        record = build_record(run, clips, options, skipped, store, has_gt=True)
+        write_outputs(record, output)
     return record
 
 

@@ -44,6 +44,7 @@ from sparkvsr.keyframes.select import Selection, selection_notes
 from sparkvsr.keyframes.sheet import SheetTile, contact_sheet, thumbnail
 from sparkvsr.keyframes.shots import Shot, shots_from_cuts
 from sparkvsr.models.device import resolve_device
+from sparkvsr.output_lock import OutputLock
 from sparkvsr.shapes import output_size
 from sparkvsr.video import VideoInfo, VideoReader, iframe_indices, probe, read_frames
 from sparkvsr.video.images import is_pattern
@@ -119,8 +120,12 @@ def make_keyframes(
     Raises:
         SparkVSRError: something is wrong, or a reference failed without ``keep_going``; the folder is as it was.
     """
+    with OutputLock(folder, "-o"):
+        return _make_keyframes(path, folder, options or KeyframeOptions(), hook)
+
+
+def _make_keyframes(path: Path, folder: Path, options: KeyframeOptions, hook: Hook) -> KeyframeResult:
     # 1. What is wrong whatever the clip shows.
-    options = options or KeyframeOptions()
     refuse_source(folder, [path, path.parent] if is_pattern(path) else [path])
     if (place := place_of(options.references)) is not None:
         refuse_source(folder, [place])

@@ -17,6 +17,7 @@ from sparkvsr.config import config_from_dict, load_config
 from sparkvsr.errors import ConfigError, EncodeError, WeightsError
 from sparkvsr.home import expanded
 from sparkvsr.models.device import DTYPES
+from sparkvsr.output_lock import OutputLock
 from sparkvsr.training.adapters.interface import TrainingAdapter, parameter_count
 from sparkvsr.training.build import build, build_adapter
 from sparkvsr.training.checkpoints import find_checkpoint, network_state, read_checkpoint
@@ -49,7 +50,6 @@ def export_model(
         own_targets: names of code outside this package (``_target_``) that the run's configuration may use.
         model_path: where the base model lies now, if it is no longer where the run was started with; for models that
             have one (``model.path``).
-
         dtype: of the weights: ``fp32``, ``bf16`` or ``fp16``; for large models.
 
     Returns:
@@ -59,8 +59,22 @@ def export_model(
         ConfigError: the folder is not empty, is no exported model, or holds the run; the run's configuration is
             missing or names code that it may not; or the base model is not where it was.
         WeightsError: the checkpoint cannot be read or does not fit its configuration.
-        EncodeError: the disk is full, or the folder may not be written.
+        EncodeError: the disk is full, the folder may not be written, or another process writes it.
     """
+    with OutputLock(folder, "-o"):
+        return _export(run, folder, ema, own_targets, model_path, dtype, overwrite=overwrite)
+
+
+def _export(
+    run: Path,
+    folder: Path,
+    ema: bool | None,
+    own_targets: Collection[str],
+    model_path: Path | None,
+    dtype: str,
+    *,
+    overwrite: bool,
+) -> Path:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not overwrite:
         msg = f"-o {folder} exists and is not empty; choose another folder, or replace it with --overwrite"
         raise ConfigError(msg)
