@@ -309,6 +309,10 @@ def summary_lines(event: dict[str, Any]) -> list[str]:
     return [*lines, f"{total} in {human_seconds(event['seconds'])}"]
 
 
+_TOO_SHORT_TO_JUDGE = 3.0
+"""Seconds of a run below which nobody asks how good its estimate was."""
+
+
 def done_lines(event: dict[str, Any]) -> list[str]:
     """The result, for people."""
     size = f", {human_bytes(event['bytes'])}" if event["bytes"] else ""
@@ -317,7 +321,7 @@ def done_lines(event: dict[str, Any]) -> list[str]:
         f"in {human_seconds(event['seconds'])}, {event['fps']:.2f} frames per second"
     ]
     estimated = event["estimated_seconds"]
-    if estimated is not None and event["seconds"] > 0:
+    if estimated is not None and event["seconds"] > _TOO_SHORT_TO_JUDGE:
         off = round(100 * (estimated / event["seconds"] - 1))
         kind = "just that" if off == 0 else f"{abs(off)}% too {'long' if off > 0 else 'short'}"
         others = event["other_programs"]

@@ -329,6 +329,10 @@ def test_damaged_files_of_the_project_lose_no_image(studio: Studio) -> None:
 def test_a_folder_of_another_clip_or_with_other_files_is_refused(tmp_path: Path) -> None:
     clip, other = write_clip(tmp_path / "in.mp4"), write_clip(tmp_path / "other.mp4")
     Project(tmp_path / "p", clip, Pictures().ask).close()
+    (tmp_path / "p/studio.json").write_text(json.dumps({"version": 2, "clip": "in.mp4"}))
+    with pytest.raises(ConfigError, match="of a newer sparkvsr"):
+        Project(tmp_path / "p", clip, Pictures().ask)
+    (tmp_path / "p/studio.json").write_text(json.dumps({"version": 1, "clip": "in.mp4"}))
     with pytest.raises(ConfigError, match="belongs to in.mp4"):
         Project(tmp_path / "p", other, Pictures().ask)
     (tmp_path / "full").mkdir()

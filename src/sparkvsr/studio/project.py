@@ -76,16 +76,30 @@ class Project:
             for name in FOLDERS:
                 inside(folder, name).mkdir(exist_ok=True)
             self._take_lock()
-            marker = read_json(folder / MARKER)
-            if isinstance(marker, dict) and marker.get("clip") not in (None, self.clip.name):
-                msg = (
-                    f"{folder} belongs to {marker['clip']}, not to {self.clip.name}; give another folder with --project"
-                )
-                raise ConfigError(msg)
+            self._check_marker(read_json(folder / MARKER))
             write_json(folder / MARKER, {"format": FORMAT, "version": VERSION, "clip": self.clip.name})
         except OSError as exc:
             msg = f"the project folder {folder} cannot be used ({exc.strerror}); give another one with --project"
             raise ConfigError(msg) from exc
+
+    def _check_marker(self, marker: Any) -> None:
+        """Refuse what another clip or a later release has made: it would be taken for damaged, and lost.
+
+        Raises:
+            ConfigError: it is not ours to open.
+        """
+        if not isinstance(marker, dict):
+            return
+        version, clip = marker.get("version"), marker.get("clip")
+        if isinstance(version, int) and version > VERSION:
+            msg = (
+                f"{self.folder} is of a newer sparkvsr (version {version}, this one writes {VERSION}); update, or give "
+                "another folder with --project"
+            )
+            raise ConfigError(msg)
+        if clip not in (None, self.clip.name):
+            msg = f"{self.folder} belongs to {clip}, not to {self.clip.name}; give another folder with --project"
+            raise ConfigError(msg)
 
     def _take_lock(self) -> None:
         lock = FileLock(self.path("lock"), timeout=LOCK_WAIT_SECONDS, thread_local=False)

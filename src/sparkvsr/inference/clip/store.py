@@ -8,6 +8,7 @@ broken disk, is deleted and rendered again. Nothing here is ever unpickled.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -33,6 +34,7 @@ LOCK = "lock"
 JOINING = "joining"
 """Exists while outputs are written: what has their names may be incomplete, and is ours."""
 MAX_RECORD_BYTES = 100_000
+_FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
 _log = logging.getLogger(__name__)
 
@@ -93,7 +95,8 @@ class WorkStore:
             raise EncodeError(msg) from exc
         except (OSError, NotImplementedError) as exc:  # the latter: a file system without locks
             reason = getattr(exc, "strerror", None) or exc
-            msg = f"work folder {self.folder} cannot be used ({reason}); give another with --work"
+            remedy = "free some space, or give" if getattr(exc, "errno", None) in _FULL_DISK else "give"
+            msg = f"work folder {self.folder} cannot be used ({reason}); {remedy} another with --work"
             raise EncodeError(msg) from exc
         return self
 
