@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
-from sparkvsr.errors import ConfigError
+from sparkvsr.errors import ConfigError, EncodeError
 from sparkvsr.printable import printable
 from sparkvsr.units import human_bytes
+
+from .console import print_error
 
 
 def clean(
@@ -21,10 +23,20 @@ def clean(
     """Remove work folders: rendered segments that `sparkvsr upscale` kept. Outputs are never touched."""
     from sparkvsr.inference.clip.store import find_work_folders, remove_work_folder
 
+    failed: list[EncodeError] = []
     for path in paths:
         folders = find_work_folders(path)
         if not folders:
             msg = f"{path} has no work folder of sparkvsr at, in or beside it; nothing was deleted"
             raise ConfigError(msg)
         for folder in folders:
-            typer.echo(f"Removed  {printable(str(folder))} ({human_bytes(remove_work_folder(folder))})")
+            try:
+                size = remove_work_folder(folder)
+            except EncodeError as exc:  # the others can go
+                failed.append(exc)
+            else:
+                typer.echo(f"Removed  {printable(str(folder))} ({human_bytes(size)})")
+    for error in failed:
+        print_error(str(error))
+    if failed:
+        raise typer.Exit(1)

@@ -57,9 +57,11 @@ def train(
             raise typer.BadParameter(msg, param_hint="--multirun")
         _run_sweep(texts, config_dir)
         return
-    if print_config and not any(override_key(text) == "ckpt" for text in texts):
-        typer.echo(config_text(compose_config(texts, config_dir=config_dir)), nl=False)
-        return
+    if not any(override_key(text) == "ckpt" for text in texts):
+        config = compose_config(texts, config_dir=config_dir)  # what is typed wrong is said before torch is loaded
+        if print_config:
+            typer.echo(config_text(config), nl=False)
+            return
     if plan:
         from sparkvsr.training.plan import plan_memory, plan_text
 

@@ -209,6 +209,9 @@ def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
 def test_work_folders_are_found_and_removed(tmp_path: Path) -> None:
     with WorkStore(tmp_path / ".out.mp4.work") as store:
         put(store, "aa")
+        with pytest.raises(EncodeError, match="another sparkvsr works in"):
+            remove_work_folder(tmp_path / ".out.mp4.work")
+        assert store.has("aa", 5)
     assert find_work_folders(tmp_path) == [tmp_path / ".out.mp4.work"]
     assert find_work_folders(tmp_path / "out.mp4") == [tmp_path / ".out.mp4.work"]
     assert remove_work_folder(tmp_path / ".out.mp4.work") > 0

@@ -278,7 +278,7 @@ class WorkStore:
 
     def remove(self) -> None:
         """Delete the whole folder."""
-        remove_work_folder(self.folder)
+        _remove(self.folder)
 
     def _write_record(self, key: str, record: Mapping[str, object]) -> None:
         unnamed = self._segments / f".{key}-{os.getpid()}.record"
@@ -326,8 +326,21 @@ def remove_work_folder(folder: Path) -> int:
 
     Raises:
         ConfigError: the folder is not a work folder.
-        EncodeError: it cannot be deleted.
+        EncodeError: a run works in it, or it cannot be deleted.
     """
+    if is_work_folder(folder):
+        try:
+            with FileLock(folder / LOCK, timeout=0, thread_local=False):
+                pass
+        except Timeout as exc:
+            msg = f"another sparkvsr works in {folder}; wait for it, or stop it first"
+            raise EncodeError(msg) from exc
+        except (OSError, NotImplementedError) as exc:  # a file system without locks, or one that may not be written
+            _log.debug("%s cannot be locked: %s", folder, exc)
+    return _remove(folder)
+
+
+def _remove(folder: Path) -> int:
     if not is_work_folder(folder):
         msg = f"{folder} is not a work folder of sparkvsr (no {MARKER} in it); nothing was deleted"
         raise ConfigError(msg)
