@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +17,7 @@ from sparkvsr.output_lock import OutputLock
 from sparkvsr.training.callbacks import StopRequest
 from sparkvsr.training.checkpoints import network_state, read_checkpoint
 from sparkvsr.training.export import export_model
+from sparkvsr.training.run import _fit
 
 from .conftest import SMALL, SMALL_LITE
 
@@ -148,3 +152,15 @@ def test_export_refusals(train_small: Train, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="already holds a run"):
         train_small("stage=1", *SMALL)
     assert not list(tmp_path.glob(".out*"))
+
+
+def test_a_second_interrupt_is_an_interrupt_and_no_failure(tmp_path: Path) -> None:
+    def fit(*_: object, **__: object) -> None:
+        sys.exit(1)  # Lightning's end
+
+    for asked, raised in ((True, KeyboardInterrupt), (False, SystemExit)):
+        begun: Any = SimpleNamespace(
+            trainer=SimpleNamespace(fit=fit), module=None, data=None, stop=SimpleNamespace(asked=asked)
+        )
+        with pytest.raises(raised):
+            _fit(begun, None, tmp_path)

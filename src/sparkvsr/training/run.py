@@ -320,6 +320,10 @@ def _fit(run: Run, resume: Path | None, folder: Path) -> None:
     try:
         with plain_worker_errors(), _with_last_good(folder):
             run.trainer.fit(run.module, datamodule=run.data, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit:  # how Lightning answers a second Ctrl-C
+        if run.stop.asked:
+            raise KeyboardInterrupt from None
+        raise
     except MisconfigurationException as exc:
         msg = f"trainer: {str(exc).splitlines()[0]}"
         raise ConfigError(msg) from exc
