@@ -38,7 +38,7 @@ from .models import models
 from .pipes import EXIT_READER_GONE
 from .profile import bench, profile
 from .schema import schema
-from .start import EXIT_INTERRUPTED
+from .start import EXIT_INTERRUPTED, listens
 from .steady import steady_output
 from .studio import studio
 from .train import train
@@ -192,7 +192,7 @@ def _interrupt(number: int, frame: Any) -> None:
 def run() -> None:
     """Run the command line that the process was started with, and end the process."""
     sleep_between_tasks(os.environ)
-    if threading.current_thread() is threading.main_thread():
+    if listens():
         signal.signal(signal.SIGINT, _interrupt)
     out, _ = steady_output()
     code: int | str | None = 0

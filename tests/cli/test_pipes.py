@@ -76,12 +76,17 @@ def test_an_interrupt_during_an_import_ends_by_the_same_code(tmp_path: Path) -> 
 
 
 def test_an_interrupt_before_and_after_the_work_shows_no_traceback(tmp_path: Path) -> None:
-    stop = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(5)\n"
+    stop = "import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(5)"
     (tmp_path / "typer.py").write_text(stop)
     begun = subprocess.run(
         [sys.executable, "-m", "sparkvsr"], cwd=tmp_path, timeout=60, check=False, capture_output=True, text=True
     )
     assert (begun.returncode, begun.stderr) == (130, "Error: interrupted; nothing was written\n")
+    stopped_by_first = subprocess.run(
+        [sys.executable, "-c", "from sparkvsr.cli.start import listens; listens();" + stop.replace("(5)", "(0)")],
+        env=os.environ | {"LOCAL_RANK": "1"}, timeout=60, check=False,
+    )  # fmt: skip
+    assert stopped_by_first.returncode == 0, "it waits for what the first process decides"
     (tmp_path / "typer.py").unlink()
     (tmp_path / "done.py").write_text(
         "import atexit, os, signal, time\n"
