@@ -110,11 +110,12 @@ def _train(config: DictConfig, hook: Hook, origin: Origin | None, resume: Path |
     run = build_run(config, folder, hook, kept, first_step=first_step)
     if resume is not None:
         check_kind(header, run.trainer, resume)
+    if resume is None and config.init:
+        _start_from(run, config)
+    # Only now, so that what cannot be used leaves no folder that looks like a run.
     folder.mkdir(parents=True, exist_ok=True)
     if run.trainer.is_global_zero:
         write_records(folder, config)
-    if resume is None and config.init:
-        _start_from(run, config)
     begin = time.monotonic()
     if run.trainer.is_global_zero:
         _tell_start(run, config, folder, first_step, hook)
