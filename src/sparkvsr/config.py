@@ -278,6 +278,21 @@ def _with_quoted_path(text: str) -> str:
     return text
 
 
+def check_plain_path(path: Path, key: str) -> None:
+    """Refuse a path that cannot stand in a configuration.
+
+    Args:
+        path: absolute; the folder that the command is run in may be part of it.
+        key: for the message.
+
+    Raises:
+        ConfigError: it holds ``${``, which stands for the value of another key wherever the path is read again.
+    """
+    if "${" in str(path):
+        msg = f"{key}: {path} holds '${{', which stands for another key in a configuration; choose or rename the folder"
+        raise ConfigError(msg)
+
+
 def quoted(value: str) -> str:
     """Any text as a string of Hydra's grammar: quotes are escaped, backslashes only before them and at the end."""
     escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)

@@ -84,6 +84,20 @@ def test_fsdp_sharded_folder(tmp_path: Path) -> None:
         read_checkpoint(folder)
 
 
+def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "last.ckpt").write_bytes(b"kept from us")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(torch, "load", refuse)
+    with pytest.raises(WeightsError, match=r"cannot be read .*Permission denied"):
+        read_checkpoint(tmp_path / "last.ckpt")
+
+
 def test_pipes_and_sockets_are_not_waited_for(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
@@ -93,6 +107,8 @@ def test_pipes_and_sockets_are_not_waited_for(tmp_path: Path) -> None:
             find_checkpoint(path)
         with pytest.raises(WeightsError, match=r"is no folder \(a pipe, socket or device\); --model takes"):
             load_model(path)
+    with pytest.raises(WeightsError, match="--model '' is unknown"):
+        load_model("")
     for read in (read_header, read_checkpoint):
         with pytest.raises(WeightsError, match="it is a file of another kind, or cut short"):
             read(find_checkpoint(run))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from sparkvsr.config import compose_config, config_from_dict, config_text, load_config, plain
+from sparkvsr.config import check_plain_path, compose_config, config_from_dict, config_text, load_config, plain
 from sparkvsr.errors import ConfigError
 from sparkvsr.training.resume import compose_run
 
@@ -109,6 +109,8 @@ def test_lists_and_quotes_still_mean_what_they_did() -> None:
         ConfigError, match=r"root=a\$\{x\}: \$\{x\} stands for the value of another key, and there is none"
     ):
         compose_config(["data=folder", "data.root=a${x}"])
+    with pytest.raises(ConfigError, match=r"^ckpt: /a\$\{x\} holds '\$\{'"):
+        check_plain_path(Path("/a${x}"), "ckpt")
     with pytest.raises(ConfigError, match="names several values"):
         compose_config(["trainer.max_steps=1,2"])
 

@@ -95,7 +95,7 @@ def _load(
 
         return load_lite(None, device=resolved_device, dtype=resolved_dtype, look=look)
     path = expanded(name)
-    if is_there(path):
+    if name and is_there(path):  # of a script whose variable is not set; as a path it would be this folder
         return _load_path(path, resolved_device, resolved_dtype, look, options)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         from sparkvsr.models.cogvideox import load_cogvideox

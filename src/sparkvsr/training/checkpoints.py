@@ -178,7 +178,8 @@ def _load(file: Path) -> dict[str, Any]:
 def _is_archive(file: Path) -> bool:
     """Whether a file is what torch writes; its own words about others are advice how to save them."""
     try:
-        return zipfile.is_zipfile(file)
+        with file.open("rb") as stream:  # of a name that may not be opened, zipfile says that it is no archive
+            return zipfile.is_zipfile(stream)
     except OSError:
         return True  # reading it says what is wrong
 

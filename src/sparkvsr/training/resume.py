@@ -12,7 +12,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 from omegaconf import DictConfig, OmegaConf
 
-from sparkvsr.config import compose_config, config_packages, override_key, plain
+from sparkvsr.config import check_plain_path, compose_config, config_packages, override_key, plain
 from sparkvsr.errors import ConfigError, WeightsError
 from sparkvsr.home import expanded
 from sparkvsr.training.checkpoints import find_checkpoint, folder_kind, has_checkpoint, newest_run, read_header
@@ -71,6 +71,7 @@ def compose_run(overrides: Sequence[str], config_dir: Path | None = None) -> tup
     checkpoint = resumed_checkpoint(config, any_stage="stage" not in keys)
     if checkpoint is None:  # ckpt=auto, and nothing there yet
         return config, origin
+    check_plain_path(checkpoint, "ckpt")
     header = read_header(checkpoint)
     # Before it is composed with what the checkpoint adds, whose keys another model would not know.
     check_same_run(header, config, checkpoint, keys=[key for key in _SAME if key.partition(".")[0] in keys])

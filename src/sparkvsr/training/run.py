@@ -21,7 +21,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import seed_everything
 from omegaconf import DictConfig
 
-from sparkvsr.config import config_text, plain
+from sparkvsr.config import check_plain_path, config_text, plain
 from sparkvsr.data.datamodule import shared_cores
 from sparkvsr.data.loader_errors import plain_worker_errors
 from sparkvsr.data.skips import SKIP_FILE, skipped_clips
@@ -277,6 +277,7 @@ def _run_folder(config: DictConfig, resume: Path | None) -> Path:
                 f"leave it out, or start a new run there from its weights: init={resume}"
             )
             raise ConfigError(msg)
+    check_plain_path(folder, "paths.output_dir")
     os.environ[_RUN_FOLDER_VARIABLE] = str(folder)
     return folder
 
