@@ -34,6 +34,8 @@ NEAREST = 3
 _QUOTED_NUMBER = r"'\1'"
 _PATH_ENDINGS = ("root", "path", "dir", "list", "folder", "file", "ckpt", "init")
 """Last words of keys whose values are files or folders."""
+_PATH_NAMES = ("start_from", "shards", "teacher", "upscaler", "weights")
+"""Such keys whose names do not say so; some also take the name of something that is built in."""
 # What other trainers call things.
 _SYNONYMS = {
     "lr": "learning_rate",
@@ -233,31 +235,62 @@ def _parse(text: str, *, is_sweep: bool = False) -> Override:
     if override.is_sweep_override() and not is_sweep:
         msg = f"override {text!r} names several values; train --multirun makes one run of each"
         raise ConfigError(msg)
+    # Of a script whose variable is not set: the folder that the command is run in would be meant.
+    if _is_path(text) and not override.is_sweep_override() and override.value() == "":
+        key = override_key(text)
+        msg = f"{key}= names nothing; give a path, or leave {key} out"
+        raise ConfigError(msg)
     return override
 
 
-def _with_quoted_path(text: str) -> str:
-    """The override with its value in quotes where Hydra's grammar would stumble over a plain path or text.
+def _is_path(text: str) -> bool:
+    word = override_key(text).rpartition(".")[2]
+    return word.endswith(_PATH_ENDINGS) or word in _PATH_NAMES
 
-    In that grammar ``= ( ) { } [ ] ' # !``, commas and letters outside ASCII mean something or nothing at all; in the
-    name of a folder they are only signs.
+
+def _with_quoted_path(text: str) -> str:
+    """The override with its value in quotes where Hydra's grammar would make something else of a plain path or text.
+
+    In that grammar ``= ( ) { } [ ] ' # !``, commas, spaces at an end and letters outside ASCII mean something or
+    nothing at all; in the name of a folder they are only signs. Several paths have quotes each.
     """
     key, equals, value = text.partition("=")
     if not equals or not value or override_key(text) != key.lstrip("+~") or "${" in value:
         return text
-    is_path = key.rpartition(".")[2].endswith(_PATH_ENDINGS)
-    is_there = is_path and expanded(value).exists()
+    is_path = _is_path(text)
     try:
         override = OverridesParser.create().parse_override(text)
     except (OverrideParseException, HydraException):
         # A list, a dictionary or a quoted text that is not closed is a mistake, unless such a folder may be meant.
         return text if value[0] in "[{\"'" and not is_path else f"{key}={quoted(value)}"
-    # A folder that is called 2024 or true is no number and no truth.
-    is_other_kind = not override.is_sweep_override() and isinstance(override.value(), bool | int | float)
-    if is_path and (is_there or override.is_sweep_override() or is_other_kind):
-        is_plain = not override.is_sweep_override() and override.value() == value
-        return text if is_plain else f"{key}={quoted(value)}"
+    if not is_path:
+        return text
+    if override.is_sweep_override():
+        return text if value[0] in "'\"" and not expanded(value).exists() else f"{key}={quoted(value)}"
+    read = override.value()
+    # A folder that is called 2024 or true is no number and no truth; one that is called str(x) or has a space at its
+    # end is called just that. Quotes and backslashes are the grammar's own way to say so.
+    is_changed = (
+        isinstance(read, str) and read != value and value.lstrip()[:1] not in ("", "'", '"') and "\\" not in value
+    )
+    if isinstance(read, bool | int | float) or is_changed or (read != value and expanded(value).exists()):
+        return f"{key}={quoted(value)}"
     return text
+
+
+def check_plain_path(path: Path, key: str) -> None:
+    """Refuse a path that cannot stand in a configuration.
+
+    Args:
+        path: absolute; the folder that the command is run in may be part of it.
+        key: for the message.
+
+    Raises:
+        ConfigError: it holds ``${``, which stands for the value of another key wherever the path is read again.
+    """
+    if "${" in str(path):
+        msg = f"{key}: {path} holds '${{', which stands for another key in a configuration; choose or rename the folder"
+        raise ConfigError(msg)
 
 
 def quoted(value: str) -> str:
@@ -279,6 +312,12 @@ def _quote_group_numbers(override: Override) -> str:
 
 def _explain(error: Exception, name: str, overrides: Sequence[Override], search: tuple[str, ...]) -> str:
     text = str(error)
+    stands_for = re.search(r"Interpolation key '([^']+)' not found", text)
+    if stands_for:
+        sign = f"${{{stands_for[1]}}}"
+        typed = [f"{o.key_or_group}={_shown(o)}" for o in overrides if sign in _shown(o)]
+        if typed:
+            return f"{typed[0]}: {sign} stands for the value of another key, and there is none of that name"
     unknown = re.search(r"Could not (?:override|delete)[^']*'([^']+)'", text) or re.search(
         r"Key '([^']+)' is not in struct", text
     )

@@ -366,6 +366,12 @@ def test_long_names_and_percent_signs(clip: Path, tmp_path: Path) -> None:
         made = run(source, "-o", tmp_path / f"{name[:4]}-frames" / "%05d.png", *PLAIN)
         assert made.exit_code == 0, made.output
         assert len(list((tmp_path / f"{name[:4]}-frames").glob("*.png"))) == 10
+    long = tmp_path / f"{'日' * 83}..mp4"
+    long.write_bytes(clip.read_bytes())
+    assert len(long.name.encode()) == 254
+    made = sparkvsr("eval", "--pred", long, "--gt", long, "-o", tmp_path / "scores", "--metrics", "psnr")
+    assert made.exit_code == 0, made.output
+    assert json.loads((tmp_path / "scores" / "results.json").read_text())["clips"][0]["name"] == long.stem
     one_line(run(clip, "-o", tmp_path / ("m" * 300 + ".mp4"), *PLAIN), "has 304 bytes, at most 255 are allowed", 1)
     one_line(run(tmp_path / ("m" * 300 + ".mp4"), *PLAIN), "name too long", 1)
     long = "m" * 300

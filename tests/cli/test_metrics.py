@@ -30,6 +30,8 @@ def test_json_names_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert listing["psnr"]["status"] == "ready"
     assert listing["ewarp_raft"]["status"] == "weights missing"
     assert "raft_large_C_T_V1-22a6c225.pth" in listing["ewarp_raft"]["needs"][0]
+    gone = CliRunner().invoke(app, ["metrics", "--weights-dir", str(tmp_path / "gone")])
+    assert (gone.exit_code, "gone is no folder" in gone.stderr) == (2, True)
 
 
 def test_it_is_quick_and_imports_nothing_heavy() -> None:

@@ -45,6 +45,7 @@ def test_every_value_gets_a_run_and_a_failure_is_noted(runs: list[Any], tmp_path
 
 def test_stages_are_quoted_for_hydra() -> None:
     assert sweep_texts(["stage=1,2", "data.root=a,b", "x=1,2"]) == ["stage='1','2'", "data.root='a,b'", "x=1,2"]
+    assert sweep_texts(["init='a','b'"]) == ["init='a','b'"]
 
 
 def test_what_a_sweep_cannot_do_is_one_line(runs: list[Any]) -> None:

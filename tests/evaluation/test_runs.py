@@ -23,7 +23,7 @@ from sparkvsr.evaluation.bench_run import BenchRun
 from sparkvsr.evaluation.degrade import make_lr
 from sparkvsr.evaluation.file_run import evaluate_files
 from sparkvsr.evaluation.frames import FileClip
-from sparkvsr.evaluation.measuring import ClipTask, MeasureOptions, measure_clips
+from sparkvsr.evaluation.measuring import ClipTask, MeasureOptions, measure_clips, safe_name
 from sparkvsr.evaluation.record import read_record
 from sparkvsr.evaluation.run_options import MetricChoice, RunOptions
 from sparkvsr.evaluation.side_by_side import compare_runs, comparison_markdown, comparison_rows
@@ -436,3 +436,11 @@ def test_the_queue_holds_a_limited_number_of_bytes() -> None:
         queue.put(1, math.inf)  # type: ignore[arg-type]
     with pytest.raises(MetricError, match="stop"):
         queue.get()
+
+
+def test_files_of_clips_keep_apart_and_fit() -> None:
+    assert safe_name("clip-1.v2_é") == "clip-1.v2_é"
+    names = ["a b", "a_b", "a/b", "a(b", "日" * 80 + "1", "日" * 80 + "2"]
+    files = [safe_name(name) for name in names]
+    assert len(set(files)) == len(names)
+    assert all(len(file.encode()) <= 140 and "/" not in file for file in files)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
 from sparkvsr.errors import ConfigError, WeightsError
+from sparkvsr.models.registry import load_model
 from sparkvsr.training.checkpoints import find_checkpoint, network_state, newest_run, read_checkpoint, read_header
 
 STATE = {"adapter.network.weight": torch.arange(6.0).view(2, 3), "adapter.network.bias": torch.ones(2)}
@@ -75,6 +77,41 @@ def test_fsdp_sharded_folder(tmp_path: Path) -> None:
     torch.save({"global_step": 3}, folder / "meta.pt")
     assert read_header(folder) == {"global_step": 3}
     assert same(network_state(read_checkpoint(folder)))
+    shard = next(folder.glob("*.distcp"))
+    shard.unlink()
+    os.mkfifo(shard)  # would be waited for
+    with pytest.raises(WeightsError, match=r"distcp is no file"):
+        read_checkpoint(folder)
+
+
+def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "last.ckpt").write_bytes(b"kept from us")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(torch, "load", refuse)
+    with pytest.raises(WeightsError, match=r"cannot be read .*Permission denied"):
+        read_checkpoint(tmp_path / "last.ckpt")
+
+
+def test_pipes_and_sockets_are_not_waited_for(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    os.mkfifo(run / "last.ckpt")
+    for path in (run / "last.ckpt", Path("/dev/zero")):
+        with pytest.raises(ConfigError, match="is a pipe, socket or device; give the folder of a run"):
+            find_checkpoint(path)
+        with pytest.raises(WeightsError, match=r"is no folder \(a pipe, socket or device\); --model takes"):
+            load_model(path)
+    with pytest.raises(WeightsError, match="--model '' is unknown"):
+        load_model("")
+    for read in (read_header, read_checkpoint):
+        with pytest.raises(WeightsError, match="it is a file of another kind, or cut short"):
+            read(find_checkpoint(run))
 
 
 def test_a_pickle_with_code_is_not_run(tmp_path: Path) -> None:

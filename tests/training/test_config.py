@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
-from sparkvsr.config import compose_config, config_from_dict, config_text, load_config, plain
+from sparkvsr.config import check_plain_path, compose_config, config_from_dict, config_text, load_config, plain
 from sparkvsr.errors import ConfigError
 from sparkvsr.training.resume import compose_run
 
@@ -58,17 +59,17 @@ def test_every_option_composes_and_fits_its_constructor(row: tuple[str, ...], st
 
 
 NAMES = ["a=b", "x (1)", "it's", "a#b", "a{b}", "wow!", "1,2", "видео", "日本", "a[1]", "a&b;c~d", 'say "x"', "a%d",
-         "back\\slash", "end\\", "`x"]  # fmt: skip
+         "back\\slash", "end\\", "`x", "a\nb", " both ", "str(x)", "range(1,3)", "$HOME", "1:30"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_paths_with_signs_of_their_own_are_only_paths(name: str, tmp_path: Path) -> None:
     folder = tmp_path / name
     folder.mkdir()
-    config = compose_config(["data=folder", f"data.root={folder}", f"init={folder}", f"paths.output_dir={folder}"])
+    texts = [f"data.root={folder}", f"init={folder}", f"paths.output_dir={folder}", f"data.image_root={name}"]
+    config = compose_config(["data=folder", *texts])
     assert (config.data.root, config.init, config.paths.output_dir) == (str(folder),) * 3
-    # Relative, and not there.
-    assert compose_config(["data=folder", f"data.root={name}"]).data.root == name
+    assert config.data.image_root == name, "relative, and not there"
     (folder / "data").mkdir()
     (folder / "data" / "mine.yaml").write_text("defaults: [folder]\nroot: /y\n")
     assert compose_config(["data=mine"], config_dir=folder).data.root == "/y"
@@ -76,8 +77,13 @@ def test_paths_with_signs_of_their_own_are_only_paths(name: str, tmp_path: Path)
 
 @pytest.mark.parametrize("name", ["2024", "1e5", "true", "-1", "0x10", "1_000", "nan"])
 def test_paths_that_look_like_numbers_are_paths(name: str) -> None:
-    config = compose_config(["data=folder", f"data.root={name}", f"ckpt={name}", f"paths.output_dir={name}"])
-    assert (config.data.root, config.ckpt, config.paths.output_dir) == (name,) * 3
+    keys = ("data.root", "ckpt", "paths.output_dir", "model.start_from", "data.precompute.teacher",
+            "data.precompute.shards", "keyframes.isr.upscaler")  # fmt: skip
+    config = compose_config(["data=folder", *(f"{key}={name}" for key in keys)])
+    assert {key: OmegaConf.select(config, key) for key in keys} == dict.fromkeys(keys, name)
+
+
+def test_numbers_are_numbers() -> None:
     assert compose_config(["trainer.max_steps=2024"]).trainer.max_steps == 2024
 
 
@@ -87,11 +93,24 @@ def test_a_checkpoint_without_a_name_starts_no_new_run(text: str) -> None:
         compose_run([text])
 
 
+@pytest.mark.parametrize("key", ["paths.output_dir", "data.root", "model.start_from"])
+def test_a_path_of_a_variable_that_is_not_set_is_not_this_folder(key: str) -> None:
+    for text in (f"{key}=", f"{key}= ", f"{key}=''"):
+        with pytest.raises(ConfigError, match=f"{key}= names nothing"):
+            compose_config(["data=folder", text])
+
+
 def test_lists_and_quotes_still_mean_what_they_did() -> None:
     assert compose_config(["data=folder", "data.root='/a=b'"]).data.root == "/a=b"
     assert compose_config(["data=folder", "data.root=null", "data.image_root=/x"]).data.root is None
     with pytest.raises(ConfigError, match=r"the value of trainer\.max_steps cannot be read: \[1"):
         compose_config(["trainer.max_steps=[1"])
+    with pytest.raises(
+        ConfigError, match=r"root=a\$\{x\}: \$\{x\} stands for the value of another key, and there is none"
+    ):
+        compose_config(["data=folder", "data.root=a${x}"])
+    with pytest.raises(ConfigError, match=r"^ckpt: /a\$\{x\} holds '\$\{'"):
+        check_plain_path(Path("/a${x}"), "ckpt")
     with pytest.raises(ConfigError, match="names several values"):
         compose_config(["trainer.max_steps=1,2"])
 

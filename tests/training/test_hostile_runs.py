@@ -303,6 +303,12 @@ def started_with(folder: Path, *overrides: str, config_dir: str | None = None) -
     return folder / "last.ckpt"
 
 
+def test_a_run_of_a_newer_version_is_named_as_such(tmp_path: Path) -> None:
+    checkpoint = started_with(tmp_path / "run", *SMALL_LITE, "model.attention_heads=4")
+    with pytest.raises(ConfigError, match=r"last\.ckpt cannot be .*unknown key 'model\.attention_heads'.* written by"):
+        compose_run([f"ckpt={checkpoint}"])
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [

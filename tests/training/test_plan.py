@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,10 @@ def test_the_5b_model(shared_dir: Path) -> None:
 def test_refusals(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--plan is for model=cogvideox"):
         plan_memory(compose_config(["stage=1"]))
+    (tmp_path / "odd" / "transformer").mkdir(parents=True)
+    os.mkfifo(tmp_path / "odd" / "transformer" / "config.json")
+    with pytest.raises(WeightsError, match=r"config\.json cannot be read \(it is no file\)"):
+        plan_memory(config_of(tmp_path / "odd"))
     with pytest.raises(WeightsError, match="needs the configuration files"):
         plan_memory(config_of(tmp_path, "stage=1"))
 

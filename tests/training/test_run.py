@@ -53,7 +53,9 @@ def test_the_two_stage_chain_of_the_nano_model_ends_in_a_diffusers_folder(train_
     first, _ = train_small("stage=1", *SMALL, "export_at_end=false", name="one")
     second, events = train_small("stage=2", *SMALL, f"init={first}", "data.image_ratio=0.5", name="two")
     assert "mse" in events.last("step")["terms"]  # type: ignore[attr-defined]
-    folder = export_model(second, tmp_path / "exported")
+    name = f"my.model v2-{'m' * 240}"
+    folder = export_model(second, tmp_path / name)
+    assert f"\n# {name}\n" in (folder / "README.md").read_text()
     half = export_model(second, tmp_path / "half", dtype="bf16")
     for part in ("transformer", "vae"):
         kept = load_file(next((half / part).glob("*.safetensors")))
@@ -130,6 +132,9 @@ def test_refusals_before_any_step(train_small: Train, tmp_path: Path) -> None:
         train_small("stage=1", *SMALL, "ckpt=last", f"paths.output_dir={tmp_path / 'none' / 'x'}")
     with pytest.raises(ConfigError, match="does not exist"):
         train_small("stage=1", *SMALL, "ckpt=/nothing.ckpt")
+    with pytest.raises(ConfigError, match="does not exist"):
+        train_small("stage=1", *SMALL, "init=/nothing", name="f")
+    assert not (tmp_path / "f").exists()
     with pytest.raises(ConfigError, match=r"frobnicate"):
         train_small("stage=1", *SMALL, "+trainer.frobnicate=1", name="e")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import tempfile
 import threading
 import time
@@ -31,6 +32,8 @@ from sparkvsr.threads import ByteQueue
 
 QUEUE_BYTES = 600_000_000
 METRIC_THREADS = 2
+_LONGEST_NAME = 120
+"""Bytes of a file's name without its ending; some encrypted file systems take 143 in all."""
 
 
 @dataclass
@@ -308,9 +311,16 @@ def _writing(folder: Path) -> Iterator[None]:
         raise SparkVSRError(msg) from exc
 
 
+def plain_name(name: str) -> str:
+    """A name of letters, digits and ``-_.`` that any file system takes, with room for an ending; at most 120 bytes."""
+    plain = "".join(char if char.isalnum() or char in "-_." else "_" for char in name)
+    return plain.encode(errors="replace")[:_LONGEST_NAME].decode(errors="ignore")
+
+
 def safe_name(name: str) -> str:
-    """A clip's name as a file name."""
-    return "".join(char if char.isalnum() or char in "-_." else "_" for char in name)
+    """A clip's name as a file name of its own: where it had to be changed or cut, a hash keeps it apart from others."""
+    plain = plain_name(name)
+    return plain if plain == name else f"{plain}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}"
 
 
 def _basis(options: MeasureOptions, store: WeightStore) -> str:

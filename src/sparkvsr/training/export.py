@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from sparkvsr.config import config_from_dict, load_config
+from sparkvsr.durable import temporary_path
 from sparkvsr.errors import ConfigError, EncodeError, WeightsError
 from sparkvsr.home import expanded
 from sparkvsr.models.device import DTYPES
@@ -101,10 +102,10 @@ def _export(
         adapter.network.load_state_dict(merged)
     _cast(adapter, dtype)
     # Aside first: a failure half-way leaves no folder that looks whole.
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}")
+    aside = temporary_path(folder, str(os.getpid()))
     try:
         adapter.save_folder(aside)
-        write_card(aside, adapter, config, checkpoint, path, has_ema=has_ema, trained=trained)
+        write_card(aside, adapter, config, checkpoint, path, name=folder.name, has_ema=has_ema, trained=trained)
         if folder.exists():
             shutil.rmtree(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -142,6 +143,7 @@ def write_card(
     checkpoint: dict[str, Any],
     source: Path,
     *,
+    name: str,
     has_ema: bool,
     trained: int,
 ) -> None:
@@ -153,6 +155,7 @@ def write_card(
         config: of the run.
         checkpoint: that the weights are of.
         source: its path.
+        name: of the model.
         has_ema: whether they are the moving average.
         trained: how many parameters the run trained.
     """
@@ -169,7 +172,7 @@ pipeline_tag: video-to-video
 tags: [video-super-resolution, keyframes]
 ---
 
-# {folder.name.lstrip(".").split(".")[0]}
+# {" ".join(name.split())}
 
 Video super-resolution x{config.data.scale}, guided by keyframes.
 Trained with sparkvsr {values.get("version", "unknown")}.

@@ -247,6 +247,9 @@ def _gib(count: int | None) -> str:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
+        if file.exists() and not file.is_file():  # a pipe would be waited for
+            msg = "it is no file"
+            raise ValueError(msg)
         loaded = read_object(file)
     except (OSError, ValueError) as exc:
         msg = f"model.path: {file} cannot be read ({exc}); --plan needs the configuration files, not the weights"

@@ -12,13 +12,14 @@ from typing import Any
 from lightning.pytorch import Trainer
 from omegaconf import DictConfig, OmegaConf
 
-from sparkvsr.config import compose_config, config_packages, override_key, plain
+from sparkvsr.config import check_plain_path, compose_config, config_packages, override_key, plain
 from sparkvsr.errors import ConfigError, WeightsError
 from sparkvsr.home import expanded
 from sparkvsr.training.checkpoints import find_checkpoint, folder_kind, has_checkpoint, newest_run, read_header
 from sparkvsr.training.module import CHECKPOINT_KEY
 from sparkvsr.training.strategies import ShardedStrategy, ZeroStrategy, strategy_kind
 from sparkvsr.training.trusted_targets import check_inherited, check_targets, targets, targets_in_folder
+from sparkvsr.version import __version__
 
 # What belongs to one command and not to the run.
 _OF_ONE_COMMAND = ("ckpt", "init", "paths.output_dir")
@@ -70,6 +71,7 @@ def compose_run(overrides: Sequence[str], config_dir: Path | None = None) -> tup
     checkpoint = resumed_checkpoint(config, any_stage="stage" not in keys)
     if checkpoint is None:  # ckpt=auto, and nothing there yet
         return config, origin
+    check_plain_path(checkpoint, "ckpt")
     header = read_header(checkpoint)
     # Before it is composed with what the checkpoint adds, whose keys another model would not know.
     check_same_run(header, config, checkpoint, keys=[key for key in _SAME if key.partition(".")[0] in keys])
@@ -78,7 +80,15 @@ def compose_run(overrides: Sequence[str], config_dir: Path | None = None) -> tup
         typed, named = config, origin.config_dir
         inherited = [text for text in before.overrides if override_key(text) not in {*keys, *_OF_ONE_COMMAND}]
         origin = Origin((*inherited, *overrides), named or before.config_dir)
-        config = compose_config(origin.overrides, config_dir=origin.config_dir)
+        try:
+            config = compose_config(origin.overrides, config_dir=origin.config_dir)
+        except ConfigError as exc:
+            wrote = str(header[CHECKPOINT_KEY].get("version", "unknown"))[:40]
+            msg = (
+                f"{checkpoint} cannot be gone on with as its run was started ({exc}); it was written by sparkvsr "
+                f"{wrote}, this is {__version__}: use that one, or start a new run from its weights: init={checkpoint}"
+            )
+            raise ConfigError(msg) from exc
         # What the checkpoint adds is data: it may set values, but code is chosen by who types the command.
         own = {str(name) for _, name in targets(plain(typed))}
         folders = [Path(named)] if named else []

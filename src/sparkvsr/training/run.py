@@ -21,7 +21,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import seed_everything
 from omegaconf import DictConfig
 
-from sparkvsr.config import config_text, plain
+from sparkvsr.config import check_plain_path, config_text, plain
 from sparkvsr.data.datamodule import shared_cores
 from sparkvsr.data.loader_errors import plain_worker_errors
 from sparkvsr.data.skips import SKIP_FILE, skipped_clips
@@ -110,11 +110,12 @@ def _train(config: DictConfig, hook: Hook, origin: Origin | None, resume: Path |
     run = build_run(config, folder, hook, kept, first_step=first_step)
     if resume is not None:
         check_kind(header, run.trainer, resume)
+    if resume is None and config.init:
+        _start_from(run, config)
+    # Only now, so that what cannot be used leaves no folder that looks like a run.
     folder.mkdir(parents=True, exist_ok=True)
     if run.trainer.is_global_zero:
         write_records(folder, config)
-    if resume is None and config.init:
-        _start_from(run, config)
     begin = time.monotonic()
     if run.trainer.is_global_zero:
         _tell_start(run, config, folder, first_step, hook)
@@ -276,6 +277,7 @@ def _run_folder(config: DictConfig, resume: Path | None) -> Path:
                 f"leave it out, or start a new run there from its weights: init={resume}"
             )
             raise ConfigError(msg)
+    check_plain_path(folder, "paths.output_dir")
     os.environ[_RUN_FOLDER_VARIABLE] = str(folder)
     return folder
 

@@ -83,9 +83,12 @@ def read_metadata(folder: Path) -> Any:
         if not isinstance(metadata, Metadata) or not isinstance(metadata.storage_data, dict):
             msg = "it holds no metadata of a checkpoint"
             raise pickle.UnpicklingError(msg)
-        for place in metadata.storage_data.values():
-            if Path(str(place.relative_path)).name != place.relative_path:
-                msg = f"it points out of its folder: {place.relative_path!r}"
+        for name in {str(place.relative_path) for place in metadata.storage_data.values()}:
+            if Path(name).name != name:
+                msg = f"it points out of its folder: {name!r}"
+                raise pickle.UnpicklingError(msg)
+            if (folder / name).exists() and not (folder / name).is_file():  # a named pipe would be waited for
+                msg = f"{name} is no file"
                 raise pickle.UnpicklingError(msg)
     except (OSError, pickle.UnpicklingError, AttributeError) as exc:
         msg = f"{file} is not what torch writes for a sharded checkpoint ({str(exc)[:200]}); nothing of it was run"
