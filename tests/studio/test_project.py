@@ -14,7 +14,7 @@ import torch
 from studio_clips import BICUBIC, reference, studio_of, until, write_clip
 from torch import Tensor
 
-from sparkvsr.errors import ConfigError, EncodeError, KeyframeError
+from sparkvsr.errors import ConfigError, EncodeError, KeyframeError, WeightsError
 from sparkvsr.keyframes.folder import FolderMaker
 from sparkvsr.keyframes.manifest import read_manifest
 from sparkvsr.studio import edits
@@ -324,6 +324,12 @@ def test_damaged_files_of_the_project_lose_no_image(studio: Studio) -> None:
     assert used_indices(clip.history.table) == [5]  # taken from refs/
     assert clip.project.path("refs", "00005.png").read_bytes() == reference(5)
     studio.close()
+
+
+def test_a_model_that_does_not_exist_is_refused_at_the_start(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "in.mp4")
+    with pytest.raises(WeightsError, match="--model 'best' is unknown"):
+        Pictures().begin([str(clip)], {"model": "best"}, [])
 
 
 def test_a_folder_of_another_clip_or_with_other_files_is_refused(tmp_path: Path) -> None:

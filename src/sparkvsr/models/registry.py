@@ -15,6 +15,7 @@ from sparkvsr.models.interface import RestorationModel
 from sparkvsr.models.looks import LOOKS
 
 BUILT_IN_MODELS = ("lite", "bicubic")
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 PROPAGATOR_FILE = "propagator.safetensors"
 """What tells a folder of lite (``models.lite.weights``)."""
 
@@ -77,6 +78,22 @@ def load_model(
     return model
 
 
+def check_name(name: str) -> None:
+    """Refuse what can be no model, without loading anything.
+
+    Raises:
+        WeightsError: it is neither built in, nor there, nor a hub id.
+    """
+    # No name, of a script whose variable is not set, would be the path of this folder.
+    if name in BUILT_IN_MODELS or (name and is_there(expanded(name))) or _HUB_ID.fullmatch(name):
+        return
+    msg = (
+        f"--model {name!r} is unknown; use {', '.join(BUILT_IN_MODELS)}, the path of a model folder, "
+        f"or a hub id like owner/name"
+    )
+    raise WeightsError(msg)
+
+
 def _load(
     name: str,
     resolved_device: torch.device,
@@ -84,6 +101,7 @@ def _load(
     look: str | None,
     options: dict[str, Any],
 ) -> RestorationModel:
+    check_name(name)
     if name in BUILT_IN_MODELS:
         _refuse_options(name, options)
     if name == "bicubic":
@@ -95,17 +113,11 @@ def _load(
 
         return load_lite(None, device=resolved_device, dtype=resolved_dtype, look=look)
     path = expanded(name)
-    if name and is_there(path):  # of a script whose variable is not set; as a path it would be this folder
+    if is_there(path):
         return _load_path(path, resolved_device, resolved_dtype, look, options)
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        from sparkvsr.models.cogvideox import load_cogvideox
+    from sparkvsr.models.cogvideox import load_cogvideox
 
-        return load_cogvideox(name, device=resolved_device, dtype=resolved_dtype, **options)
-    msg = (
-        f"--model {name!r} is unknown; use {', '.join(BUILT_IN_MODELS)}, the path of a model folder, "
-        f"or a hub id like owner/name"
-    )
-    raise WeightsError(msg)
+    return load_cogvideox(name, device=resolved_device, dtype=resolved_dtype, **options)
 
 
 def _load_path(

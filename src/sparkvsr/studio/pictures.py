@@ -19,7 +19,7 @@ from sparkvsr.inference.batch import find_inputs
 from sparkvsr.inference.options import check_options
 from sparkvsr.inference.upscale import make_options
 from sparkvsr.models.looks import LOOKS
-from sparkvsr.models.registry import own_references
+from sparkvsr.models.registry import check_name, own_references
 from sparkvsr.studio.files import inside
 from sparkvsr.studio.fixes import apply_fix, composed, findings
 from sparkvsr.studio.frames import FrameSource, Picture, PictureCache, encoded, reduced, to_picture
@@ -61,9 +61,11 @@ class Pictures:
 
         Raises:
             ConfigError: an option or an input is wrong.
+            WeightsError: there is no such model.
             DecodeError: another video that is to give keyframes cannot be read.
         """
         check_options(make_options(**values))
+        check_name(str(values.get("model", "lite")))
         check_makers(makers)
         found = find_inputs(inputs)
         own = own_references(values.get("look") or LOOKS[0])

@@ -175,7 +175,10 @@ def load_detail_upscaler(folder: Path | None = None) -> DetailUpscalerNet | None
         with safe_open(path, framework="pt", device="cpu") as file:
             about = parse_object((file.metadata() or {}).get("lite", "{}"))
             tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118  (not a dict)
-    except (SafetensorError, OSError, ValueError) as exc:
+    except OSError as exc:
+        msg = f"{path} cannot be read ({exc.strerror or exc}); look at its permissions, or copy or export it again"
+        raise WeightsError(msg) from exc
+    except (SafetensorError, ValueError) as exc:
         msg = f"{path} is damaged or not a lite weight file ({type(exc).__name__}); copy or export it again"
         raise WeightsError(msg) from exc
     if about.get("format") != DETAIL_FORMAT:

@@ -115,7 +115,10 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (not a dict)
         about = parse_object(metadata.get("lite", "{}"))
-    except (SafetensorError, OSError, ValueError) as exc:
+    except OSError as exc:
+        msg = f"{path} cannot be read ({exc.strerror or exc}); look at its permissions, or copy or export it again"
+        raise WeightsError(msg) from exc
+    except (SafetensorError, ValueError) as exc:
         msg = f"{path} is damaged or not a lite weight file ({type(exc).__name__}); copy or export it again"
         raise WeightsError(msg) from exc
     if about.get("format") != FORMAT:
