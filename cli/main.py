@@ -1,3 +1,4 @@
+# ruff: noqa: E402  (Ctrl-C is answered before anything else is loaded)
 """The `sparkvsr` command: registers the subcommands and turns errors into text and exit codes.
 
 Exit codes: 0 done, 1 the work failed, 2 wrong usage, 130 interrupted, 141 nobody reads the pipe. Importing this imports
@@ -7,12 +8,15 @@ no torch; each command imports what it needs when it runs. An exception that nob
 
 from __future__ import annotations
 
+from .start import EXIT_INTERRUPTED, guard_the_end, guard_the_start, listens
+
+guard_the_start()  # before anything that takes time to load
+
 import errno
 import logging
 import os
 import signal
 import sys
-import threading
 from collections import namedtuple
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
@@ -38,7 +42,6 @@ from .models import models
 from .pipes import EXIT_READER_GONE
 from .profile import bench, profile
 from .schema import schema
-from .start import EXIT_INTERRUPTED, listens
 from .steady import steady_output
 from .studio import studio
 from .train import train
@@ -218,7 +221,6 @@ def run() -> None:
         why = out.failure.strerror if out.failure else "it is closed"
         print_error(f"stdout could not be written ({why}); the work was done")
         code = 1 if is_answer and not code else code
-    if threading.current_thread() is threading.main_thread() and isinstance(code, int):
-        # The work is over: who presses Ctrl-C while libraries are being put away gets the result that he has read.
-        signal.signal(signal.SIGINT, lambda _number, _frame: os._exit(code))
+    if isinstance(code, int):
+        guard_the_end(code)
     sys.exit(code)

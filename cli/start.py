@@ -1,4 +1,7 @@
-"""Where the process begins: what Ctrl-C does before the commands are loaded, which takes some tenths of a second."""
+"""Ctrl-C in the first and the last moments of the process: before the commands are loaded, and after their work.
+
+Only where the process is ours; a program that imports the commands keeps its own handling.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,19 @@ import atexit
 import contextlib
 import os
 import signal
+import sys
 import threading
 from typing import Any
 
 EXIT_INTERRUPTED = 130
 
 
-def _nothing_begun(_number: int, _frame: Any) -> None:
-    # An exception in the middle of somebody's import would be shown as a traceback, or even be swallowed there.
-    with contextlib.suppress(OSError):
-        os.write(2, b"Error: interrupted; nothing was written\n")
-    os._exit(EXIT_INTERRUPTED)
+def is_own_process() -> bool:
+    """Whether this is `sparkvsr` or `python -m sparkvsr`, in its main thread."""
+    folder, name = os.path.split(sys.argv[0] if sys.argv else "")
+    is_module = name == "__main__.py" and os.path.basename(folder) == "sparkvsr"  # noqa: PTH119  (pathlib takes its time)
+    is_script = name.removesuffix(".exe").removesuffix("-script.py") == "sparkvsr"
+    return (is_module or is_script) and threading.current_thread() is threading.main_thread()
 
 
 def listens() -> bool:
@@ -33,12 +38,22 @@ def listens() -> bool:
     return not is_started_by_lightning
 
 
-def run() -> None:
-    """Entry point of the console script and of `python -m sparkvsr`."""
-    if listens():
+def guard_the_start() -> None:
+    """Answer Ctrl-C while modules load, which takes some tenths of a second, without a traceback."""
+    if is_own_process() and listens():
         signal.signal(signal.SIGINT, _nothing_begun)
         # At the very end Python puts back the handling that kills, though nothing is left to be stopped.
         atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
-    from .main import run as run_commands
 
-    run_commands()
+
+def guard_the_end(code: int) -> None:
+    """Answer Ctrl-C while libraries are put away with the exit code of the work, which is over."""
+    if is_own_process():
+        signal.signal(signal.SIGINT, lambda _number, _frame: os._exit(code))
+
+
+def _nothing_begun(_number: int, _frame: Any) -> None:
+    # An exception in the middle of somebody's import would be shown as a traceback, or even be swallowed there.
+    with contextlib.suppress(OSError):
+        os.write(2, b"Error: interrupted; nothing was written\n")
+    os._exit(EXIT_INTERRUPTED)

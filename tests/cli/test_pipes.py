@@ -90,13 +90,14 @@ def test_an_interrupt_before_and_after_the_work_shows_no_traceback(tmp_path: Pat
     (tmp_path / "typer.py").unlink()
     (tmp_path / "done.py").write_text(
         "import atexit, os, signal, time\n"
+        "import sys\n"
+        "sys.argv = ['sparkvsr']\n"
         "import sparkvsr.cli.main as cli\n"
-        "import sparkvsr.cli.start as start\n"
         "def stop():\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
         "    time.sleep(5)\n"
         "cli.app = lambda: atexit.register(stop)\n"
-        "start.run()\n"
+        "cli.run()\n"
     )
     done = subprocess.run(
         [sys.executable, "-m", "done"], cwd=tmp_path, timeout=60, check=False, capture_output=True, text=True
