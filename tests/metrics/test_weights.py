@@ -61,6 +61,7 @@ def put(folder: Path, content: bytes = CONTENT) -> Path:
 
 def test_search_order(known: WeightSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert WeightStore().find("thing") is None
+    (tmp_path / "given").mkdir()
     places = [tmp_path / "torch" / "hub", weights.own_cache(), tmp_path / "env" / "deep", tmp_path / "given" / "sub"]
     monkeypatch.setenv("SPARKVSR_WEIGHTS", str(tmp_path / "env"))
     for place in places:
