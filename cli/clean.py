@@ -23,7 +23,7 @@ def clean(
     """Remove work folders: rendered segments that `sparkvsr upscale` kept. Outputs are never touched."""
     from sparkvsr.inference.clip.store import find_work_folders, remove_work_folder
 
-    failed: list[EncodeError] = []
+    is_one_left = False
     for path in paths:
         folders = find_work_folders(path)
         if not folders:
@@ -33,10 +33,9 @@ def clean(
             try:
                 size = remove_work_folder(folder)
             except EncodeError as exc:  # the others can go
-                failed.append(exc)
+                print_error(str(exc))
+                is_one_left = True
             else:
                 typer.echo(f"Removed  {printable(str(folder))} ({human_bytes(size)})")
-    for error in failed:
-        print_error(str(error))
-    if failed:
+    if is_one_left:
         raise typer.Exit(1)

@@ -30,20 +30,17 @@ def listens() -> bool:
     Lightning starts the other processes of a training with the same command line. Ctrl-C reaches all of them, the first
     decides, and must not find them dead: it would be killed for that. Once they train they stop together.
     """
-    if threading.current_thread() is not threading.main_thread():
-        return False
     is_started_by_lightning = os.environ.get("LOCAL_RANK", "0") != "0" and "TORCHELASTIC_RUN_ID" not in os.environ
-    if is_started_by_lightning:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return not is_started_by_lightning
+    return threading.current_thread() is threading.main_thread() and not is_started_by_lightning
 
 
 def guard_the_start() -> None:
     """Answer Ctrl-C while modules load, which takes some tenths of a second, without a traceback."""
-    if is_own_process() and listens():
-        signal.signal(signal.SIGINT, _nothing_begun)
-        # At the very end Python puts back the handling that kills, though nothing is left to be stopped.
-        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    if not is_own_process():
+        return
+    signal.signal(signal.SIGINT, _nothing_begun if listens() else signal.SIG_IGN)
+    # At the very end Python puts back the handling that kills, though nothing is left to be stopped.
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 
 
 def guard_the_end(code: int) -> None:

@@ -57,15 +57,15 @@ def train(
             raise typer.BadParameter(msg, param_hint="--multirun")
         _run_sweep(texts, config_dir)
         return
-    if not any(override_key(text) == "ckpt" for text in texts):
+    goes_on = any(override_key(text) == "ckpt" for text in texts)
+    if plan or not goes_on:
         config = compose_config(texts, config_dir=config_dir)  # what is typed wrong is said before torch is loaded
-        if print_config:
-            typer.echo(config_text(config), nl=False)
-            return
+    if print_config and not goes_on:
+        typer.echo(config_text(config), nl=False)
+        return
     if plan:
         from sparkvsr.training.plan import plan_memory, plan_text
 
-        config = compose_config(texts, config_dir=config_dir)
         typer.echo(plan_text(plan_memory(config), config), nl=False)
         return
     from sparkvsr.training.resume import compose_run

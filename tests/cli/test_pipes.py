@@ -83,7 +83,8 @@ def test_an_interrupt_before_and_after_the_work_shows_no_traceback(tmp_path: Pat
     )
     assert (begun.returncode, begun.stderr) == (130, "Error: interrupted; nothing was written\n")
     stopped_by_first = subprocess.run(
-        [sys.executable, "-c", "from sparkvsr.cli.start import listens; listens();" + stop.replace("(5)", "(0)")],
+        [sys.executable, "-c", "import sys; sys.argv = ['sparkvsr'];"
+         "from sparkvsr.cli.start import guard_the_start; guard_the_start();" + stop.replace("(5)", "(0)")],
         env=os.environ | {"LOCAL_RANK": "1"}, timeout=60, check=False,
     )  # fmt: skip
     assert stopped_by_first.returncode == 0, "it waits for what the first process decides"
